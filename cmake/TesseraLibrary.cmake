@@ -1,0 +1,48 @@
+# tessera_library(<name> [DEPENDS <libraries>...])
+#
+# One static library per folder: every *.cpp of the folder that calls this, but for
+#   *_test.cpp  -> one GoogleTest program <name>_test, known to ctest
+#   *_fuzz.cpp  -> one libFuzzer program each, only with TESSERA_FUZZ
+#   *_bench.cpp -> one Google Benchmark program <name>_bench
+#   main.cpp    -> left to the folder
+function(tessera_library name)
+  cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  file(GLOB tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_test.cpp)
+  file(GLOB fuzzers CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_fuzz.cpp)
+  file(GLOB benches CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_bench.cpp)
+  if(tests OR fuzzers OR benches)
+    list(REMOVE_ITEM sources ${tests} ${fuzzers} ${benches})
+  endif()
+  list(REMOVE_ITEM sources ${CMAKE_CURRENT_SOURCE_DIR}/main.cpp)
+
+  if(sources)
+    add_library(tessera_${name} STATIC ${sources})
+    target_link_libraries(tessera_${name} PUBLIC ${ARG_DEPENDS} fmt::fmt)
+  else()
+    add_library(tessera_${name} INTERFACE)
+    target_link_libraries(tessera_${name} INTERFACE ${ARG_DEPENDS} fmt::fmt)
+  endif()
+
+  if(tests AND NOT TESSERA_FUZZ)
+    add_executable(${name}_test ${tests})
+    target_link_libraries(${name}_test PRIVATE tessera_${name} GTest::gtest GTest::gmock GTest::gtest_main)
+    target_compile_options(${name}_test PRIVATE -Wno-global-constructors)
+    add_test(NAME unit.${name} COMMAND ${name}_test WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(unit.${name} PROPERTIES LABELS unit TIMEOUT 600)
+  endif()
+  if(benches AND NOT TESSERA_FUZZ)
+    find_package(benchmark REQUIRED)
+    add_executable(${name}_bench ${benches})
+    target_link_libraries(${name}_bench PRIVATE tessera_${name} benchmark::benchmark benchmark::benchmark_main)
+  endif()
+  if(TESSERA_FUZZ)
+    foreach(fuzzer ${fuzzers})
+      get_filename_component(program ${fuzzer} NAME_WE)
+      add_executable(${program} ${fuzzer})
+      target_link_libraries(${program} PRIVATE tessera_${name})
+      target_link_options(${program} PRIVATE -fsanitize=fuzzer)
+      set_property(GLOBAL APPEND PROPERTY TESSERA_FUZZERS ${program})
+    endforeach()
+  endif()
+endfunction()

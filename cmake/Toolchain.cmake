@@ -1,0 +1,42 @@
+# The language, the warnings and the sanitizers, for every target alike.
+set(CMAKE_CXX_STANDARD 23)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  message(FATAL_ERROR
+    "Tessera needs clang 19 (Debian: apt install clang-19) or GCC 13 and newer; this is GCC ${CMAKE_CXX_COMPILER_VERSION}, "
+    "which miscompiles C++23 code. Configure with a preset (cmake --preset release) or with -DCMAKE_CXX_COMPILER=clang++-19.")
+endif()
+
+option(TESSERA_FUZZ "Build the libFuzzer targets (clang only)" OFF)
+set(TESSERA_SANITIZE "" CACHE STRING "Sanitizers for the whole build, as for -fsanitize=")
+
+find_program(CCACHE ccache)
+if(CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+endif()
+find_program(LLD ld.lld-19)
+if(LLD)
+  add_link_options(-fuse-ld=${LLD})
+endif()
+
+add_compile_options(-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wnon-virtual-dtor -Wimplicit-fallthrough -Werror)
+add_compile_definitions(FMT_HEADER_ONLY=0)
+if(TESSERA_SANITIZE)
+  add_compile_options(-fsanitize=${TESSERA_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${TESSERA_SANITIZE})
+endif()
+if(TESSERA_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+
+find_package(Threads REQUIRED)
+find_package(OpenSSL REQUIRED)
+find_package(fmt REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(yaml-cpp REQUIRED)
+find_package(PostgreSQL REQUIRED)
+find_package(GTest REQUIRED)
+include_directories(${CMAKE_SOURCE_DIR})

@@ -1,0 +1,120 @@
+// Plans. The planner turns a Statement into a `PlanTemplate`: plain data with slots, cached by fingerprint, valid for one
+// catalog version and one set of meaning-changing settings, whatever the literals and parameters are. `bind` evaluates
+// the sharding rules over the values of one execution against the current topology and gives a `Plan`. Both are
+// comparable and printable; neither holds code or pointers.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.hpp"
+#include "base/ids.hpp"
+#include "parser/fingerprint.hpp"
+#include "parser/statement.hpp"
+#include "router/key.hpp"
+#include "router/topology.hpp"
+
+namespace tessera::router {
+
+// Where one key value comes from at execution.
+struct KeyOperand {
+  enum class Kind : std::uint8_t { slot, parameter, null, text };
+  Kind kind = Kind::slot;
+  std::uint32_t index = 0;      // slot number, or parameter number from 0
+  bool negative = false;
+  bool array = false;           // the value is an array; each element is a key (= ANY)
+  KeyType cast = KeyType::unsupported;
+  std::string text;             // kind == text: the literal's token, for templates made without slots (multi-statement text)
+  parser::LiteralKind literal = parser::LiteralKind::string;
+  friend bool operator==(const KeyOperand&, const KeyOperand&) = default;
+};
+
+// One condition that decides shards: any of `rows` (each as long as the table's key), or a range.
+struct ShardTerm {
+  RuleId rule;
+  std::vector<KeyType> key_types;
+  std::vector<std::vector<KeyOperand>> rows;
+  std::optional<KeyOperand> low, high;   // a range on the single key column, both inclusive (a superset is allowed)
+  bool range = false;
+  friend bool operator==(const ShardTerm&, const ShardTerm&) = default;
+};
+
+// Tables that are joined on their keys, so that matching rows share a shard; terms restrict them all (intersection).
+struct Component {
+  std::optional<RuleId> rule;                  // sharded…
+  std::optional<ShardId> plain_shard;          // …or a plain table's shard
+  std::vector<std::string> tables;             // for messages
+  std::vector<ShardTerm> terms;                // none: all shards of the rule
+  friend bool operator==(const Component&, const Component&) = default;
+};
+
+// What the statement needs of where it runs.
+enum class Placement : std::uint8_t {
+  any_shard,        // touches no table, or reference tables only, and reads
+  by_components,    // see components
+  every_shard,      // must reach all shards (DDL, writes to reference tables)
+  session           // the proxy itself or the session's state answers (see StatementKind): BEGIN, SET, LISTEN, SHOW tessera.…
+};
+
+struct PlanTemplate {
+  parser::StatementKind kind = parser::StatementKind::empty;
+  std::string command;
+  parser::Effects effects;
+  bool read_only = false;                      // may run on a replica, may be retried
+  Placement placement = Placement::any_shard;
+  std::vector<Component> components;
+  bool insert_rows = false;                    // the terms' rows are rows to be written: shards are united, not intersected
+  std::optional<ShardId> hinted_shard;         // by hint; overrides the components
+  std::optional<Error> refusal;                // refused whatever the values are
+  std::optional<Error> many_refusal;           // refused when more than one shard is concerned; none: rows may be concatenated
+  std::vector<std::string> notes;              // why, for EXPLAIN
+  friend bool operator==(const PlanTemplate&, const PlanTemplate&) = default;
+};
+
+enum class Operator : std::uint8_t {
+  route,        // one shard, bytes relayed
+  any,          // one shard, whichever is at hand
+  scatter,      // same SQL to `shards`, rows concatenated in shard order
+  session       // no shard decided by the plan
+};
+
+struct Plan {
+  Operator op = Operator::any;
+  ShardId shard;                    // route
+  std::vector<ShardId> shards;      // scatter: ascending, at least two
+};
+
+// The values of one execution. Borrowed.
+struct Values {
+  std::string_view sql;
+  std::span<const parser::Slot> slots;
+  struct Parameter {
+    std::string_view bytes;
+    bool null = false;
+    bool binary = false;
+    TypeOid declared = 0;
+  };
+  std::span<const Parameter> parameters;
+};
+
+// Reused by one worker so that binding does not allocate.
+struct BindScratch {
+  std::string text;
+  std::vector<ShardId> shards;
+  std::vector<ShardId> other;
+  std::vector<KeyValue> key;
+};
+
+// Evaluates the template. Errors: the template's refusals, a key that a rule has no place for, a null key in an INSERT.
+// Touches nothing but its arguments; cost for one key: tens of nanoseconds.
+Result<void> bind(const PlanTemplate& plan, const Topology& topology, const Values& values, BindScratch& scratch, Plan& out);
+
+// For EXPLAIN (TESSERA), `tessera explain` and golden tests: one fact per line.
+std::string describe(const PlanTemplate& plan, const Topology& topology);
+std::string describe(const Plan& plan, const PlanTemplate& plan_template, const Topology& topology);
+
+}  // namespace tessera::router
