@@ -1,0 +1,124 @@
+"""In front of a single shard Tessera is transparent: whatever the client sends, the replies are the server's, byte for byte.
+
+TESSERA_SEED=n tests that seed alone; TESSERA_SEEDS=n tests n of them, from a random start that is printed on failure.
+"""
+
+import os
+import random
+import socket
+import threading
+
+import pytest
+from harness import sequences
+from harness.tessera import Tessera, database_config
+from twins import Twins
+
+COUNT = int(os.environ.get("TESSERA_SEEDS", "300"))
+FIXED = 100  # the first seeds are the same in every run, so that a mistake that came back is seen at once
+
+
+def seeds():
+    if "TESSERA_SEED" in os.environ:
+        return [int(os.environ["TESSERA_SEED"])]
+    start = random.SystemRandom().randrange(1000, 10**9)
+    return [*range(min(COUNT, FIXED)), *range(start, start + max(0, COUNT - FIXED))]
+
+
+@pytest.fixture(scope="module")
+def servers(new_server, new_database):
+    pair = [new_server("plain"), new_server("behind")]
+    new_database(pair, sequences.SCHEMA, name="twin")
+    return pair
+
+
+@pytest.fixture(scope="module")
+def reset(servers):
+    connections = [server.connect("twin", user="app", password="app", options="-c statement_timeout=20s") for server in servers]
+
+    def run():
+        for connection in connections:
+            connection.execute(sequences.RESET)
+
+    yield run
+    for connection in connections:
+        connection.close()
+
+
+def test_the_two_servers_agree_without_tessera(servers, reset):
+    """Otherwise a difference below would mean nothing."""
+    twins = Twins(*[(server.host, server.port) for server in servers], "twin", reset)
+    for seed in seeds()[:60]:
+        twins.check(seed)
+
+
+class LyingRelay:
+    """Relays bytes to a server and falsifies its answers a little: the comparison must find it."""
+
+    def __init__(self, port, find, replace):
+        self.target, self.find, self.replace = port, find, replace
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self.target))
+            threading.Thread(target=self._pump, args=(client, server, lambda data: data), daemon=True).start()
+            threading.Thread(target=self._pump, args=(server, client, lambda data: data.replace(self.find, self.replace)), daemon=True).start()
+
+    @staticmethod
+    def _pump(source, target, change):
+        try:
+            while data := source.recv(65536):
+                target.sendall(change(data))
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            source.close()
+            target.close()
+
+
+@pytest.mark.parametrize("find, replace, must_name", [
+    (b"42P01\0", b"42P02\0", "nowhere"),          # another SQLSTATE
+    (b"SELECT 20\0", b"SELECT 21\0", "item"),       # a wrong count
+    (b"2\0\0\0\4", b"", "Bind"),                    # a lost BindComplete
+    (b"Z\0\0\0\5T", b"Z\0\0\0\5I", "begin"),        # a wrong transaction status
+])
+def test_a_falsified_reply_is_found_and_shrunk(servers, reset, find, replace, must_name):
+    plain, behind = servers
+    relay = LyingRelay(behind.port, find, replace)
+    twins = Twins((plain.host, plain.port), ("127.0.0.1", relay.port), "twin", reset)
+    try:
+        with pytest.raises(AssertionError) as found:
+            for seed in range(FIXED):
+                twins.check(seed)
+    finally:
+        relay.listener.close()
+    message = str(found.value)
+    assert "shrunk to" in message and must_name in message
+    assert message.count("\n  ") < 30, message
+
+
+def _proxy_config(server, **more):
+    return {"databases": {"twin": database_config([server], "twin", **more)}}
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_tessera_answers_as_the_server_does(servers, reset, tmp_path, mode):
+    plain, behind = servers
+    with Tessera(_proxy_config(behind, pool={"mode": mode}), tmp_path) as proxy:
+        twins = Twins((plain.host, plain.port), (proxy.host, proxy.port), "twin", reset)
+        for seed in seeds():
+            twins.check(seed)
+
+
+def test_one_server_connection_for_all_sequences(servers, reset, tmp_path):
+    """With a pool of one, each sequence meets the server connection that the ones before it used."""
+    plain, behind = servers
+    with Tessera(_proxy_config(behind, pool={"mode": "transaction", "size": 1}), tmp_path) as proxy:
+        twins = Twins((plain.host, plain.port), (proxy.host, proxy.port), "twin", reset)
+        for seed in seeds()[: COUNT // 2]:
+            twins.check(seed)
