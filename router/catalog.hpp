@@ -45,6 +45,7 @@ struct Relation {
 struct FunctionFacts {
   char volatility = 'v';     // provolatile: i, s, v (the gravest of all overloads)
   bool builtin = false;      // lives in pg_catalog
+  bool aggregate = false;    // prokind 'a' (any overload): its result over several shards is not the rows' concatenation
 };
 
 struct Catalog {

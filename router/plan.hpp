@@ -40,6 +40,9 @@ struct ShardTerm {
   std::vector<std::vector<KeyOperand>> rows;
   std::optional<KeyOperand> low, high;   // a range on the single key column, both inclusive (a superset is allowed)
   bool range = false;
+  // INSERT only, per key column: the scale of numeric, fractional digits of times, length of varchar; -1: none. A value
+  // that the column would round or cut off when storing it is refused, since the stored key is another.
+  std::vector<int> modifiers;
   friend bool operator==(const ShardTerm&, const ShardTerm&) = default;
 };
 
@@ -103,9 +106,11 @@ struct Values {
 
 // Reused by one worker so that binding does not allocate.
 struct BindScratch {
-  std::string text;
+  std::vector<std::string> texts;   // one per key column
+  std::string element;              // one element of an array
   std::vector<ShardId> shards;
   std::vector<ShardId> other;
+  std::vector<ShardId> term;
   std::vector<KeyValue> key;
 };
 

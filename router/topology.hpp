@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -33,6 +34,8 @@ class Rule {
   virtual const std::vector<ShardId>& shards() const = 0;
   // Shards that may own keys in [low, high] (either may be absent); shards() when the rule has no order.
   virtual std::vector<ShardId> locate_range(const KeyValue* low, const KeyValue* high) const;
+  // Whether locate_range can tell less than shards().
+  virtual bool ordered() const { return false; }
   // A SQL predicate over the (quoted) key columns that is true for just the keys which the rule gives to `shard`.
   virtual std::string predicate(ShardId shard, std::span<const KeyColumn> columns) const = 0;
   // One line for EXPLAIN and the admin endpoint: "hash(postgres), 1024 buckets over s0, s1".
@@ -46,6 +49,7 @@ struct TableRouting {
   Kind kind = Kind::plain;
   RuleId rule;                             // sharded
   std::vector<std::string> key_columns;    // sharded
+  std::vector<KeyType> key_types;          // sharded, as long as key_columns; empty: not known, the table cannot be routed
   ShardId shard;                           // plain
 };
 
