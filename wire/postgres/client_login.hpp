@@ -74,6 +74,7 @@ private:
     deriving_cleartext,
     deriving_sasl,
     done,
+    failed,
   };
 
   LoginStep start_sasl(std::string& out);
@@ -82,6 +83,7 @@ private:
   LoginStep on_sasl_initial(std::string_view body, std::string& out);
   LoginStep on_sasl_first(std::string_view mechanism, std::string_view message, std::string& out);
   LoginStep on_sasl_final(std::string_view message, std::string& out);
+  LoginStep check_sasl_final(std::string_view message, std::string& out);
   LoginStep check_cleartext(const ScramKeys& keys, std::string& out);
   LoginStep request_keys(std::string_view password, const ScramSecret& secret, State next);
   LoginStep succeed(Learned learned, std::string& out);

@@ -76,6 +76,7 @@ private:
     expects_sasl_ok,     // verified; AuthenticationOk must follow
     settling,            // parameters and keys, until ReadyForQuery
     done,
+    failed,
   };
 
   ServerLoginStep send_startup(std::string& out);

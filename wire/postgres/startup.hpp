@@ -20,6 +20,8 @@ namespace tessera::postgres {
 // Largest length field of a first packet (PostgreSQL: MAX_STARTUP_PACKET_LENGTH, which does not count the field
 // itself).
 inline constexpr std::uint32_t max_startup_length = 10'004;
+// Names in one packet, and settings in its `options`: more is an attempt to make us search long lists.
+inline constexpr std::size_t max_startup_settings = 500;
 inline constexpr std::uint32_t protocol_3_0 = 3u << 16;
 
 using Settings = std::vector<std::pair<std::string, std::string>>;  // name, value; each name once
@@ -64,7 +66,8 @@ inline bool is_direct_tls(std::string_view bytes) {
 }
 
 // `packet` is exactly one packet, length included. Errors are those of the server: 08P01 for a bad layout, 0A000 for a
-// protocol that is not 3.x, 28000 for a missing user name, 42601 for `options` that cannot be read.
+// protocol that is not 3.x, 28000 for a missing user name, 42601 for `options` that cannot be read, 54000
+// for more than max_startup_settings names.
 Result<FirstPacket> parse_first_packet(std::string_view packet);
 
 // Splits on white space; a backslash takes the next character as it is (pg_split_opts).

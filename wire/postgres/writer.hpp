@@ -54,11 +54,13 @@ public:
     bytes(data);
   }
   void fail() { ok_ = false; }
+  // The value that the length field will have.
+  std::size_t size() const { return out_.size() - length_at_; }
 
   // Sets the length. False: the message cannot be built, and the buffer is as it was before.
   [[nodiscard]] bool finish() {
     if (!ok_) return false;
-    const auto length = static_cast<std::uint32_t>(out_.size() - length_at_);
+    const auto length = static_cast<std::uint32_t>(size());
     for (std::size_t i = 0; i < 4; ++i) out_[length_at_ + i] = static_cast<char>(length >> (24 - 8 * i));
     finished_ = true;
     return true;
@@ -66,7 +68,7 @@ public:
 
 private:
   bool fits(std::size_t more) {
-    ok_ = ok_ && more <= max_message_length - (out_.size() - length_at_);
+    ok_ = ok_ && more <= max_message_length - (size());
     return ok_;
   }
   void number(std::uint32_t value, unsigned width) {
