@@ -39,7 +39,7 @@ struct ClientTls {
   ClientTlsMode mode = ClientTlsMode::disable;
   std::string certificate;  // PEM files
   std::string private_key;
-  std::string client_ca;    // for verify_ca (any certificate it signed) and verify_full (its CN is the user's name)
+  std::string client_ca;  // for verify_ca (any certificate it signed) and verify_full (its CN is the user's name)
   std::string min_version = "1.2";
 };
 
@@ -72,9 +72,9 @@ enum class LogLevel { debug, info, warn, error };
 struct Log {
   LogLevel level = LogLevel::info;
   LogFormat format = LogFormat::logfmt;
-  std::string file;                          // empty: standard error. Reopened on SIGHUP
+  std::string file;                            // empty: standard error. Reopened on SIGHUP
   std::optional<Milliseconds> slow_statement;  // log statements slower than this
-  bool statement_text = false;               // slow statements with their literals (else normalised)
+  bool statement_text = false;                 // slow statements with their literals (else normalised)
 };
 
 struct StoreSqlite {
@@ -89,13 +89,13 @@ enum class BackendTls { disable, prefer, require, verify_ca, verify_full };
 enum class BackendAuth { password, passthrough };
 
 struct Backend {
-  std::string dbname;                  // name of the database on the shards; default: the name clients use
+  std::string dbname;  // name of the database on the shards; default: the name clients use
   BackendTls tls = BackendTls::prefer;
-  std::string ca;                      // PEM file; empty: the system's
+  std::string ca;  // PEM file; empty: the system's
   std::string client_certificate;
   std::string client_key;
   BackendAuth auth = BackendAuth::passthrough;
-  std::string user;                    // for BackendAuth::password: every client shares this server role
+  std::string user;  // for BackendAuth::password: every client shares this server role
   Secret password;
   Milliseconds connect_timeout{5'000};
 };
@@ -118,17 +118,17 @@ enum class PoolMode { transaction, session, statement };
 
 struct Pool {
   PoolMode mode = PoolMode::transaction;
-  int size = 20;                                  // server connections per (user, shard, role), all workers together; >= 1
-  int min_idle = 0;                               // <= size
-  int max_server_connections = 0;                 // per shard over all users; 0: unlimited
-  Milliseconds checkout_timeout{5'000};           // longest wait for a connection; 0: none
-  Milliseconds idle_timeout{600'000};             // 0: never
-  Milliseconds max_lifetime{3'600'000};           // 0: never
-  Milliseconds health_interval{30'000};           // an idle connection unused for longer is checked before use; 0: never
-  Milliseconds reconnect_min{100};                // back-off after a failed connect, doubled up to the maximum
+  int size = 20;                         // server connections per (user, shard, role), all workers together; >= 1
+  int min_idle = 0;                      // <= size
+  int max_server_connections = 0;        // per shard over all users; 0: unlimited
+  Milliseconds checkout_timeout{5'000};  // longest wait for a connection; 0: none
+  Milliseconds idle_timeout{600'000};    // 0: never
+  Milliseconds max_lifetime{3'600'000};  // 0: never
+  Milliseconds health_interval{30'000};  // an idle connection unused for longer is checked before use; 0: never
+  Milliseconds reconnect_min{100};       // back-off after a failed connect, doubled up to the maximum
   Milliseconds reconnect_max{15'000};
-  std::string reset_query;                        // beside Tessera's own reset; empty: none
-  int prepared_statements = 500;                  // kept per server connection, least recently used out
+  std::string reset_query;        // beside Tessera's own reset; empty: none
+  int prepared_statements = 500;  // kept per server connection, least recently used out
 };
 
 enum class Consistency { strong, session, bounded, eventual };
@@ -152,15 +152,15 @@ enum class HashFunction { postgres, md5, crc32 };
 
 struct HashRule {
   HashFunction function = HashFunction::postgres;
-  int buckets = 1024;                 // >= 1, <= 65536
-  std::vector<std::string> shards;    // buckets are dealt to them in contiguous, equal runs…
-  std::map<int, std::string> moved;   // …unless listed here: bucket -> shard
+  int buckets = 1024;                // >= 1, <= 65536
+  std::vector<std::string> shards;   // buckets are dealt to them in contiguous, equal runs…
+  std::map<int, std::string> moved;  // …unless listed here: bucket -> shard
 };
 struct ConsistentHashRule {
   HashFunction function = HashFunction::postgres;
-  int virtual_nodes = 150;            // per unit of weight
+  int virtual_nodes = 150;  // per unit of weight
   std::vector<std::string> shards;
-  std::map<std::string, int> weights; // shards not listed weigh 1
+  std::map<std::string, int> weights;  // shards not listed weigh 1
 };
 struct RangeRule {
   struct Range {
@@ -168,7 +168,7 @@ struct RangeRule {
     std::string shard;
     SourcePosition position;
   };
-  std::vector<Range> ranges;           // in ascending order of `below` once the key's type is known
+  std::vector<Range> ranges;  // in ascending order of `below` once the key's type is known
 };
 // A name that is either a rule or a shard.
 struct Destination {
@@ -207,14 +207,14 @@ struct Table {
   std::string schema = "public";
   std::string name;
   // Exactly one of: a rule with its key columns, a reference table, a fixed shard.
-  std::string rule;                // empty: not sharded
-  std::vector<std::string> key;    // one column; as many as a composite rule has parts
-  std::string key_type;            // optional, for offline `explain` and checked against the catalog; e.g. "bigint"
+  std::string rule;                  // empty: not sharded
+  std::vector<std::string> key;      // one column; as many as a composite rule has parts
+  std::string key_type;              // optional, for offline `explain` and checked against the catalog; e.g. "bigint"
   std::vector<std::string> columns;  // optional, in order, for offline `explain` of INSERT without a column list
   bool reference = false;
   std::string shard;
-  std::string id;                  // "" or "snowflake"
-  std::vector<std::string> unique; // unique columns that are not the key
+  std::string id;                   // "" or "snowflake"
+  std::vector<std::string> unique;  // unique columns that are not the key
   SourcePosition position;
 };
 
@@ -222,39 +222,39 @@ struct User {
   std::string name;
   // How the client proves who it is: at most one of password and verifier; neither: auth_query or pass-through.
   Secret password;
-  Secret verifier;                  // SCRAM-SHA-256$… or md5…
+  Secret verifier;  // SCRAM-SHA-256$… or md5…
   bool trust = false;
-  std::vector<std::string> from;    // CIDR networks; empty: anywhere
-  int max_clients = 0;              // 0: unlimited
+  std::vector<std::string> from;  // CIDR networks; empty: anywhere
+  int max_clients = 0;            // 0: unlimited
   std::optional<int> pool_size;
   std::optional<PoolMode> pool_mode;
-  std::string backend_user;         // role on the shards; default: the same name
-  Secret backend_password;          // for shards that want another password than the client's
+  std::string backend_user;  // role on the shards; default: the same name
+  Secret backend_password;   // for shards that want another password than the client's
   SourcePosition position;
 };
 
 struct AuthQuery {
-  std::string user;                 // role that may run it
+  std::string user;  // role that may run it
   Secret password;
-  std::string query;                // one parameter, the name; two columns: name, verifier
-  std::string shard;                // where it runs; empty: default_shard or the first
+  std::string query;  // one parameter, the name; two columns: name, verifier
+  std::string shard;  // where it runs; empty: default_shard or the first
 };
 
 enum class CrossShardTransactions { two_phase, single_shard };
 
 struct Database {
-  std::string name;                 // as clients give it
-  bool mysql = false;               // engine
+  std::string name;    // as clients give it
+  bool mysql = false;  // engine
   Backend backend;
-  std::vector<Shard> shards;        // at least one, in file order; names unique
+  std::vector<Shard> shards;  // at least one, in file order; names unique
   Pool pool;
   Reads reads;
   Limits limits;
-  std::string default_shard;        // may be empty
-  std::string merge_node;           // may be empty
-  bool hints = false;               // are /* tessera: … */ hints and SET tessera.shard allowed
+  std::string default_shard;  // may be empty
+  std::string merge_node;     // may be empty
+  bool hints = false;         // are /* tessera: … */ hints and SET tessera.shard allowed
   CrossShardTransactions cross_shard_transactions = CrossShardTransactions::two_phase;
-  std::vector<Rule> rules;          // every rule named elsewhere exists; no cycles
+  std::vector<Rule> rules;  // every rule named elsewhere exists; no cycles
   std::vector<Table> tables;
   std::vector<User> users;
   std::optional<AuthQuery> auth_query;
@@ -265,13 +265,13 @@ struct Database {
 struct Config {
   Listen listen;
   Admin admin;
-  int workers = 0;                  // 0: one per core
+  int workers = 0;  // 0: one per core
   Store store;
   Log log;
   Milliseconds drain_timeout{60'000};  // SIGTERM: longest wait for transactions to end
   std::string pid_file;
   std::vector<Database> databases;
-  std::string source;               // path of the file it came from
+  std::string source;  // path of the file it came from
 
   const Database* find_database(std::string_view name) const;
 };

@@ -1,0 +1,48 @@
+// Collects every mistake of one load. Marks name a file by number, so that a tree of many values does not carry its
+// file name many times. Lives on the stack of one `load`.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "config/load.hpp"
+
+namespace tessera::config {
+
+// A place in one of the files of a load; line and column are 1-based, line 0 is the file as a whole.
+struct Mark {
+  int file = 0;
+  int line = 0;
+  int column = 0;
+};
+
+class Problems {
+public:
+  // The number for marks in this file.
+  int add_file(std::string name);
+  void add(Mark where, std::string message, std::string hint = {});
+
+  bool empty() const { return found_.empty(); }
+  // Further problems are only counted: no need to find good words for them.
+  bool full() const { return found_.size() == most; }
+  std::size_t count() const { return found_.size() + dropped_; }
+  const std::string& file_name(int file) const { return files_.at(static_cast<std::size_t>(file)); }
+  SourcePosition position(Mark mark) const { return {file_name(mark.file), mark.line, mark.column}; }
+  // In the order of the files; above `most` a last one says how many are not shown.
+  std::vector<Problem> take();
+
+private:
+  static constexpr std::size_t most = 1000;
+  struct Found {
+    Mark where;
+    std::size_t order;
+    std::string message;
+    std::string hint;
+  };
+  std::vector<std::string> files_;
+  std::vector<Found> found_;
+  std::size_t dropped_ = 0;
+};
+
+}  // namespace tessera::config

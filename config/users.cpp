@@ -1,0 +1,76 @@
+#include <fmt/core.h>
+#include <unordered_map>
+
+#include "config/scalars.hpp"
+#include "config/sections.hpp"
+
+namespace tessera::config {
+namespace {
+
+// The problem never shows the value: a password typed under the wrong key is still a password.
+void read_verifier(Section& section, std::string_view key, bool (*is_valid)(std::string_view), std::string_view form,
+                   Secret& out) {
+  Secret verifier;
+  section.read(key, verifier);
+  if (verifier.empty()) return;
+  if (!is_valid(verifier.reveal())) {
+    section.problem(key, fmt::format("the value of \"{}\" is not such a verifier", key),
+                    fmt::format("{}, as in pg_authid", form));
+    return;
+  }
+  out = std::move(verifier);
+}
+
+void check_one_proof(Section& section, bool trust) {
+  std::string given;
+  int count = 0;
+  for (const std::string_view key : {"password", "scram", "md5", "trust"}) {
+    if (!section.has(key) || (key == "trust" && !trust)) continue;
+    if (count++ > 0) given += " and ";
+    given += key;
+  }
+  if (count < 2) return;
+  section.context().problem(section.mark(), fmt::format("a user proves who they are in one way, not by {}", given),
+                            "at most one of password, scram, md5, trust");
+}
+
+User read_user(Section section) {
+  User user;
+  user.position = section.context().position(section.mark());
+  section.read("name", user.name);
+  section.read("password", user.password);
+  read_verifier(section, "scram", is_scram_verifier, "SCRAM-SHA-256$<iterations>:<salt>$<stored key>:<server key>",
+                user.verifier);
+  read_verifier(section, "md5", is_md5_verifier, "md5 and 32 hexadecimal digits", user.verifier);
+  section.read("trust", user.trust);
+  section.read("from", user.from);
+  check_networks(section, "from");
+  section.read("max_clients", user.max_clients);
+  section.read("pool_size", user.pool_size);
+  section.read("pool_mode", user.pool_mode);
+  section.read("backend_user", user.backend_user);
+  section.read("backend_password", user.backend_password);
+  section.finish();
+  check_one_proof(section, user.trust);
+  return user;
+}
+
+}  // namespace
+
+void read_users(Section& database, Database& out) {
+  std::unordered_map<std::string, Mark> seen;
+  database.each_section("users", [&](Section section) {
+    const Node* name = section.node().find("name");
+    User user = read_user(std::move(section));
+    if (!user.name.empty()) {
+      const auto [first, fresh] = seen.emplace(user.name, name->mark);
+      if (!fresh) {
+        database.context().problem(name->mark, fmt::format("user \"{}\" is listed twice", name->shown()),
+                                   fmt::format("first in line {}", first->second.line));
+      }
+    }
+    out.users.push_back(std::move(user));
+  });
+}
+
+}  // namespace tessera::config
