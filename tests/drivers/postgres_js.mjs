@@ -93,10 +93,12 @@ await check('errors', async () => {
 });
 
 await check('failed transaction', async () => {
-  await raises('25P02', () => sql.begin(async (tx) => {
+  let second;
+  await raises('22012', () => sql.begin(async (tx) => { // begin() itself rejects with the first error
     await raises('22012', () => tx.unsafe('select 1/0'));
-    await tx`select 1`;
+    await tx`select 1`.catch((error) => { second = error.code; });
   }));
+  equal(second, '25P02');
 });
 
 await check('cancel', async () => {
