@@ -37,6 +37,7 @@ struct Relation {
   std::string name;
   Kind kind = Kind::table;
   std::vector<Column> columns;                 // in attribute order, dropped ones left out
+  bool complete = true;                        // `columns` are all there are, in their order (not so offline, without `columns`)
   std::vector<std::string> depends_on;         // a view's base relations (through views), as "schema.name"
   std::string parent;                          // partition or inheritance parent, "schema.name"; empty: none
   const Column* find_column(std::string_view column) const;

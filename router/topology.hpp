@@ -70,6 +70,7 @@ class Topology {
   const std::vector<TableRouting>& tables() const;
   // A rule bound to a key type: the same configured rule over a bigint and over a text key are two.
   const Rule& rule(RuleId id) const;
+  std::string_view rule_name(RuleId id) const;
   // Two tables are co-located when they have the same RuleId (rule and key types).
 
  private:
