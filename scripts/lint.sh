@@ -19,7 +19,13 @@ check() {
 }
 
 cpp_files() { git ls-files -z --cached --others --exclude-standard -- '*.cpp' '*.hpp'; }
-formatting() { cpp_files | xargs -0 -r clang-format-19 --dry-run --Werror; }
+formatting() {
+  local file bad=0
+  while IFS= read -r -d '' file; do
+    clang-format-19 --dry-run --Werror "$file" >/dev/null 2>&1 || { echo "       $file" && bad=1; }
+  done < <(cpp_files)
+  return $bad
+}
 shell_scripts() {
   # shellcheck disable=SC2046 # our file names have no spaces
   shellcheck -x dev .ci/run $(git ls-files --cached --others --exclude-standard -- '*.sh')

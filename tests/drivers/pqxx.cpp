@@ -1,10 +1,9 @@
 // libpqxx 6.
-#include <pqxx/pqxx>
-
 #include <chrono>
 #include <cstdlib>
 #include <functional>
 #include <iostream>
+#include <pqxx/pqxx>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -53,14 +52,19 @@ pqxx::result run(pqxx::connection& db, const std::string& sql) {
   return work.exec(sql);
 }
 
-std::string id(long offset) { return std::to_string(base + offset); }
+std::string id(long offset) {
+  return std::to_string(base + offset);
+}
 
 void data(pqxx::connection& db) {
   check("crud by key", [&] {
     for (long i = 0; i < 20; ++i) {
       run(db, "delete from items where id = " + id(i));
       pqxx::nontransaction work(db);
-      equal(work.exec_params("insert into items (id, owner_id, name, qty) values ($1, $2, $3, $4)", base + i, 1, "it's", 5).affected_rows(), 1u);
+      equal(work.exec_params("insert into items (id, owner_id, name, qty) values ($1, $2, $3, $4)", base + i, 1, "it's",
+                             5)
+                .affected_rows(),
+            1u);
       equal(work.exec_params("select name from items where id = $1", base + i)[0][0].as<std::string>(), "it's");
       equal(work.exec_params("update items set qty = qty + 1 where id = $1", base + i).affected_rows(), 1u);
       equal(work.exec_params("delete from items where id = $1 returning qty", base + i)[0][0].as<int>(), 6);
