@@ -18,12 +18,12 @@ std::uint64_t hash_bytes_extended(std::string_view bytes, std::uint64_t seed);
 // hashint2/4/8extended agree with each other on equal values; text with C or any deterministic collation.
 std::uint64_t postgres_hash(const KeyValue& value, std::uint64_t seed);
 
-// The hash of the rule's function, as an unsigned number: `postgres` with seed 0; md5: the first 8 bytes, big-endian, of
-// md5(key as text); crc32: of the key's text.
+// The hash of the rule's function, as an unsigned number: `postgres` with seed 0; md5: the first 8 bytes, big-endian,
+// of md5(key as text); crc32: of the key's text.
 std::uint64_t key_hash(config::HashFunction function, const KeyValue& value);
 
-// The same as a SQL expression over `column` (already quoted) for the engine PostgreSQL, giving a bigint (postgres, md5: the 64 bits
-// taken as signed) – and the bucket expression built on it: a value in [0, buckets).
+// The same as a SQL expression over `column` (already quoted) for the engine PostgreSQL, giving a bigint (postgres,
+// md5: the 64 bits taken as signed) – and the bucket expression built on it: a value in [0, buckets).
 std::string hash_sql(config::HashFunction function, KeyType type, std::string_view column);
 std::string bucket_sql(config::HashFunction function, KeyType type, std::string_view column, int buckets);
 

@@ -18,7 +18,27 @@ namespace tessera::router {
 using TypeOid = std::uint32_t;  // pg_type.oid
 
 enum class KeyType : std::uint8_t {
-  int2, int4, int8, boolean, text, varchar, bpchar, uuid, date, timestamp, timestamptz, time, bytea, oid, char_, numeric, float4, float8, macaddr, inet, unsupported
+  int2,
+  int4,
+  int8,
+  boolean,
+  text,
+  varchar,
+  bpchar,
+  uuid,
+  date,
+  timestamp,
+  timestamptz,
+  time,
+  bytea,
+  oid,
+  char_,
+  numeric,
+  float4,
+  float8,
+  macaddr,
+  inet,
+  unsupported
 };
 
 // By pg_type.oid, or by canonical name ("bigint", "character varying(20)", "timestamp without time zone", and the
@@ -37,17 +57,19 @@ struct KeyValue {
 };
 
 enum class Conversion {
-  value,      // `out` holds it
-  no_row,     // certainly equal to no value of the column (int column = 4.5): matches nothing
-  unknown     // cannot be decided here
+  value,   // `out` holds it
+  no_row,  // certainly equal to no value of the column (int column = 4.5): matches nothing
+  unknown  // cannot be decided here
 };
 
 // A literal token of the SQL text (quotes and prefix included, sign apart) compared with a column of type `column`;
 // `cast` is the type it is explicitly cast to, or unsupported for none. `scratch` backs out.bytes.
-Conversion from_literal(std::string_view token, parser::LiteralKind kind, bool negative, KeyType column, KeyType cast, std::string& scratch, KeyValue& out);
+Conversion from_literal(std::string_view token, parser::LiteralKind kind, bool negative, KeyType column, KeyType cast,
+                        std::string& scratch, KeyValue& out);
 
 // A bound parameter. `declared` is the type the client gave in Parse (0: left to the server, which takes the column's).
-Conversion from_parameter(std::string_view bytes, bool binary, TypeOid declared, KeyType column, KeyType cast, std::string& scratch, KeyValue& out);
+Conversion from_parameter(std::string_view bytes, bool binary, TypeOid declared, KeyType column, KeyType cast,
+                          std::string& scratch, KeyValue& out);
 
 // The key's text in the form directories, ranges and hints use; the inverse of from_text. `from_text` reads a key as
 // configured (range bounds, directory entries).

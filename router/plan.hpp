@@ -1,7 +1,7 @@
-// Plans. The planner turns a Statement into a `PlanTemplate`: plain data with slots, cached by fingerprint, valid for one
-// catalog version and one set of meaning-changing settings, whatever the literals and parameters are. `bind` evaluates
-// the sharding rules over the values of one execution against the current topology and gives a `Plan`. Both are
-// comparable and printable; neither holds code or pointers.
+// Plans. The planner turns a Statement into a `PlanTemplate`: plain data with slots, cached by fingerprint, valid for
+// one catalog version and one set of meaning-changing settings, whatever the literals and parameters are. `bind`
+// evaluates the sharding rules over the values of one execution against the current topology and gives a `Plan`. Both
+// are comparable and printable; neither holds code or pointers.
 #pragma once
 
 #include <cstdint>
@@ -24,11 +24,11 @@ namespace tessera::router {
 struct KeyOperand {
   enum class Kind : std::uint8_t { slot, parameter, null, text };
   Kind kind = Kind::slot;
-  std::uint32_t index = 0;      // slot number, or parameter number from 0
+  std::uint32_t index = 0;  // slot number, or parameter number from 0
   bool negative = false;
-  bool array = false;           // the value is an array; each element is a key (= ANY)
+  bool array = false;  // the value is an array; each element is a key (= ANY)
   KeyType cast = KeyType::unsupported;
-  std::string text;             // kind == text: the literal's token, for templates made without slots (multi-statement text)
+  std::string text;  // kind == text: the literal's token, for templates made without slots (multi-statement text)
   parser::LiteralKind literal = parser::LiteralKind::string;
   friend bool operator==(const KeyOperand&, const KeyOperand&) = default;
 };
@@ -38,7 +38,7 @@ struct ShardTerm {
   RuleId rule;
   std::vector<KeyType> key_types;
   std::vector<std::vector<KeyOperand>> rows;
-  std::optional<KeyOperand> low, high;   // a range on the single key column, both inclusive (a superset is allowed)
+  std::optional<KeyOperand> low, high;  // a range on the single key column, both inclusive (a superset is allowed)
   bool range = false;
   // INSERT only, per key column: the scale of numeric, fractional digits of times, length of varchar; -1: none. A value
   // that the column would round or cut off when storing it is refused, since the stored key is another.
@@ -48,47 +48,47 @@ struct ShardTerm {
 
 // Tables that are joined on their keys, so that matching rows share a shard; terms restrict them all (intersection).
 struct Component {
-  std::optional<RuleId> rule;                  // sharded…
-  std::optional<ShardId> plain_shard;          // …or a plain table's shard
-  std::vector<std::string> tables;             // for messages
-  std::vector<ShardTerm> terms;                // none: all shards of the rule
+  std::optional<RuleId> rule;          // sharded…
+  std::optional<ShardId> plain_shard;  // …or a plain table's shard
+  std::vector<std::string> tables;     // for messages
+  std::vector<ShardTerm> terms;        // none: all shards of the rule
   friend bool operator==(const Component&, const Component&) = default;
 };
 
 // What the statement needs of where it runs.
 enum class Placement : std::uint8_t {
-  any_shard,        // touches no table, or reference tables only, and reads
-  by_components,    // see components
-  every_shard,      // must reach all shards (DDL, writes to reference tables)
-  session           // the proxy itself or the session's state answers (see StatementKind): BEGIN, SET, LISTEN, SHOW tessera.…
+  any_shard,      // touches no table, or reference tables only, and reads
+  by_components,  // see components
+  every_shard,    // must reach all shards (DDL, writes to reference tables)
+  session  // the proxy itself or the session's state answers (see StatementKind): BEGIN, SET, LISTEN, SHOW tessera.…
 };
 
 struct PlanTemplate {
   parser::StatementKind kind = parser::StatementKind::empty;
   std::string command;
   parser::Effects effects;
-  bool read_only = false;                      // may run on a replica, may be retried
+  bool read_only = false;  // may run on a replica, may be retried
   Placement placement = Placement::any_shard;
   std::vector<Component> components;
-  bool insert_rows = false;                    // the terms' rows are rows to be written: shards are united, not intersected
-  std::optional<ShardId> hinted_shard;         // by hint; overrides the components
-  std::optional<Error> refusal;                // refused whatever the values are
-  std::optional<Error> many_refusal;           // refused when more than one shard is concerned; none: rows may be concatenated
-  std::vector<std::string> notes;              // why, for EXPLAIN
+  bool insert_rows = false;             // the terms' rows are rows to be written: shards are united, not intersected
+  std::optional<ShardId> hinted_shard;  // by hint; overrides the components
+  std::optional<Error> refusal;         // refused whatever the values are
+  std::optional<Error> many_refusal;    // refused when more than one shard is concerned; none: rows may be concatenated
+  std::vector<std::string> notes;       // why, for EXPLAIN
   friend bool operator==(const PlanTemplate&, const PlanTemplate&) = default;
 };
 
 enum class Operator : std::uint8_t {
-  route,        // one shard, bytes relayed
-  any,          // one shard, whichever is at hand
-  scatter,      // same SQL to `shards`, rows concatenated in shard order
-  session       // no shard decided by the plan
+  route,    // one shard, bytes relayed
+  any,      // one shard, whichever is at hand
+  scatter,  // same SQL to `shards`, rows concatenated in shard order
+  session   // no shard decided by the plan
 };
 
 struct Plan {
   Operator op = Operator::any;
-  ShardId shard;                    // route
-  std::vector<ShardId> shards;      // scatter: ascending, at least two
+  ShardId shard;                // route
+  std::vector<ShardId> shards;  // scatter: ascending, at least two
 };
 
 // The values of one execution. Borrowed.
@@ -106,8 +106,8 @@ struct Values {
 
 // Reused by one worker so that binding does not allocate.
 struct BindScratch {
-  std::vector<std::string> texts;   // one per key column
-  std::string element;              // one element of an array
+  std::vector<std::string> texts;  // one per key column
+  std::string element;             // one element of an array
   std::vector<ShardId> shards;
   std::vector<ShardId> other;
   std::vector<ShardId> term;
@@ -116,7 +116,8 @@ struct BindScratch {
 
 // Evaluates the template. Errors: the template's refusals, a key that a rule has no place for, a null key in an INSERT.
 // Touches nothing but its arguments; cost for one key: tens of nanoseconds.
-Result<void> bind(const PlanTemplate& plan, const Topology& topology, const Values& values, BindScratch& scratch, Plan& out);
+Result<void> bind(const PlanTemplate& plan, const Topology& topology, const Values& values, BindScratch& scratch,
+                  Plan& out);
 
 // For EXPLAIN (TESSERA), `tessera explain` and golden tests: one fact per line.
 std::string describe(const PlanTemplate& plan, const Topology& topology);

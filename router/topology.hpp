@@ -25,7 +25,7 @@ struct Location {
 };
 
 class Rule {
- public:
+public:
   virtual ~Rule() = default;
   // `key` has one value per key column of the table (composite rules: as many as they have parts). Errors: 22023 when
   // the rule has no place for it (a directory without `otherwise`), naming rule and key.
@@ -47,18 +47,19 @@ struct TableRouting {
   std::string schema;
   std::string name;
   Kind kind = Kind::plain;
-  RuleId rule;                             // sharded
-  std::vector<std::string> key_columns;    // sharded
-  std::vector<KeyType> key_types;          // sharded, as long as key_columns; empty: not known, the table cannot be routed
-  ShardId shard;                           // plain
+  RuleId rule;                           // sharded
+  std::vector<std::string> key_columns;  // sharded
+  std::vector<KeyType> key_types;  // sharded, as long as key_columns; empty: not known, the table cannot be routed
+  ShardId shard;                   // plain
 };
 
 class Topology {
- public:
+public:
   // Fails when the rules cannot be built for the key types in `catalog` (a range bound that is no date, …); each
   // problem is an Error with the configuration's file:line:column in `detail`. Tables missing from the catalog
   // are built from the configuration's key_type, or left to be refused when they are used.
-  static Result<std::shared_ptr<const Topology>> build(const config::Database& database, const Catalog& catalog, std::uint64_t version);
+  static Result<std::shared_ptr<const Topology>> build(const config::Database& database, const Catalog& catalog,
+                                                       std::uint64_t version);
 
   std::uint64_t version() const;
   std::size_t shard_count() const;
@@ -73,7 +74,7 @@ class Topology {
   std::string_view rule_name(RuleId id) const;
   // Two tables are co-located when they have the same RuleId (rule and key types).
 
- private:
+private:
   struct Contents;
   explicit Topology(std::shared_ptr<const Contents> contents);
   std::shared_ptr<const Contents> contents_;

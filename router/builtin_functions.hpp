@@ -1,0 +1,22 @@
+// Functions of PostgreSQL that the planner knows by name: for offline planning, where no catalog says what a function
+// is, and those whose results belong to one server and so must always go to the same one.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+namespace tessera::router {
+
+struct BuiltinFunction {
+  std::string_view name;
+  char volatility;
+  bool aggregate;
+};
+
+// The usual ones, by no means all; an unknown function is treated as a user's.
+std::span<const BuiltinFunction> builtin_functions();
+
+// Sequences, advisory locks, large objects, notifications: state of one server that all clients must share.
+bool is_server_state(std::string_view function);
+
+}  // namespace tessera::router

@@ -1,0 +1,78 @@
+#include "router/catalog.hpp"
+
+#include <algorithm>
+
+#include "router/builtin_functions.hpp"
+#include "router/text.hpp"
+
+namespace tessera::router {
+namespace {
+
+// key_type: "bigint"; for a key of several columns one type each, "text, bigint".
+void set_key_types(const config::Table& table, Relation& relation) {
+  std::string_view rest = table.key_type;
+  for (const std::string& name : table.key) {
+    // A comma within parentheses belongs to a modifier: numeric(10, 2).
+    std::size_t end = 0;
+    for (int depth = 0; end < rest.size() && (rest[end] != ',' || depth > 0); ++end) {
+      depth += rest[end] == '(' ? 1 : rest[end] == ')' ? -1 : 0;
+    }
+    const auto column = std::ranges::find(relation.columns, name, &Column::name);
+    column->type_name = trim_space(rest.substr(0, end));
+    column->key_type = key_type_of(column->type_name);
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+}
+
+}  // namespace
+
+const Column* Relation::find_column(std::string_view column) const {
+  const auto found = std::ranges::find(columns, column, &Column::name);
+  return found == columns.end() ? nullptr : &*found;
+}
+
+const Relation* Catalog::find(std::string_view schema, std::string_view name) const {
+  std::string full;
+  full.reserve(schema.size() + name.size() + 1);
+  full.append(schema).append(1, '.').append(name);
+  const auto found = by_name_.find(full);
+  return found == by_name_.end() ? nullptr : &relations[found->second];
+}
+
+void Catalog::index() {
+  by_name_.clear();
+  for (std::size_t i = 0; i < relations.size(); ++i) by_name_[relations[i].schema + '.' + relations[i].name] = i;
+}
+
+Catalog Catalog::from_config(const config::Database& database) {
+  Catalog catalog;
+  for (const config::Table& table : database.tables) {
+    Relation relation;
+    relation.schema = table.schema;
+    relation.name = table.name;
+    relation.complete = !table.columns.empty();
+    for (const std::string& name : table.columns) {
+      relation.columns.emplace_back();
+      relation.columns.back().name = name;
+    }
+    for (const std::string& name : table.key) {
+      auto column = std::ranges::find(relation.columns, name, &Column::name);
+      if (column == relation.columns.end()) {
+        // Without `columns` only the key is known. INSERT without a column list needs them all, in order.
+        relation.columns.emplace_back();
+        column = relation.columns.end() - 1;
+        column->name = name;
+      }
+      column->not_null = true;
+    }
+    set_key_types(table, relation);
+    catalog.relations.push_back(std::move(relation));
+  }
+  for (const BuiltinFunction& function : builtin_functions()) {
+    catalog.functions.emplace(function.name, FunctionFacts{function.volatility, true, function.aggregate});
+  }
+  catalog.index();
+  return catalog;
+}
+
+}  // namespace tessera::router

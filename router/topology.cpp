@@ -1,0 +1,193 @@
+#include "router/topology.hpp"
+
+#include <algorithm>
+#include <fmt/core.h>
+#include <map>
+#include <unordered_map>
+
+#include "router/key_class.hpp"
+#include "router/rules.hpp"
+
+namespace tessera::router {
+
+struct Topology::Contents {
+  std::uint64_t version = 0;
+  std::vector<std::string> shards;
+  std::optional<ShardId> default_shard;
+  std::vector<TableRouting> tables;
+  std::unordered_map<std::string, std::size_t> tables_by_name;  // "schema.name"
+  std::vector<RulePointer> rules;
+  std::vector<std::string> rule_names;
+};
+
+namespace {
+
+constexpr RuleId no_rule{~0u};
+
+using BoundRules = std::map<std::pair<std::string, std::vector<KeyType>>, RuleId>;
+
+// What the key columns of a table are. Empty: not known.
+Result<std::vector<KeyType>> key_types(const config::Table& table, const Catalog& catalog) {
+  const Relation* relation = catalog.find(table.schema, table.name);
+  const Catalog configured = Catalog::from_config(config::Database{.tables = {table}});
+  const Relation& stated = *configured.find(table.schema, table.name);
+  std::vector<KeyType> types;
+  for (const std::string& name : table.key) {
+    const Column* column = relation != nullptr ? relation->find_column(name) : stated.find_column(name);
+    if (column == nullptr) {
+      return config_error(table.position, fmt::format("table \"{}\" has no column \"{}\"", table.name, name));
+    }
+    if (column->type_name.empty() && column->key_type == KeyType::unsupported) return std::vector<KeyType>{};
+    if (column->key_type == KeyType::unsupported) {
+      return config_error(table.position,
+                          fmt::format("column \"{}\" of table \"{}\" is of type {}, which cannot be a sharding key",
+                                      name, table.name, column->type_name));
+    }
+    const KeyType said = stated.find_column(name)->key_type;
+    if (!table.key_type.empty() && class_of(said) != class_of(column->key_type)) {
+      return config_error(table.position,
+                          fmt::format("column \"{}\" of table \"{}\" is of type {}, not {} as configured", name,
+                                      table.name, column->type_name, table.key_type));
+    }
+    if (!column->deterministic) {
+      return config_error(
+          table.position,
+          fmt::format("column \"{}\" of table \"{}\" has a collation under which different texts are equal; they "
+                      "could belong to different shards",
+                      name, table.name),
+          "give the column a deterministic collation");
+    }
+    types.push_back(column->key_type);
+  }
+  return types;
+}
+
+Result<void> check_order(const config::Table& table, const Catalog& catalog, const Rule& rule) {
+  if (!rule.ordered()) return {};
+  const Relation* relation = catalog.find(table.schema, table.name);
+  const Column* column = relation == nullptr ? nullptr : relation->find_column(table.key.front());
+  if (column == nullptr || column->deterministic_c_order) return {};
+  return config_error(
+      table.position,
+      fmt::format("column \"{}\" of table \"{}\" is not ordered bytewise, as the ranges of rule \"{}\" are",
+                  table.key.front(), table.name, table.rule),
+      "give the column the collation \"C\"");
+}
+
+Result<RulePointer> bind_rule(const config::Database& database, const config::Table& table,
+                              std::span<const KeyType> classes) {
+  const auto rule = std::ranges::find(database.rules, table.rule, &config::Rule::name);
+  if (rule == database.rules.end()) {
+    return config_error(table.position, fmt::format("table \"{}\" names the rule \"{}\", which does not exist",
+                                                    table.name, table.rule));
+  }
+  const bool composite = std::holds_alternative<config::CompositeRule>(rule->kind);
+  if (!composite && classes.size() != 1) {
+    return config_error(table.position, fmt::format("rule \"{}\" takes a key of one column, table \"{}\" has {}",
+                                                    table.rule, table.name, classes.size()));
+  }
+  return build_rule(*rule, RuleContext{database, classes, 0, nullptr});
+}
+
+Error for_table(Error error, const config::Table& table) {
+  error.message += fmt::format(" (table \"{}\" at {})", table.name, place_text(table.position));
+  return error;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const Topology>> Topology::build(const config::Database& database, const Catalog& catalog,
+                                                        std::uint64_t version) {
+  auto contents = std::make_shared<Contents>();
+  contents->version = version;
+  const RuleContext shards{database, {}, 0, nullptr};
+  for (const config::Shard& shard : database.shards) contents->shards.push_back(shard.name);
+  if (!database.default_shard.empty()) {
+    const auto found = shards.shard(database.default_shard);
+    if (!found) return std::unexpected(found.error());
+    contents->default_shard = *found;
+  }
+  BoundRules bound;
+  for (const config::Table& table : database.tables) {
+    TableRouting routing{.schema = table.schema, .name = table.name};
+    if (table.reference) {
+      routing.kind = TableRouting::Kind::reference;
+    } else if (table.rule.empty()) {
+      const auto shard = shards.shard(table.shard);
+      if (!shard) return std::unexpected(for_table(shard.error(), table));
+      routing.shard = *shard;
+    } else {
+      routing.kind = TableRouting::Kind::sharded;
+      routing.key_columns = table.key;
+      auto types = key_types(table, catalog);
+      if (!types) return std::unexpected(types.error());
+      routing.key_types = std::move(*types);
+      routing.rule = no_rule;
+    }
+    if (!routing.key_types.empty()) {
+      std::vector<KeyType> classes;
+      for (const KeyType type : routing.key_types) classes.push_back(class_of(type));
+      const auto next = RuleId(static_cast<std::uint32_t>(contents->rules.size()));
+      const auto [entry, added] = bound.try_emplace({table.rule, classes}, next);
+      if (added) {
+        auto rule = bind_rule(database, table, classes);
+        if (!rule) return std::unexpected(for_table(rule.error(), table));
+        contents->rules.push_back(std::move(*rule));
+        contents->rule_names.push_back(table.rule);
+      }
+      routing.rule = entry->second;
+      if (const auto checked = check_order(table, catalog, *contents->rules[routing.rule.value()]); !checked) {
+        return std::unexpected(checked.error());
+      }
+    }
+    contents->tables_by_name[routing.schema + '.' + routing.name] = contents->tables.size();
+    contents->tables.push_back(std::move(routing));
+  }
+  return std::shared_ptr<const Topology>(new Topology(std::move(contents)));
+}
+
+Topology::Topology(std::shared_ptr<const Contents> contents) : contents_(std::move(contents)) {}
+
+std::uint64_t Topology::version() const {
+  return contents_->version;
+}
+
+std::size_t Topology::shard_count() const {
+  return contents_->shards.size();
+}
+
+std::string_view Topology::shard_name(ShardId shard) const {
+  return contents_->shards.at(shard.value());
+}
+
+std::optional<ShardId> Topology::find_shard(std::string_view name) const {
+  const auto found = std::ranges::find(contents_->shards, name);
+  if (found == contents_->shards.end()) return std::nullopt;
+  return ShardId(static_cast<std::uint32_t>(found - contents_->shards.begin()));
+}
+
+std::optional<ShardId> Topology::default_shard() const {
+  return contents_->default_shard;
+}
+
+const TableRouting* Topology::find_table(std::string_view schema, std::string_view name) const {
+  std::string full;
+  full.reserve(schema.size() + name.size() + 1);
+  full.append(schema).append(1, '.').append(name);
+  const auto found = contents_->tables_by_name.find(full);
+  return found == contents_->tables_by_name.end() ? nullptr : &contents_->tables[found->second];
+}
+
+const std::vector<TableRouting>& Topology::tables() const {
+  return contents_->tables;
+}
+
+const Rule& Topology::rule(RuleId id) const {
+  return *contents_->rules.at(id.value());
+}
+
+std::string_view Topology::rule_name(RuleId id) const {
+  return contents_->rule_names.at(id.value());
+}
+
+}  // namespace tessera::router
