@@ -75,9 +75,11 @@ Result<std::string> ScramServer::read_first(std::string_view mechanism, std::str
   if (auto checked = check_binding_flag(flag, plus, offers_plus()); !checked) {
     return std::unexpected(std::move(checked.error()));
   }
-  if (header_end != flag_end + 1) {
+  const std::string_view authorization = message.substr(flag_end + 1, header_end - flag_end - 1);
+  if (authorization.starts_with("a=")) {
     return fail(sqlstate::feature_not_supported, "client uses authorization identity, but it is not supported");
   }
+  if (!authorization.empty()) return malformed_scram("Unexpected attribute in the GS2 header.");
   gs2_header_ = message.substr(0, header_end + 1);
   if (plus) gs2_header_ += *channel_binding_;
 
