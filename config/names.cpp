@@ -34,7 +34,7 @@ std::optional<std::string> Names::one_of(const Node& node, std::string_view what
   if (node.broken) return std::nullopt;
   if (node.kind != Node::Kind::scalar) {
     context_.problem(node.mark,
-                     fmt::format("the name of {} must be a single value, not {}", what, kind_name(node.kind)));
+                     fmt::format("the name of a {} must be a single value, not {}", what, kind_name(node.kind)));
     return std::nullopt;
   }
   std::vector<std::string_view> allowed;

@@ -28,6 +28,10 @@ void Problems::add(Mark where, std::string message, std::string hint) {
   found_.push_back({where, found_.size(), std::move(message), std::move(hint)});
 }
 
+std::string Problems::already_at(Mark first) const {
+  return fmt::format("it stands already at {}:{}:{}", file_name(first.file), first.line, first.column);
+}
+
 std::vector<Problem> Problems::take() {
   const auto place = [](const Found& one) {
     return std::tuple(one.where.file, one.where.line, one.where.column, one.order);

@@ -29,6 +29,8 @@ public:
   std::size_t count() const { return found_.size() + dropped_; }
   const std::string& file_name(int file) const { return files_.at(static_cast<std::size_t>(file)); }
   SourcePosition position(Mark mark) const { return {file_name(mark.file), mark.line, mark.column}; }
+  // A hint for what may stand only once.
+  std::string already_at(Mark first) const;
   // In the order of the files; above `most` a last one says how many are not shown.
   std::vector<Problem> take();
 

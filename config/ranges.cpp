@@ -42,7 +42,8 @@ RangeRule read_range_rule(Section& section, const Names& names) {
     one.finish();
     if (range.below) bounds.push_back(one.find("below"));
     const Node* below = one.node().find("below");
-    if (below == nullptr && one.node().kind == Node::Kind::mapping) unbounded = one.mark();
+    const bool none = below == nullptr || below->kind == Node::Kind::null;
+    if (none && one.node().kind == Node::Kind::mapping) unbounded = one.mark();
     rule.ranges.push_back(std::move(range));
   });
   if (section.has("ranges") && rule.ranges.empty() && section.find("ranges")->kind == Node::Kind::sequence) {

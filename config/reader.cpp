@@ -228,18 +228,20 @@ void Section::each_text(std::string_view name, const std::function<void(const No
   const Key& key = lookup(name, {Kind::texts});
   const Node* node = find(name);
   if (node == nullptr) return;
-  if (node->kind == Node::Kind::scalar) {
-    visit(*node);
-    return;
-  }
-  if (of_kind(key, Node::Kind::sequence) == nullptr) return;
-  for (const Node& item : node->items) {
-    if (item.broken) continue;
-    if (item.kind != Node::Kind::scalar || item.text.empty()) {
+  const auto take = [&](const Node& item) {
+    if (item.broken) return;
+    if (item.kind != Node::Kind::scalar) {
       context_.problem(item.mark, wrong_kind(key.name, "a list of single values", item));
-      continue;
+    } else if (item.text.empty()) {
+      context_.problem(item.mark, fmt::format("\"{}\" holds an empty value", key.name));
+    } else {
+      visit(item);
     }
-    visit(item);
+  };
+  if (node->kind == Node::Kind::scalar) {
+    take(*node);
+  } else if (of_kind(key, Node::Kind::sequence) != nullptr) {
+    for (const Node& item : node->items) take(item);
   }
 }
 

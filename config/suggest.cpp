@@ -40,7 +40,8 @@ std::size_t distance(std::string_view a, std::string_view b) {
 std::string_view nearest(std::string_view name, std::span<const std::string_view> allowed) {
   if (name.empty() || name.size() > longest || allowed.size() > most_candidates) return {};
   std::string_view best;
-  std::size_t best_distance = std::max<std::size_t>(1, name.size() / 3) + 1;
+  // Up to a third of the name may be wrong, but never all of it.
+  std::size_t best_distance = std::min(std::max<std::size_t>(1, name.size() / 3) + 1, name.size());
   for (const std::string_view candidate : allowed) {
     if (candidate.size() > longest) continue;
     const std::size_t d = distance(name, candidate);

@@ -93,6 +93,8 @@ Table read_table(Section section, const Names& names, const KeyCounts& counts) {
   table.id = name_of(id_kinds, id);
   section.read("unique", table.unique);
   section.finish();
+  const auto kind = section.node().kind;
+  if (kind != Node::Kind::mapping && kind != Node::Kind::null) return table;  // reported
   check_place(section, table);
   check_key(section, table, counts);
   check_columns(section, table);
@@ -110,7 +112,7 @@ void read_tables(Section& database, const Names& names, Database& out) {
     const auto [first, fresh] = seen.emplace(std::pair(table.schema, table.name), where);
     if (!fresh && !table.name.empty()) {
       database.context().problem(where, fmt::format("table \"{}.{}\" is listed twice", table.schema, table.name),
-                                 fmt::format("first in line {}", first->second.line));
+                                 database.context().problems.already_at(first->second));
     }
     out.tables.push_back(std::move(table));
   });

@@ -66,7 +66,7 @@ void read_users(Section& database, Database& out) {
       const auto [first, fresh] = seen.emplace(user.name, name->mark);
       if (!fresh) {
         database.context().problem(name->mark, fmt::format("user \"{}\" is listed twice", name->shown()),
-                                   fmt::format("first in line {}", first->second.line));
+                                   database.context().problems.already_at(first->second));
       }
     }
     out.users.push_back(std::move(user));

@@ -170,13 +170,8 @@ private:
   std::size_t bytes_ = 0;
 };
 
-std::string position_text(const Problems& problems, Mark mark) {
-  return fmt::format("{}:{}:{}", problems.file_name(mark.file), mark.line, mark.column);
-}
-
 void report_duplicate(const Node& again, const Node& first, Problems& problems) {
-  problems.add(again.key_mark, fmt::format("duplicate key \"{}\"", again.key),
-               "it stands already at " + position_text(problems, first.key_mark));
+  problems.add(again.key_mark, fmt::format("duplicate key \"{}\"", again.key), problems.already_at(first.key_mark));
 }
 
 void remove_duplicate_keys(Node& node, Problems& problems) {
@@ -263,7 +258,8 @@ void merge_yaml(Node& into, Node from, Problems& problems) {
       continue;
     }
     Node& first = into.items[found->second];
-    if (first.kind == Node::Kind::mapping && item.kind == Node::Kind::mapping) {
+    const bool empty = first.kind == Node::Kind::null || item.kind == Node::Kind::null;
+    if (empty || (first.kind == Node::Kind::mapping && item.kind == Node::Kind::mapping)) {
       merge_yaml(first, std::move(item), problems);
     } else {
       report_duplicate(item, first, problems);

@@ -41,7 +41,7 @@ std::string_view kind_name(Node::Kind kind);
 Node parse_yaml(std::string_view text, int file, Problems& problems);
 
 // Adds the keys of `from` to `into`, both mappings (or null); mappings under the same key are merged in their turn,
-// anything else under the same key is a problem.
+// a key without a value gives way, anything else under the same key is a problem.
 void merge_yaml(Node& into, Node from, Problems& problems);
 
 }  // namespace tessera::config
