@@ -1,26 +1,27 @@
-// The fingerprint lexer: one pass over the SQL that drops comments and folds white space, replaces each literal by a slot
-// and hashes what is left. Statements that differ only in literals share a fingerprint and so a cached plan; the kind of
-// a literal (integer, string, …) is part of the fingerprint, its value is not. The lexer never decides what a statement
-// means; whatever it is unsure of makes the fingerprint unusable (`exact == false`) and the parser decides.
+// The fingerprint lexer: one pass over the SQL that drops comments and folds white space, replaces each literal by a
+// slot and hashes what is left. Statements that differ only in literals share a fingerprint and so a cached plan; the
+// kind of a literal (integer, string, …) is part of the fingerprint, its value is not. The lexer never decides what a
+// statement means; whatever it is unsure of makes the fingerprint unusable (`exact == false`) and the parser decides.
 //
 // Pure; borrows the text; writes into a caller's `Fingerprint`, whose vectors keep their capacity, so a warmed-up
 // lexer does not allocate. Cost: a few nanoseconds per token.
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
 namespace tessera::parser {
 
 enum class LiteralKind : std::uint8_t {
-  integer,         // 42 (also 0x2a where the dialect has it)
-  numeric,         // 4.2, 1e3
-  string,          // 'text' without escapes, '' doubled at most
-  escape_string,   // E'…' (or any string when standard_conforming_strings is off)
-  dollar_string,   // $tag$…$tag$
-  bit_string,      // B'…' X'…'
-  unicode_string   // U&'…'
+  integer,        // 42 (also 0x2a where the dialect has it)
+  numeric,        // 4.2, 1e3
+  string,         // 'text' without escapes, '' doubled at most
+  escape_string,  // E'…' (or any string when standard_conforming_strings is off)
+  dollar_string,  // $tag$…$tag$
+  bit_string,     // B'…' X'…'
+  unicode_string  // U&'…'
 };
 
 struct Slot {
@@ -35,10 +36,11 @@ struct LexerMode {
 };
 
 struct Fingerprint {
-  std::uint64_t high = 0;  // 128 bits over kinds and text of all tokens, so that an accidental collision cannot happen and
-  std::uint64_t low = 0;   // a wilful one needs 2^64 work; keyed with a per-process random seed
-  bool exact = false;      // false: unterminated quote or comment, or a byte that the lexer does not know
-  bool multiple = false;   // a semicolon with something other than white space and comments behind it
+  std::uint64_t high =
+      0;  // 128 bits over kinds and text of all tokens, so that an accidental collision cannot happen and
+  std::uint64_t low = 0;  // a wilful one needs 2^64 work; keyed with a per-process random seed
+  bool exact = false;     // false: unterminated quote or comment, or a byte that the lexer does not know
+  bool multiple = false;  // a semicolon with something other than white space and comments behind it
   std::uint32_t hint_begin = 0, hint_end = 0;  // text inside a leading /* tessera: … */ comment; equal: none
   std::vector<Slot> slots;
 };

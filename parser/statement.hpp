@@ -21,18 +21,44 @@ struct SourceSpan {
 };
 
 enum class StatementKind {
-  empty,                                     // nothing but comments and semicolons
-  select, insert, update, delete_, merge, copy,
-  begin, commit, rollback, savepoint, release_savepoint, rollback_to_savepoint,
-  prepare_transaction, commit_prepared, rollback_prepared,
-  set, set_transaction, reset, show, discard,
-  prepare, execute, deallocate,
-  declare_cursor, fetch, close_cursor,
-  listen, unlisten, notify,
-  lock_table, truncate, explain, do_block, call,
-  ddl,                                       // changes the catalog (CREATE, ALTER, DROP, GRANT, COMMENT, …)
-  maintenance,                               // VACUUM, ANALYZE, CHECKPOINT, REINDEX, CLUSTER, LOAD
-  other                                      // parsed, but of a kind that is not known here
+  empty,  // nothing but comments and semicolons
+  select,
+  insert,
+  update,
+  delete_,
+  merge,
+  copy,
+  begin,
+  commit,
+  rollback,
+  savepoint,
+  release_savepoint,
+  rollback_to_savepoint,
+  prepare_transaction,
+  commit_prepared,
+  rollback_prepared,
+  set,
+  set_transaction,
+  reset,
+  show,
+  discard,
+  prepare,
+  execute,
+  deallocate,
+  declare_cursor,
+  fetch,
+  close_cursor,
+  listen,
+  unlisten,
+  notify,
+  lock_table,
+  truncate,
+  explain,
+  do_block,
+  call,
+  ddl,          // changes the catalog (CREATE, ALTER, DROP, GRANT, COMMENT, …)
+  maintenance,  // VACUUM, ANALYZE, CHECKPOINT, REINDEX, CLUSTER, LOAD
+  other         // parsed, but of a kind that is not known here
 };
 
 // A value that a condition compares with, or an INSERT gives to a column.
@@ -41,15 +67,15 @@ struct Operand {
     literal,    // stands in the text at `span`
     parameter,  // $n
     null,
-    default_,   // DEFAULT in VALUES
-    array,      // of `elements`, each a literal, parameter or null: ARRAY[...], or '{…}' seen as a literal
-    opaque      // any other expression
+    default_,  // DEFAULT in VALUES
+    array,     // of `elements`, each a literal, parameter or null: ARRAY[...], or '{…}' seen as a literal
+    opaque     // any other expression
   };
   Kind kind = Kind::opaque;
-  SourceSpan span;                // of the literal token(s) alone: 'x', 42, -42 (sign included), not of a cast around it
-  bool negative = false;          // a numeric literal with an odd number of minus signs before it
-  int parameter = 0;              // n of $n, 1-based
-  std::string cast;               // type of an explicit cast, as a canonical name ("bigint", "text", "uuid"); empty: none
+  SourceSpan span;        // of the literal token alone, as the fingerprint's slot has it: no sign, no cast around it
+  bool negative = false;  // a numeric literal with an odd number of minus signs before it
+  int parameter = 0;      // n of $n, 1-based
+  std::string cast;       // type of an explicit cast, as a canonical name ("bigint", "text", "uuid"); empty: none
   std::vector<Operand> elements;  // kind == array
   friend bool operator==(const Operand&, const Operand&) = default;
 };
@@ -60,22 +86,33 @@ using BlockIndex = std::uint32_t;
 inline constexpr std::uint32_t no_index = ~0u;
 
 // What a table reference is there for.
-enum class TableUse { read, insert_target, update_target, delete_target, merge_target, truncate_target, copy_from, copy_to, lock, ddl_target };
+enum class TableUse {
+  read,
+  insert_target,
+  update_target,
+  delete_target,
+  merge_target,
+  truncate_target,
+  copy_from,
+  copy_to,
+  lock,
+  ddl_target
+};
 
 struct TableRef {
   std::string schema;  // empty: to be found by search_path
   std::string name;
-  std::string alias;   // the name that columns use; equals `name` when there is none
+  std::string alias;  // the name that columns use; equals `name` when there is none
   TableUse use = TableUse::read;
   BlockIndex block = 0;
-  SourceSpan span;     // of the (qualified) name
-  bool only = false;   // ONLY t
+  SourceSpan span;        // of the (qualified) name
+  bool only = false;      // ONLY t
   bool nullable = false;  // stands on the nullable side of an outer join of its block (both sides of a FULL JOIN)
   // Names defined by WITH are resolved by the parser and never appear here.
 };
 
-// A column as the text names it, resolved as far as syntax allows: `table` is the one table reference of this block (or,
-// for a correlated subquery, of an enclosing one) that it must belong to, or no_index when several could be meant.
+// A column as the text names it, resolved as far as syntax allows: `table` is the one table reference of this block
+// (or, for a correlated subquery, of an enclosing one) that it must belong to, or no_index when several could be meant.
 struct ColumnRef {
   TableIndex table = no_index;
   std::string qualifier;  // as written, may be empty
@@ -94,16 +131,16 @@ struct Condition {
   BlockIndex block = 0;
   ColumnRef column;
   Comparison comparison = Comparison::equal;
-  std::vector<Operand> operands;       // one; several for `in`; one `array` or parameter operand for = ANY(...)
-  bool any_array = false;              // operands[0] is an array value: = ANY($1)
+  std::vector<Operand> operands;  // one; several for `in`; one `array` or parameter operand for = ANY(...)
+  bool any_array = false;         // operands[0] is an array value: = ANY($1)
   std::vector<TableIndex> restricts;
 };
 
-// a.x = b.y, a conjunct like above. `restricts` are the tables for whose rows it is a filter: in an inner join those of both
-// sides; for the ON of `a LEFT JOIN b` only those of b; none of a FULL JOIN. USING and NATURAL… give these too (USING by
-// name; NATURAL is `Clauses::natural_join`, since only the catalog knows its columns). Correlation between an outer query
-// and a subquery in WHERE … IN / EXISTS / scalar gives equalities too (`x IN (SELECT y …)`: x = y when y is a plain
-// column), restricting only the inner block's tables.
+// a.x = b.y, a conjunct like above. `restricts` are the tables for whose rows it is a filter: in an inner join those of
+// both sides; for the ON of `a LEFT JOIN b` only those of b; none of a FULL JOIN. USING and NATURAL… give these too
+// (USING by name; NATURAL is `Clauses::natural_join`, since only the catalog knows its columns). Correlation between an
+// outer query and a subquery in WHERE … IN / EXISTS / scalar gives equalities too (`x IN (SELECT y …)`: x = y when y is
+// a plain column), restricting only the inner block's tables.
 struct ColumnEquality {
   BlockIndex block = 0;
   ColumnRef left;
@@ -120,11 +157,21 @@ struct RowCondition {
 };
 
 // Where a query block stands. One SELECT core, VALUES list or DML statement is one block; block 0 is the outermost.
-enum class BlockRole { top, set_operand, cte, from_subquery, lateral_subquery, expression_subquery, exists_subquery, in_subquery, insert_source };
+enum class BlockRole {
+  top,
+  set_operand,
+  cte,
+  from_subquery,
+  lateral_subquery,
+  expression_subquery,
+  exists_subquery,
+  in_subquery,
+  insert_source
+};
 
 struct FunctionCall {
   std::string schema;
-  std::string name;          // lower-case as the parser folds it
+  std::string name;  // lower-case as the parser folds it
   SourceSpan span;
   int argument_count = 0;
   std::vector<Operand> arguments;  // literals and parameters among them; others opaque
@@ -134,7 +181,8 @@ struct FunctionCall {
 
 // Which clauses the block has, with their text.
 struct Clauses {
-  std::optional<SourceSpan> distinct, distinct_on, from, where, group_by, having, window, order_by, limit, offset, locking, returning, on_conflict, into;
+  std::optional<SourceSpan> distinct, distinct_on, from, where, group_by, having, window, order_by, limit, offset,
+      locking, returning, on_conflict, into;
   bool grouping_sets = false;
   bool with_ties = false;
   bool natural_join = false;
@@ -157,11 +205,11 @@ struct Block {
   StatementKind kind = StatementKind::select;  // select, insert, update, delete_, merge
   bool values = false;                         // VALUES (...) without SELECT
   std::vector<TableIndex> tables;
-  std::vector<TargetItem> targets;             // select list or RETURNING
+  std::vector<TargetItem> targets;  // select list or RETURNING
   std::vector<FunctionCall> functions;
   Clauses clauses;
-  std::string set_operation;                   // on the block that combines: "union", "union all", "intersect", …
-  std::string cte_name;                        // role == cte
+  std::string set_operation;  // on the block that combines: "union", "union all", "intersect", …
+  std::string cte_name;       // role == cte
   bool recursive = false;
 };
 
@@ -172,81 +220,82 @@ struct Assignment {  // SET of an UPDATE, ON CONFLICT DO UPDATE or MERGE
 };
 
 struct Insert {
-  std::vector<std::string> columns;             // empty: all, in the table's order
-  std::vector<std::vector<Operand>> rows;       // VALUES; empty when the source is a query or DEFAULT VALUES
-  std::vector<SourceSpan> row_spans;            // each "( … )"
-  BlockIndex source = no_index;                 // INSERT … SELECT
+  std::vector<std::string> columns;        // empty: all, in the table's order
+  std::vector<std::vector<Operand>> rows;  // VALUES; empty when the source is a query or DEFAULT VALUES
+  std::vector<SourceSpan> row_spans;       // each "( … )"
+  BlockIndex source = no_index;            // INSERT … SELECT
   bool default_values = false;
   bool on_conflict = false;
   std::vector<Assignment> conflict_assignments;
 };
 
 struct Copy {
-  bool from = false;      // COPY … FROM
-  bool stdio = false;     // STDIN / STDOUT; else a file or program on the server
-  bool query = false;     // COPY (SELECT …) TO
+  bool from = false;   // COPY … FROM
+  bool stdio = false;  // STDIN / STDOUT; else a file or program on the server
+  bool query = false;  // COPY (SELECT …) TO
   std::vector<std::string> columns;
-  std::string format;     // "text", "csv", "binary"
+  std::string format;  // "text", "csv", "binary"
 };
 
-struct Setting {           // SET, RESET, SHOW
-  std::string name;        // lower-case; "time zone" is "timezone"; "all" for RESET ALL / SHOW ALL
-  std::string value;       // SET: the text of the value as written; empty for DEFAULT
+struct Setting {                    // SET, RESET, SHOW
+  std::string name;                 // lower-case; "time zone" is "timezone"; "all" for RESET ALL / SHOW ALL
+  std::string value;                // SET: the text of the value as written; empty for DEFAULT
   std::vector<std::string> values;  // SET: each value, unquoted
   bool local = false;
-  bool to_default = false; // SET x TO DEFAULT
+  bool to_default = false;  // SET x TO DEFAULT
 };
 
-struct Transaction {       // BEGIN and friends
-  std::string name;        // savepoint, or gid
-  std::string options;     // the isolation level and modes as written
+struct Transaction {    // BEGIN and friends
+  std::string name;     // savepoint, or gid
+  std::string options;  // the isolation level and modes as written
   bool read_only = false;
-  bool chain = false;      // AND CHAIN
+  bool chain = false;  // AND CHAIN
 };
 
-struct Prepared {          // PREPARE, EXECUTE, DEALLOCATE
-  std::string name;        // empty with `all`
+struct Prepared {    // PREPARE, EXECUTE, DEALLOCATE
+  std::string name;  // empty with `all`
   SourceSpan name_span;
-  bool all = false;        // DEALLOCATE ALL
-  SourceSpan body;         // PREPARE … AS <body>
+  bool all = false;  // DEALLOCATE ALL
+  SourceSpan body;   // PREPARE … AS <body>
   std::vector<std::string> types;
   std::vector<Operand> arguments;  // EXECUTE
 };
 
-struct Cursor {            // DECLARE, FETCH, MOVE, CLOSE
-  std::string name;        // empty: CLOSE ALL
+struct Cursor {      // DECLARE, FETCH, MOVE, CLOSE
+  std::string name;  // empty: CLOSE ALL
   bool hold = false;
 };
 
-struct Channel {           // LISTEN, UNLISTEN, NOTIFY
-  std::string name;        // empty: UNLISTEN *
+struct Channel {     // LISTEN, UNLISTEN, NOTIFY
+  std::string name;  // empty: UNLISTEN *
   std::optional<std::string> payload;
 };
 
 // What the statement may do. Decided on the whole tree, never on a prefix; in doubt the graver one.
 struct Effects {
-  bool writes = false;            // rows or catalog may change (data-modifying CTE, SELECT INTO, DDL, nextval, unknown CALL …)
-  bool locks_rows = false;        // FOR UPDATE / SHARE
-  bool temporary_objects = false; // creates or may create a temporary table, view, sequence or function
+  bool writes = false;  // rows or catalog may change (data-modifying CTE, SELECT INTO, DDL, nextval, unknown CALL …)
+  bool locks_rows = false;         // FOR UPDATE / SHARE
+  bool temporary_objects = false;  // creates or may create a temporary table, view, sequence or function
   bool session_advisory_lock = false;
   bool changes_settings = false;  // set_config(…, false) or with an argument that is not a literal
   bool hold_cursor = false;
-  bool opaque_code = false;       // DO, CALL: anything may have happened to the session
-  bool outside_transaction = false; // VACUUM, CREATE DATABASE, CREATE INDEX CONCURRENTLY …: refuses a transaction block
+  bool opaque_code = false;  // DO, CALL: anything may have happened to the session
+  bool outside_transaction =
+      false;  // VACUUM, CREATE DATABASE, CREATE INDEX CONCURRENTLY …: refuses a transaction block
 };
 
 struct Statement {
   StatementKind kind = StatementKind::empty;
-  SourceSpan span;                       // of this statement in a multi-statement text, without the semicolon
-  std::string command;                   // the words that name it in messages: "CREATE TABLE", "SELECT", "LOCK TABLE"
+  SourceSpan span;      // of this statement in a multi-statement text, without the semicolon
+  std::string command;  // the words that name it in messages: "CREATE TABLE", "SELECT", "LOCK TABLE"
   Effects effects;
   std::vector<TableRef> tables;
   std::vector<Block> blocks;
   std::vector<Condition> conditions;
   std::vector<ColumnEquality> equalities;
   std::vector<RowCondition> row_conditions;
-  std::vector<Assignment> assignments;   // UPDATE … SET of block 0
-  int parameter_count = 0;               // largest n of $n
+  std::vector<Assignment> assignments;  // UPDATE … SET of block 0
+  int parameter_count = 0;              // largest n of $n
 
   // At most one of these, by kind.
   std::optional<Insert> insert;
@@ -256,9 +305,9 @@ struct Statement {
   std::optional<Prepared> prepared;
   std::optional<Cursor> cursor;
   std::optional<Channel> channel;
-  std::vector<Statement> inner;          // EXPLAIN x, PREPARE … AS x, DECLARE … FOR x: the one statement x
+  std::vector<Statement> inner;  // EXPLAIN x, PREPARE … AS x, DECLARE … FOR x: the one statement x
   bool explain_analyze = false;
-  bool explain_tessera = false;          // EXPLAIN (TESSERA) x
+  bool explain_tessera = false;  // EXPLAIN (TESSERA) x
 };
 
 }  // namespace tessera::parser

@@ -1,0 +1,52 @@
+#include "parser/postgres/parse.hpp"
+
+#include <limits>
+
+#include "parser/postgres/builder.hpp"
+
+namespace tessera::parser::postgres {
+
+namespace {
+
+// The tree is written, read and walked recursively. At this depth all of it stays well below a stack of 8 MB.
+constexpr int most_nesting = 2000;
+
+// A raw statement's text starts behind the semicolon of the one before, with blanks and comments.
+SourceSpan trimmed(const TokenList& tokens, const PgQuery__RawStmt& raw) {
+  const auto begin = static_cast<std::uint32_t>(raw.stmt_location);
+  const std::size_t size = tokens.sql().size();
+  const auto end =
+      static_cast<std::uint32_t>(raw.stmt_len > 0 ? begin + static_cast<std::uint32_t>(raw.stmt_len) : size);
+  TokenIndex first = tokens.at(begin);
+  while (tokens.is(first, ";")) ++first;
+  TokenIndex behind = tokens.at(end);
+  while (behind > first + 1 && tokens.is(behind - 1, ";")) --behind;
+  if (behind <= first) return {begin, begin};
+  return tokens.span(first, behind - 1);
+}
+
+}  // namespace
+
+Result<std::vector<Statement>> parse(std::string_view sql) {
+  if (sql.size() > std::numeric_limits<std::int32_t>::max()) {
+    return fail(sqlstate::program_limit_exceeded, "the statement is longer than 2 GB");
+  }
+  if (sql.find('\0') != std::string_view::npos) {
+    return fail(SqlState("22021"), "invalid byte sequence for encoding \"UTF8\": 0x00");
+  }
+  const TokenList tokens(sql);
+  if (nesting_bound(tokens) > most_nesting) {
+    return fail(SqlState("54001"), "the statement is nested too deeply",
+                "Split the statement, or use IN or = ANY instead of long chains of operators.");
+  }
+  const auto tree = Tree::parse(std::string(sql));
+  if (!tree) return std::unexpected(tree.error());
+  if (!tokens.complete()) return fail(sqlstate::internal_error, "the statement's words could not be told apart");
+  std::vector<Statement> statements;
+  for (const PgQuery__RawStmt* raw : tree->statements()) {
+    statements.push_back(Builder(tokens, trimmed(tokens, *raw)).build(raw->stmt));
+  }
+  return statements;
+}
+
+}  // namespace tessera::parser::postgres
