@@ -38,6 +38,7 @@ std::optional<std::string> Names::one_of(const Node& node, std::string_view what
     return std::nullopt;
   }
   std::vector<std::string_view> allowed;
+  if (context_.problems.full()) lists = {};  // nobody will read the suggestion
   for (const auto* list : lists) allowed.insert(allowed.end(), list->begin(), list->end());
   unknown_name(context_, node, fmt::format("there is no {} \"{}\"", what, node.shown()), allowed);
   return std::nullopt;
