@@ -348,6 +348,8 @@ TEST(Saslprep, AsPostgresDoes) {
   EXPECT_EQ(saslprep("\u2168"), "IX");
   EXPECT_EQ(saslprep("a\u00a0b"), "a b");  // non-ASCII space
   EXPECT_EQ(saslprep("\u00e9"), saslprep("e\u0301"));
+  EXPECT_EQ(saslprep("\u0341"), "\u0341");        // prohibited before normalisation, not after
+  EXPECT_EQ(saslprep("\ufb2b"), "\u05e9\u05c2");  // right-to-left before normalisation; not at its end after
   for (const std::string& raw : {"\u0007\u00e9"s, "\u0627\u0031"s, "\u0221"s, "\u00ad"s, "\xff\xfe"s, "\xc3"s,
                                  "\xc0\xaf"s, "\xed\xa0\x80"s, "\u00e9\0x"s}) {
     EXPECT_EQ(saslprep(raw), raw);  // prohibited, bidirectional rule, unassigned, empty, invalid UTF-8

@@ -21,6 +21,12 @@ Error refused(std::string message, std::string hint = {}) {
   return {sqlstate::connection_rejected, std::move(message), {}, std::move(hint), 0};
 }
 
+// Says whose exchange it was: the reader may be a client whose own login went well.
+Error during_scram(Error error) {
+  error.message.insert(0, "SCRAM login to the server: ");
+  return error;
+}
+
 bool offers(const AuthenticationView& auth, std::string_view mechanism) {
   return std::ranges::find(auth.mechanisms, mechanism) != auth.mechanisms.end();
 }
@@ -217,7 +223,7 @@ ServerLoginStep ServerLogin::start_scram(const AuthenticationView& auth, std::st
 }
 
 ServerLoginStep ServerLogin::on_server_first(std::string_view message, std::string& out) {
-  if (auto read = scram_->on_server_first(message); !read) return fail_with(read.error());
+  if (auto read = scram_->on_server_first(message); !read) return fail_with(during_scram(read.error()));
   state_ = State::deriving;
   if (const auto* keys = std::get_if<ScramKeys>(&options_.credential)) return on_keys(*keys, out);
   const auto& plain = std::get<PlainPassword>(options_.credential);
@@ -229,14 +235,14 @@ ServerLoginStep ServerLogin::on_keys(const ScramKeys& keys, std::string& out) {
   if (state_ != State::deriving) return violation("keys were not asked for");
   key_request_ = {};
   const auto message = scram_->final_message(keys);
-  if (!message) return fail_with(message.error());
+  if (!message) return fail_with(during_scram(message.error()));
   if (!append_sasl_response(out, *message)) return violation("the answer cannot be sent");
   state_ = State::expects_sasl_final;
   return ServerLoginStep::need_bytes;
 }
 
 ServerLoginStep ServerLogin::on_server_final(std::string_view message) {
-  if (auto read = scram_->on_server_final(message); !read) return fail_with(read.error());
+  if (auto read = scram_->on_server_final(message); !read) return fail_with(during_scram(read.error()));
   state_ = State::expects_sasl_ok;
   return ServerLoginStep::need_bytes;
 }
