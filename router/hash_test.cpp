@@ -1,8 +1,7 @@
 #include "router/hash.hpp"
 
-#include <gtest/gtest.h>
-
 #include <fstream>
+#include <gtest/gtest.h>
 #include <map>
 #include <sstream>
 
@@ -26,7 +25,9 @@ std::string unescape(std::string_view text) {
   return plain;
 }
 
-std::int64_t as_signed(std::uint64_t hash) { return static_cast<std::int64_t>(hash); }
+std::int64_t as_signed(std::uint64_t hash) {
+  return static_cast<std::int64_t>(hash);
+}
 
 // The table was made by a server; see testdata/make_hash_vectors.py.
 TEST(Hash, AgreesWithTheServer) {

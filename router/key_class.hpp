@@ -21,6 +21,8 @@ bool same_constants(KeyType a, KeyType b);
 
 // The element type of an array type, or unsupported.
 KeyType element_type_of(TypeOid array_oid);
+// pg_type.oid; 0 for unsupported.
+TypeOid oid_of(KeyType type);
 
 // Text as the type's input function reads it, and the wire's binary form. `out.bytes` is backed by `scratch` or borrows
 // from the argument. False: not certain, or an error that the server will report.

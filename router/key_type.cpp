@@ -94,6 +94,13 @@ KeyType element_type_of(TypeOid array_oid) {
   return KeyType::unsupported;
 }
 
+TypeOid oid_of(KeyType type) {
+  for (const Known& candidate : known) {
+    if (candidate.type == type) return candidate.oid;
+  }
+  return 0;
+}
+
 KeyType key_type_of(std::string_view type_name) {
   std::string bare = without_modifier(type_name);
   if (bare.starts_with("pg_catalog.")) bare.erase(0, sizeof("pg_catalog.") - 1);

@@ -1,0 +1,310 @@
+// Evaluating a template: from the values of one execution to shards.
+#include <algorithm>
+#include <fmt/core.h>
+
+#include "router/array.hpp"
+#include "router/contains.hpp"
+#include "router/key_class.hpp"
+#include "router/numeric.hpp"
+#include "router/plan.hpp"
+
+namespace tessera::router {
+namespace {
+
+constexpr SqlState not_null_violation{"23502"};
+
+class Binder {
+public:
+  Binder(const PlanTemplate& plan, const Topology& topology, const Values& values, BindScratch& scratch)
+      : plan_(plan), topology_(topology), values_(values), scratch_(scratch) {}
+
+  Result<void> run(Plan& out) {
+    scratch_.shards.clear();
+    bool different = false;
+    for (const Component& component : plan_.components) {
+      if (auto evaluated = evaluate(component); !evaluated) return evaluated;
+      // A component that no row can match needs no shard.
+      for (const ShardId shard : scratch_.other) {
+        different = different || (!scratch_.shards.empty() && scratch_.shards.front() != shard);
+        if (!contains(scratch_.shards, shard)) scratch_.shards.push_back(shard);
+      }
+    }
+    if (scratch_.shards.empty()) scratch_.shards.push_back(some_shard());
+    if (!different) {
+      out.op = Operator::route;
+      out.shard = scratch_.shards.front();
+      return {};
+    }
+    return several(out);
+  }
+
+private:
+  Result<void> several(Plan& out) {
+    if (plan_.many_refusal) {
+      Error error = *plan_.many_refusal;
+      std::ranges::sort(scratch_.shards);
+      error.detail = "the rows are on the shards";
+      for (const ShardId shard : scratch_.shards) {
+        error.detail += error.detail.ends_with("shards") ? " " : ", ";
+        error.detail += topology_.shard_name(shard);
+      }
+      return std::unexpected(std::move(error));
+    }
+    std::ranges::sort(scratch_.shards);
+    out.op = Operator::scatter;
+    out.shards.assign(scratch_.shards.begin(), scratch_.shards.end());
+    return {};
+  }
+
+  // Any shard gives the right answer: no row.
+  ShardId some_shard() const {
+    for (const Component& component : plan_.components) {
+      if (component.rule) return topology_.rule(*component.rule).shards().front();
+    }
+    return ShardId(0);
+  }
+
+  // Into scratch_.other.
+  Result<void> evaluate(const Component& component) {
+    scratch_.other.clear();
+    if (component.plain_shard) {
+      scratch_.other.push_back(*component.plain_shard);
+      return {};
+    }
+    bool restricted = false;
+    for (const ShardTerm& term : component.terms) {
+      scratch_.term.clear();
+      const auto known = term.range ? evaluate_range(term) : evaluate_rows(term);
+      if (!known) return std::unexpected(known.error());
+      if (!*known) continue;
+      if (!restricted) {
+        scratch_.other.swap(scratch_.term);
+      } else {
+        std::erase_if(scratch_.other, [this](ShardId shard) { return !contains(scratch_.term, shard); });
+      }
+      restricted = true;
+    }
+    if (!restricted) {
+      const auto& all = topology_.rule(*component.rule).shards();
+      scratch_.other.assign(all.begin(), all.end());
+    }
+    return {};
+  }
+
+  // The shards of all rows into scratch_.term. False: some row's key cannot be decided, so the term says nothing.
+  Result<bool> evaluate_rows(const ShardTerm& term) {
+    if (scratch_.texts.size() < term.key_types.size()) scratch_.texts.resize(term.key_types.size());
+    scratch_.key.resize(term.key_types.size());
+    for (const auto& row : term.rows) {
+      if (row.size() == 1 && row.front().array) {
+        if (!evaluate_array(term, row.front())) return false;
+        continue;
+      }
+      const auto known = evaluate_row(term, row);
+      if (!known || !*known) return known;
+    }
+    return true;
+  }
+
+  Result<bool> evaluate_row(const ShardTerm& term, const std::vector<KeyOperand>& row) {
+    const bool inserting = !term.modifiers.empty();
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      bool null = false;
+      const Conversion converted = value_of(row[i], term.key_types[i], scratch_.texts[i], scratch_.key[i], null);
+      if (!inserting) {
+        if (converted == Conversion::unknown) return false;
+        if (converted == Conversion::no_row) return true;
+        continue;
+      }
+      if (null) {
+        return fail(not_null_violation, fmt::format("null value in the sharding key of table \"{}\"", target()),
+                    "give the key a value");
+      }
+      if (converted != Conversion::value || changed_by_storing(scratch_.key[i], term.modifiers[i])) {
+        return fail(sqlstate::feature_not_supported,
+                    fmt::format("it is not certain which {} the sharding key of table \"{}\" would become",
+                                name_of(term.key_types[i]), target()),
+                    "give the key in the standard form of its type, without a need for rounding");
+      }
+    }
+    return add(term, inserting);
+  }
+
+  // Whose rows an INSERT writes: the first component's.
+  std::string_view target() const { return plan_.components.front().tables.front(); }
+
+  static bool changed_by_storing(const KeyValue& value, int modifier) {
+    if (modifier < 0) return false;
+    switch (value.type) {
+      case KeyType::numeric:
+        return numeric::special(value.bytes) || numeric::fractional_digits(value.bytes) > modifier;
+      case KeyType::varchar:
+        return value.bytes.ends_with(' ');  // only blanks are cut off without an error
+      case KeyType::time:
+      case KeyType::timestamp:
+      case KeyType::timestamptz: {
+        std::int64_t unit = 1'000'000;
+        for (int i = 0; i < modifier && unit > 1; ++i) unit /= 10;
+        return value.integer % unit != 0;
+      }
+      default:
+        return false;
+    }
+  }
+
+  // A key that the rule has no place for is no row of any shard; one that is to be written is an error.
+  Result<bool> add(const ShardTerm& term, bool inserting) {
+    const auto location = topology_.rule(term.rule).locate(scratch_.key);
+    if (!location) {
+      if (inserting) return std::unexpected(location.error());
+      return true;
+    }
+    if (!contains(scratch_.term, location->shard)) scratch_.term.push_back(location->shard);
+    return true;
+  }
+
+  bool evaluate_array(const ShardTerm& term, const KeyOperand& operand) {
+    std::string_view bytes;
+    bool binary = false;
+    TypeOid element = 0;
+    if (operand.kind == KeyOperand::Kind::parameter) {
+      if (operand.index >= values_.parameters.size()) return false;
+      const auto& parameter = values_.parameters[operand.index];
+      if (parameter.null) return true;
+      bytes = parameter.bytes;
+      binary = parameter.binary;
+      element = parameter.declared == 0 ? 0 : element_oid(parameter.declared);
+      if (parameter.declared != 0 && element == 0) return false;
+    } else if (operand.kind == KeyOperand::Kind::null) {
+      return true;
+    } else {
+      std::string_view token;
+      parser::LiteralKind kind{};
+      if (!literal(operand, token, kind) || !is_string(kind)) return false;
+      if (!parser::decode_string(token, kind, scratch_.texts.front())) return false;
+      bytes = scratch_.texts.front();
+    }
+    return evaluate_elements(term, operand, ArrayReader(bytes, binary), binary, element);
+  }
+
+  bool evaluate_elements(const ShardTerm& term, const KeyOperand& operand, ArrayReader reader, bool binary,
+                         TypeOid declared) {
+    if (binary && reader.element_oid() != 0) declared = reader.element_oid();
+    std::string text;
+    for (;;) {
+      std::string_view element;
+      switch (reader.next(scratch_.element, element)) {
+        case ArrayReader::Item::end:
+          return true;
+        case ArrayReader::Item::malformed:
+          return false;
+        case ArrayReader::Item::null:
+          continue;
+        case ArrayReader::Item::element:
+          break;
+      }
+      KeyValue& key = scratch_.key.front();
+      switch (from_parameter(element, binary, declared, term.key_types.front(), operand.cast, text, key)) {
+        case Conversion::unknown:
+          return false;
+        case Conversion::no_row:
+          continue;
+        case Conversion::value:
+          break;
+      }
+      if (!add(term, false)) return false;
+    }
+  }
+
+  // Bounds that cannot be read do not restrict.
+  Result<bool> evaluate_range(const ShardTerm& term) {
+    if (scratch_.texts.size() < 2) scratch_.texts.resize(2);
+    scratch_.key.resize(2);
+    const auto bound = [&](const std::optional<KeyOperand>& operand, std::size_t i) -> const KeyValue* {
+      bool null = false;
+      if (!operand) return nullptr;
+      const auto converted = value_of(*operand, term.key_types.front(), scratch_.texts[i], scratch_.key[i], null);
+      return converted == Conversion::value ? &scratch_.key[i] : nullptr;
+    };
+    const KeyValue* low = bound(term.low, 0);
+    const KeyValue* high = bound(term.high, 1);
+    scratch_.term = topology_.rule(term.rule).locate_range(low, high);
+    return true;
+  }
+
+  bool literal(const KeyOperand& operand, std::string_view& token, parser::LiteralKind& kind) const {
+    if (operand.kind == KeyOperand::Kind::text) {
+      token = operand.text;
+      kind = operand.literal;
+      return true;
+    }
+    if (operand.index >= values_.slots.size()) return false;
+    const parser::Slot& slot = values_.slots[operand.index];
+    if (slot.begin > slot.end || slot.end > values_.sql.size()) return false;
+    token = values_.sql.substr(slot.begin, slot.end - slot.begin);
+    kind = slot.kind;
+    return true;
+  }
+
+  static bool is_string(parser::LiteralKind kind) {
+    return kind != parser::LiteralKind::integer && kind != parser::LiteralKind::numeric;
+  }
+
+  static TypeOid element_oid(TypeOid array_oid) { return oid_of(element_type_of(array_oid)); }
+
+  Conversion value_of(const KeyOperand& operand, KeyType type, std::string& text, KeyValue& key, bool& null) const {
+    switch (operand.kind) {
+      case KeyOperand::Kind::null:
+        null = true;
+        return Conversion::no_row;
+      case KeyOperand::Kind::parameter: {
+        if (operand.index >= values_.parameters.size()) return Conversion::unknown;
+        const auto& parameter = values_.parameters[operand.index];
+        null = parameter.null;
+        if (null) return Conversion::no_row;
+        return from_parameter(parameter.bytes, parameter.binary, parameter.declared, type, operand.cast, text, key);
+      }
+      case KeyOperand::Kind::slot:
+      case KeyOperand::Kind::text:
+        break;
+    }
+    std::string_view token;
+    parser::LiteralKind kind{};
+    if (!literal(operand, token, kind)) return Conversion::unknown;
+    return from_literal(token, kind, operand.negative, type, operand.cast, text, key);
+  }
+
+  const PlanTemplate& plan_;
+  const Topology& topology_;
+  const Values& values_;
+  BindScratch& scratch_;
+};
+
+}  // namespace
+
+Result<void> bind(const PlanTemplate& plan, const Topology& topology, const Values& values, BindScratch& scratch,
+                  Plan& out) {
+  out.shards.clear();
+  if (plan.refusal) return std::unexpected(*plan.refusal);
+  if (plan.hinted_shard) {
+    out.op = Operator::route;
+    out.shard = *plan.hinted_shard;
+    return {};
+  }
+  switch (plan.placement) {
+    case Placement::session:
+      out.op = Operator::session;
+      return {};
+    case Placement::any_shard:
+      out.op = Operator::any;
+      return {};
+    case Placement::every_shard:
+      return fail(sqlstate::internal_error,
+                  fmt::format("{} was planned for every shard, which is not possible yet", plan.command));
+    case Placement::by_components:
+      break;
+  }
+  return Binder(plan, topology, values, scratch).run(out);
+}
+
+}  // namespace tessera::router

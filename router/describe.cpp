@@ -1,0 +1,118 @@
+// Plans as text.
+#include <fmt/core.h>
+
+#include "router/plan.hpp"
+
+namespace tessera::router {
+namespace {
+
+std::string describe(const KeyOperand& operand) {
+  std::string text;
+  switch (operand.kind) {
+    case KeyOperand::Kind::slot:
+      text = fmt::format("literal {}", operand.index + 1);
+      break;
+    case KeyOperand::Kind::parameter:
+      text = fmt::format("${}", operand.index + 1);
+      break;
+    case KeyOperand::Kind::null:
+      text = "null";
+      break;
+    case KeyOperand::Kind::text:
+      text = operand.text;
+      break;
+  }
+  if (operand.negative) text = "-" + text;
+  if (operand.cast != KeyType::unsupported) text += fmt::format("::{}", name_of(operand.cast));
+  return operand.array ? fmt::format("any of {}", text) : text;
+}
+
+std::string describe(const ShardTerm& term) {
+  if (term.range) {
+    std::string text = "key";
+    if (term.low) text += fmt::format(" from {}", describe(*term.low));
+    if (term.high) text += fmt::format(" to {}", describe(*term.high));
+    return text;
+  }
+  std::string text = term.rows.size() == 1 ? "key = " : "key in ";
+  for (std::size_t i = 0; i < term.rows.size(); ++i) {
+    if (i > 0) text += ", ";
+    std::string row;
+    for (const KeyOperand& operand : term.rows[i]) row += (row.empty() ? "" : ", ") + describe(operand);
+    text += term.rows[i].size() > 1 ? '(' + row + ')' : row;
+  }
+  return text;
+}
+
+std::string describe(const Component& component, const Topology& topology) {
+  std::string text;
+  for (const std::string& table : component.tables) text += (text.empty() ? "" : ", ") + table;
+  if (component.plain_shard) return fmt::format("{}: on shard {}\n", text, topology.shard_name(*component.plain_shard));
+  text +=
+      fmt::format(": rule {} ({})\n", topology.rule_name(*component.rule), topology.rule(*component.rule).describe());
+  for (const ShardTerm& term : component.terms) text += fmt::format("  {}\n", describe(term));
+  if (component.terms.empty()) text += "  all shards of the rule\n";
+  return text;
+}
+
+std::string describe(std::string_view what, const Error& error) {
+  std::string text = fmt::format("{}: {} {}", what, error.code.view(), error.message);
+  if (error.position != 0) text += fmt::format(" (at {})", error.position);
+  text += '\n';
+  if (!error.hint.empty()) text += fmt::format("  hint: {}\n", error.hint);
+  return text;
+}
+
+std::string_view placement_text(const PlanTemplate& plan) {
+  switch (plan.placement) {
+    case Placement::any_shard:
+      return "any shard";
+    case Placement::every_shard:
+      return "every shard";
+    case Placement::session:
+      return "the session itself";
+    case Placement::by_components:
+      break;
+  }
+  if (plan.hinted_shard) return "one shard by hint";
+  return plan.components.empty() ? "the only shard" : "by key";
+}
+
+}  // namespace
+
+std::string describe(const PlanTemplate& plan, const Topology& topology) {
+  std::string text = plan.command;
+  if (plan.refusal) return text + '\n' + describe("refused", *plan.refusal);
+  text += fmt::format(": {}{}{}\n", placement_text(plan), plan.read_only ? ", read only" : "",
+                      plan.insert_rows ? ", a shard for each row" : "");
+  for (const Component& component : plan.components) text += describe(component, topology);
+  for (const std::string& note : plan.notes) text += fmt::format("note: {}\n", note);
+  if (plan.many_refusal) text += describe("if several shards", *plan.many_refusal);
+  return text;
+}
+
+std::string describe(const Plan& plan, const PlanTemplate& plan_template, const Topology& topology) {
+  std::string text;
+  switch (plan.op) {
+    case Operator::route:
+      text = fmt::format("route to {}\n", topology.shard_name(plan.shard));
+      break;
+    case Operator::any:
+      text = "route to any shard\n";
+      break;
+    case Operator::session:
+      text = "answered by the session\n";
+      break;
+    case Operator::scatter:
+      text = "scatter to";
+      for (const ShardId shard : plan.shards) {
+        text += fmt::format("{}{}", text.ends_with("to") ? " " : ", ", topology.shard_name(shard));
+      }
+      text += ", rows one shard after another\n";
+      break;
+  }
+  for (const std::string& note : plan_template.notes) text += fmt::format("note: {}\n", note);
+  return text;
+}
+
+}  // namespace tessera::router

@@ -1,0 +1,321 @@
+#include "router/planner.hpp"
+
+#include <algorithm>
+#include <fmt/core.h>
+
+#include "router/planning.hpp"
+#include "router/text.hpp"
+
+namespace tessera::router {
+namespace {
+
+using Kind = parser::StatementKind;
+using parser::no_index;
+
+constexpr std::size_t most_tables = 256;
+
+// What the session answers itself, or what concerns its state rather than a table.
+bool is_session(const parser::Statement& statement) {
+  switch (statement.kind) {
+    case Kind::empty:
+    case Kind::begin:
+    case Kind::commit:
+    case Kind::rollback:
+    case Kind::savepoint:
+    case Kind::release_savepoint:
+    case Kind::rollback_to_savepoint:
+    case Kind::prepare_transaction:
+    case Kind::commit_prepared:
+    case Kind::rollback_prepared:
+    case Kind::set:
+    case Kind::set_transaction:
+    case Kind::reset:
+    case Kind::show:
+    case Kind::discard:
+    case Kind::execute:
+    case Kind::deallocate:
+    case Kind::fetch:
+    case Kind::close_cursor:
+    case Kind::listen:
+    case Kind::unlisten:
+    case Kind::notify:
+      return true;
+    case Kind::explain:
+      return statement.explain_tessera;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+PlanTemplate plan(const parser::Statement& statement, std::string_view sql, std::span<const parser::Slot> slots,
+                  std::string_view hint, const Topology& topology, const Catalog& catalog, const SessionView& session) {
+  const PlanRequest request{statement, sql, slots, hint, topology, catalog, session};
+  return Planning(request).run();
+}
+
+Planning::Planning(const PlanRequest& request) : request_(request), statement_(request.statement) {}
+
+PlanTemplate Planning::run() {
+  out_.kind = statement_.kind;
+  out_.command = statement_.command;
+  out_.effects = statement_.effects;
+  out_.read_only = read_only();
+  if (is_session(statement_)) {
+    out_.placement = Placement::session;
+  } else if (request_.topology.shard_count() == 1) {
+    // Nothing to decide and nothing to refuse.
+    out_.placement = Placement::by_components;
+  } else if (!statement_.inner.empty()) {
+    inner_statement();
+  } else if (!apply_hint() && resolve_tables()) {
+    dispatch();
+  }
+  return std::move(out_);
+}
+
+void Planning::dispatch() {
+  switch (statement_.kind) {
+    case Kind::select:
+      return select();
+    case Kind::insert:
+      return insert();
+    case Kind::update:
+    case Kind::delete_:
+      return update_or_delete();
+    case Kind::merge:
+      return merge();
+    case Kind::copy:
+      return copy();
+    case Kind::ddl:
+      return definition();
+    case Kind::truncate:
+    case Kind::lock_table:
+    case Kind::maintenance:
+      return whole_tables();
+    default:
+      return code();
+  }
+}
+
+// May run on a replica and be retried. A function that nothing is known of may write.
+bool Planning::read_only() const {
+  const parser::Effects& effects = statement_.effects;
+  if (effects.writes || effects.locks_rows || effects.temporary_objects || effects.session_advisory_lock ||
+      effects.changes_settings || effects.opaque_code || effects.outside_transaction) {
+    return false;
+  }
+  if (!statement_.inner.empty()) {
+    const auto inner = plan(statement_.inner.front(), request_.sql, request_.slots, {}, request_.topology,
+                            request_.catalog, request_.session);
+    return inner.read_only;
+  }
+  if (statement_.kind != Kind::select && (statement_.kind != Kind::copy || statement_.copy->from)) return false;
+  return std::ranges::none_of(statement_.blocks, [this](const parser::Block& block) {
+    return std::ranges::any_of(block.functions, [this](const parser::FunctionCall& call) {
+      const FunctionTrait trait = trait_of(call, request_.catalog);
+      return trait.may_write || trait.server_state;
+    });
+  });
+}
+
+// EXPLAIN x, PREPARE … AS x, DECLARE … FOR x.
+void Planning::inner_statement() {
+  PlanTemplate inner = plan(statement_.inner.front(), request_.sql, request_.slots, request_.hint, request_.topology,
+                            request_.catalog, request_.session);
+  inner.kind = out_.kind;
+  inner.command = out_.command;
+  inner.effects = out_.effects;
+  inner.read_only = out_.read_only;
+  out_ = std::move(inner);
+  const bool one_shard = statement_.kind == Kind::explain || statement_.kind == Kind::declare_cursor;
+  if (one_shard && !out_.many_refusal) {
+    out_.many_refusal =
+        refuse(request_, fmt::format("{} over rows of several shards is not supported yet", out_.command),
+               statement_.span, "add a condition on the sharding key");
+  }
+}
+
+// True: a hint, or the session's setting, decides. Hints that are not allowed are ordinary comments.
+bool Planning::apply_hint() {
+  if (!request_.session.hints_allowed) return false;
+  const auto bad = [this](std::string message, std::string hint) {
+    out_.refusal = Error{sqlstate::invalid_parameter_value, std::move(message), {}, std::move(hint), 0};
+    return true;
+  };
+  std::string_view hint = trim_space(request_.hint);
+  if (hint.starts_with("tessera:")) hint = trim_space(hint.substr(sizeof("tessera:") - 1));
+  std::string_view shard = request_.session.shard_setting;
+  if (hint.starts_with("key=")) {
+    if (resolve_tables()) key_hint(trim_space(hint.substr(4)));
+    return true;
+  }
+  if (hint.starts_with("shard=")) {
+    shard = trim_space(hint.substr(6));
+  } else if (!hint.empty()) {
+    return bad(fmt::format("the hint \"{}\" is not known", hint), "hints are shard=<name> and key=<value>");
+  }
+  if (shard.empty()) return false;
+  const auto found = request_.topology.find_shard(shard);
+  if (!found) return bad(fmt::format("there is no shard \"{}\"", shard), "SHOW tessera.shards lists them");
+  out_.placement = Placement::by_components;
+  out_.hinted_shard = *found;
+  out_.notes.push_back(fmt::format("shard {} by hint", shard));
+  return true;
+}
+
+// key=42: as if every sharded table of the statement had this key.
+void Planning::key_hint(std::string_view key) {
+  const auto bad = [this](std::string message, std::string hint) {
+    out_.refusal = Error{sqlstate::invalid_parameter_value, std::move(message), {}, std::move(hint), 0};
+  };
+  const TableRouting* routing = nullptr;
+  for (const ResolvedTable& table : tables_) {
+    if (table.kind != ResolvedTable::Kind::sharded) continue;
+    if (routing != nullptr && routing->rule != table.routing->rule) {
+      return bad("the hint key=… is ambiguous: the statement's tables have different rules", "use shard=<name>");
+    }
+    routing = table.routing;
+  }
+  if (routing == nullptr || routing->key_columns.size() != 1) {
+    return bad("the hint key=… needs a sharded table with a key of one column", "use shard=<name>");
+  }
+  std::string scratch;
+  const auto value = from_text(key, routing->key_types.front(), scratch);
+  if (!value) return bad(fmt::format("the hint's key \"{}\" is no {}", key, name_of(routing->key_types.front())), {});
+  if (const auto place = request_.topology.rule(routing->rule).locate({&*value, 1}); !place) {
+    out_.refusal = place.error();
+    return;
+  }
+  // As a quoted literal, which every type can be read from.
+  KeyOperand operand;
+  operand.kind = KeyOperand::Kind::text;
+  operand.literal = parser::LiteralKind::string;
+  operand.text = "'";
+  for (const char c : key) operand.text.append(c == '\'' ? 2 : 1, c);
+  operand.text += '\'';
+  Component component;
+  component.rule = routing->rule;
+  component.tables = {routing->name};
+  component.terms.push_back({.rule = routing->rule, .key_types = routing->key_types, .rows = {{std::move(operand)}}});
+  out_.placement = Placement::by_components;
+  out_.components.push_back(std::move(component));
+  out_.notes.push_back(fmt::format("key {} by hint", key));
+}
+
+void Planning::refuse_all(Error error) {
+  if (!out_.refusal) out_.refusal = std::move(error);
+}
+
+// False: refused.
+bool Planning::resolve_tables() {
+  if (!tables_.empty()) return !out_.refusal;
+  if (statement_.tables.size() > most_tables) {
+    refuse_all(
+        refuse(request_, fmt::format("statements on more than {} tables are not supported", most_tables), {}, {}));
+    return false;
+  }
+  for (const parser::TableRef& table : statement_.tables) {
+    tables_.push_back(resolve_table(table, request_));
+    // The name of something that is only now created says nothing.
+    const bool made_temporary = table.use == parser::TableUse::ddl_target && statement_.effects.temporary_objects;
+    if (made_temporary) tables_.back() = {.kind = ResolvedTable::Kind::temporary, .name = table.name};
+    if (auto& refusal = tables_.back().refusal) {
+      refusal->position = position_of(request_.sql, table.span.begin);
+      refuse_all(*refusal);
+    }
+  }
+  component_of_.assign(tables_.size(), no_index);
+  driving_.assign(tables_.size(), false);
+  return !out_.refusal;
+}
+
+bool Planning::uses(ResolvedTable::Kind kind) const {
+  return first_table(kind) != nullptr;
+}
+
+const parser::TableRef* Planning::first_table(ResolvedTable::Kind kind) const {
+  const auto found = std::ranges::find(tables_, kind, &ResolvedTable::kind);
+  return found == tables_.end() ? nullptr : &statement_.tables[static_cast<std::size_t>(found - tables_.begin())];
+}
+
+// What must run on one and the same server whoever runs it: the default shard.
+void Planning::same_server(std::string_view why, parser::SourceSpan span) {
+  const auto shard = request_.topology.default_shard();
+  if (!shard) {
+    return refuse_all(refuse(request_,
+                             fmt::format("{} belongs to one server, and the database has no default_shard", why), span,
+                             "set `default_shard`, or name a shard by a hint"));
+  }
+  out_.placement = Placement::by_components;
+  out_.notes.push_back(fmt::format("{} runs on the default shard", why));
+  const auto same = std::ranges::find(out_.components, std::optional(*shard), &Component::plain_shard);
+  if (same == out_.components.end()) {
+    Component component;
+    component.plain_shard = *shard;
+    component.tables = {std::string(why)};
+    out_.components.push_back(std::move(component));
+  }
+}
+
+void Planning::server_state() {
+  for (const parser::Block& block : statement_.blocks) {
+    for (const parser::FunctionCall& call : block.functions) {
+      const FunctionTrait trait = trait_of(call, request_.catalog);
+      // Without a table the statement's own function is all there is: it may read tables that only some shard has.
+      const bool alone = trait.user && out_.components.empty();
+      if (trait.server_state || alone) {
+        same_server(call.name + "()", call.span);
+      } else if (trait.may_write) {
+        out_.notes.push_back(fmt::format("{}() runs where the statement does", call.name));
+      }
+    }
+  }
+}
+
+// Tables are placed: decides between any shard and the components.
+void Planning::finish_reads() {
+  server_state();
+  if (out_.refusal) return;
+  const parser::TableRef* temporary = first_table(ResolvedTable::Kind::temporary);
+  if (temporary != nullptr && !out_.components.empty()) {
+    return refuse_all(refuse(
+        request_,
+        fmt::format("the temporary table \"{}\" is joined with tables that may be on another shard", temporary->name),
+        temporary->span, "use temporary tables in statements of their own"));
+  }
+  if (out_.components.empty() && statement_.effects.locks_rows && uses(ResolvedTable::Kind::reference)) {
+    // Locks exclude one another only on the same server.
+    Component component;
+    component.plain_shard = request_.topology.default_shard().value_or(ShardId(0));
+    component.tables = {first_table(ResolvedTable::Kind::reference)->name};
+    out_.components.push_back(std::move(component));
+    out_.notes.push_back("rows of reference tables are locked on one and the same shard");
+  }
+  out_.placement = out_.components.empty() ? Placement::any_shard : Placement::by_components;
+  if (out_.components.size() > 1 && !out_.many_refusal) {
+    const auto& a = out_.components[0].tables;
+    const auto& b = out_.components[1].tables;
+    out_.many_refusal =
+        refuse(request_,
+               fmt::format("\"{}\" and \"{}\" are not joined on their sharding keys and may be on different shards",
+                           a.front(), b.front()),
+               statement_.span, key_hint_text());
+  }
+}
+
+// What would make the statement go to one shard.
+std::string Planning::key_hint_text() const {
+  for (const ResolvedTable& table : tables_) {
+    if (table.kind != ResolvedTable::Kind::sharded) continue;
+    std::string keys;
+    for (const std::string& key : table.routing->key_columns) {
+      keys += fmt::format("{}{}.{} = …", keys.empty() ? "" : " AND ", table.name, key);
+    }
+    return fmt::format("add a condition on the sharding key: {}", keys);
+  }
+  return "use tables of one shard only";
+}
+
+}  // namespace tessera::router

@@ -1,0 +1,118 @@
+// The planner's parts. A `Planning` lives for one call of plan(): it resolves the tables, then fills a PlanTemplate by
+// the kind of statement. Spread over files by theme: planner.cpp (dispatch, hints), tables.cpp (names), facts.cpp (what
+// conditions and equalities imply), components.cpp (which tables share a shard), select_plan.cpp (may rows be
+// concatenated?), write_plan.cpp, insert_plan.cpp, utility_plan.cpp. Internal to router.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "router/planner.hpp"
+
+namespace tessera::router {
+
+struct PlanRequest {
+  const parser::Statement& statement;
+  std::string_view sql;
+  std::span<const parser::Slot> slots;
+  std::string_view hint;
+  const Topology& topology;
+  const Catalog& catalog;
+  const SessionView& session;
+};
+
+// What a table reference turned out to be.
+struct ResolvedTable {
+  enum class Kind {
+    sharded,
+    reference,
+    plain,     // on `shard`
+    catalog,   // a system catalog: on every shard, each its own
+    temporary  // on the session's backend
+  };
+  Kind kind = Kind::catalog;
+  const TableRouting* routing = nullptr;  // sharded; of the partitioned parent, for a partition
+  const Relation* relation = nullptr;     // may be null
+  ShardId shard;
+  std::string name;              // for messages
+  std::optional<Error> refusal;  // why statements on it cannot be planned, without a position
+};
+ResolvedTable resolve_table(const parser::TableRef& table, const PlanRequest& request);
+
+// 0A000 with the place in the statement.
+Error refuse(const PlanRequest& request, std::string message, parser::SourceSpan span, std::string hint);
+int position_of(std::string_view sql, std::uint32_t offset);
+
+// An operand as it can be evaluated at each execution; none if it is an expression.
+std::optional<KeyOperand> key_operand(const parser::Operand& operand, bool array, const PlanRequest& request);
+
+// --- What is known of functions ---
+struct FunctionTrait {
+  bool aggregate = false;
+  bool server_state = false;  // sequences, advisory locks, …: always on the same server
+  bool user = false;          // not the server's own, and may read tables (not immutable)
+  bool may_write = false;     // a user's volatile function, or one that nothing is known of
+};
+FunctionTrait trait_of(const parser::FunctionCall& call, const Catalog& catalog);
+
+class Planning {
+public:
+  explicit Planning(const PlanRequest& request);
+  PlanTemplate run();
+
+private:
+  // planner.cpp
+  void dispatch();
+  bool apply_hint();
+  void inner_statement();
+  void key_hint(std::string_view key);
+  bool read_only() const;
+  bool resolve_tables();
+  void refuse_all(Error error);
+  bool uses(ResolvedTable::Kind kind) const;
+  const parser::TableRef* first_table(ResolvedTable::Kind kind) const;
+  void same_server(std::string_view why, parser::SourceSpan span);
+  void server_state();
+  void finish_reads();
+  std::string key_hint_text() const;
+  // select_plan.cpp
+  void select();
+  void query_without_scatter(std::string_view what);
+  std::optional<Error> scatter_refusal() const;
+  std::optional<Error> clause_refusal(const parser::Block& block) const;
+  std::optional<Error> function_refusal(const parser::Block& block, bool top) const;
+  std::optional<Error> block_refusal(parser::BlockIndex index) const;
+  std::optional<Error> nested_refusal(const parser::Block& block) const;
+  // write_plan.cpp
+  void update_or_delete();
+  void merge();
+  bool check_modifying_ctes();
+  bool check_target(const parser::TableRef& table, std::string_view command);
+  // insert_plan.cpp
+  void insert();
+  void insert_values(const TableRouting& routing);
+  void insert_query(const TableRouting& routing);
+  std::optional<std::vector<std::size_t>> key_positions(const TableRouting& routing);
+  // utility_plan.cpp
+  void copy();
+  void definition();
+  void whole_tables();
+  void code();
+  bool place_targets(parser::TableUse use);
+
+  const PlanRequest& request_;
+  const parser::Statement& statement_;
+  std::vector<ResolvedTable> tables_;
+  std::vector<std::uint32_t> component_of_;  // by table: index of its component, or no_index
+  std::vector<bool> driving_;                // by table: its rows decide the component's shards
+  PlanTemplate out_;
+};
+
+// components.cpp: adds the components of all tables to `plan`; fills component_of and driving as in Planning. `skip`
+// (or no_index) is a table that is left out: the target of an INSERT, whose rows do not exist yet.
+void add_components(const PlanRequest& request, const std::vector<ResolvedTable>& tables, parser::TableIndex skip,
+                    PlanTemplate& plan, std::vector<std::uint32_t>& component_of, std::vector<bool>& driving);
+
+}  // namespace tessera::router
