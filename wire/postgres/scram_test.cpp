@@ -240,7 +240,7 @@ TEST(ScramServer, ClientFinalAttributeByAttribute) {
     EXPECT_TRUE(server.on_client_first(scram_sha_256, rfc_client_first).has_value());
     const auto done = server.on_client_final(message);
     EXPECT_EQ(done.has_value(), server.keys().has_value());
-    return done ? "ok"sv : done.error().code.view();
+    return done ? "ok"s : std::string(done.error().code.view());
   };
   const std::string good(rfc_client_final);
   const auto changed = [&](std::string_view from, std::string_view to) {
