@@ -158,9 +158,11 @@ private:
   void tables() {
     for (TableIndex i = 0; i < s_.tables.size(); ++i) {
       const TableRef& t = s_.tables[i];
-      line("table {}: {}{}{} {} block {} {}{}", i, t.schema.empty() ? "" : t.schema + ".", t.name,
-           t.alias == t.name ? "" : " as " + t.alias, name_of(use_names, t.use), t.block, span(t.span),
-           t.only ? " only" : "");
+      const std::string schema = t.schema.empty() ? "" : t.schema + ".";
+      const std::string alias = t.alias == t.name ? "" : " as " + t.alias;
+      const std::string block = t.block == no_index ? "" : fmt::format(" block {}", t.block);
+      line("table {}: {}{}{} {}{} {}{}{}", i, schema, t.name, alias, name_of(use_names, t.use), block, span(t.span),
+           t.only ? " only" : "", t.nullable ? " nullable" : "");
     }
   }
 

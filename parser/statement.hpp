@@ -104,7 +104,7 @@ struct TableRef {
   std::string name;
   std::string alias;  // the name that columns use; equals `name` when there is none
   TableUse use = TableUse::read;
-  BlockIndex block = 0;
+  BlockIndex block = 0;   // no_index: it stands in no query block (DDL, COPY t, LOCK, TRUNCATE, INTO)
   SourceSpan span;        // of the (qualified) name
   bool only = false;      // ONLY t
   bool nullable = false;  // stands on the nullable side of an outer join of its block (both sides of a FULL JOIN)
@@ -282,6 +282,7 @@ struct Effects {
   bool opaque_code = false;  // DO, CALL: anything may have happened to the session
   bool outside_transaction =
       false;  // VACUUM, CREATE DATABASE, CREATE INDEX CONCURRENTLY …: refuses a transaction block
+  friend bool operator==(const Effects&, const Effects&) = default;
 };
 
 struct Statement {

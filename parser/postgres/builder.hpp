@@ -53,7 +53,7 @@ private:
   void explain(const PgQuery__ExplainStmt& node);
   void copy(const PgQuery__CopyStmt& node);
   void nested(const Node* node, TokenIndex first);  // into out_.inner; `first` is its first token
-  void arguments(NodeList nodes);  // expressions of a statement that has no query block of its own
+  void arguments(NodeList nodes);                   // expressions of a statement that has no query block of its own
   TokenIndex first_token() const { return tokens_.at(out_.span.begin); }
   TokenIndex behind_token() const { return tokens_.at(out_.span.end); }
   std::string rest(TokenIndex from) const;  // the text from here to the statement's end
@@ -160,6 +160,10 @@ bool has_side_effects(const FunctionCall& function);
 std::string type_name(const PgQuery__TypeName& type);
 // A type that has a length, a precision or an interval's fields: a cast to it may change the value.
 bool has_modifier(const PgQuery__TypeName& type);
+// names.cpp: the name that the server gives to a result column without an alias (FigureColname), and of CURRENT_DATE
+// and its kin.
+std::string column_name(const Node* node);
+const char* keyword_name(PgQuery__SQLValueFunctionOp op);
 // transactions.cpp: whether the server refuses this statement inside a transaction block.
 bool needs_no_transaction(const Node* node);
 // utility.cpp: the value of an option such as EXPLAIN's; one without a value is on.

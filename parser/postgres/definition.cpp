@@ -94,6 +94,7 @@ void Builder::object_table(const Node* object, std::size_t behind) {
   table.name = table.alias = names[last];
   if (last > 0) table.schema = names[last - 1];
   table.use = TableUse::ddl_target;
+  table.block = no_index;
   table.span = find_name(table.name);
   out_.tables.push_back(std::move(table));
 }
@@ -136,7 +137,7 @@ void Builder::dropped_tables(const PgQuery__DropStmt& node) {
 
 void Builder::defined_tables(const Message& message, TableUse use) {
   if (const auto* table = as<PgQuery__RangeVar>(message)) {
-    add_table(*table, use, 0);
+    add_table(*table, use, no_index);
     return;
   }
   const bool refers = message.descriptor == &pg_query__constraint__descriptor ||

@@ -8,40 +8,6 @@ namespace tessera::parser::postgres {
 
 namespace {
 
-// Functions that the grammar writes as keywords (CURRENT_TIMESTAMP).
-const char* keyword_function(PgQuery__SQLValueFunctionOp op) {
-  switch (op) {
-    case PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_DATE:
-      return "current_date";
-    case PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_TIME:
-    case PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_TIME_N:
-      return "current_time";
-    case PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_TIMESTAMP:
-    case PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_TIMESTAMP_N:
-      return "current_timestamp";
-    case PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_LOCALTIME:
-    case PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_LOCALTIME_N:
-      return "localtime";
-    case PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_LOCALTIMESTAMP:
-    case PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_LOCALTIMESTAMP_N:
-      return "localtimestamp";
-    case PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_ROLE:
-      return "current_role";
-    case PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_USER:
-      return "current_user";
-    case PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_USER:
-      return "user";
-    case PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_SESSION_USER:
-      return "session_user";
-    case PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_CATALOG:
-      return "current_catalog";
-    case PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_SCHEMA:
-      return "current_schema";
-    default:
-      return "sql_value_function";
-  }
-}
-
 BlockRole role_of(const PgQuery__SubLink& node) {
   switch (node.sub_link_type) {
     case PG_QUERY__SUB_LINK_TYPE__EXISTS_SUBLINK:
@@ -66,6 +32,8 @@ void Builder::expression(const Node* node, const Scope& scope) {
 void Builder::expression(const Message& message, const Scope& scope) {
   if (const auto* link = as<PgQuery__SubLink>(message)) return sub_link(*link, scope);
   if (as<PgQuery__TypeName>(message) != nullptr) return;
+  // (a, b) = (SELECT …) holds the same source once for each column.
+  if (const auto* part = as<PgQuery__MultiAssignRef>(message); part != nullptr && part->colno != 1) return;
   if (const auto* query = as<SelectNode>(message)) {  // a query where only expressions are expected
     select(*query, {BlockRole::expression_subquery, scope.block, &scope, scope.with});
     return;
@@ -78,7 +46,7 @@ void Builder::expression(const Message& message, const Scope& scope) {
     function(*call, scope);
   } else if (const auto* keyword = as<PgQuery__SQLValueFunction>(message)) {
     FunctionCall listed;
-    listed.name = keyword_function(keyword->op);
+    listed.name = keyword_name(keyword->op);
     listed.span = call_span(keyword->location);
     out_.blocks[scope.block].functions.push_back(std::move(listed));
   } else if (const auto* grouping = as<PgQuery__GroupingFunc>(message)) {

@@ -140,6 +140,9 @@ JoinSide Builder::join(const PgQuery__JoinExpr& node, Scope& scope) {
     filter.full_join = true;
   }
   conjunct(node.quals, filter);
+  if (node.jointype != PG_QUERY__JOIN_TYPE__JOIN_INNER) {
+    for (TableIndex table : filter.full_join ? both.tables : filter.tables) out_.tables[table].nullable = true;
+  }
   if (node.n_using_clause > 0) join_using(node, left, right, both, scope);
   if (node.is_natural) {  // which columns are merged is for the catalog to say
     both.merged.clear();

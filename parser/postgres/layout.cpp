@@ -81,6 +81,11 @@ TokenIndex Layout::block_end(TokenIndex from, const SelectNode* owner) const {
   return i;
 }
 
+// The token at a location of the tree; -1, where the grammar made something up, is the statement's start.
+TokenIndex Layout::token_at(int location) const {
+  return location < 0 ? first_ : std::min(tokens_.at(static_cast<std::uint32_t>(location)), behind_);
+}
+
 TokenIndex Layout::search_back(TokenIndex from, std::string_view word) const {
   for (TokenIndex i = from; i > first_; --i) {
     if (tokens_.is(i - 1, word)) return i - 1;
@@ -93,7 +98,7 @@ TokenIndex Layout::core(const SelectNode& node) const {
   if (!targets.empty()) {
     const auto* target = as<PgQuery__ResTarget>(targets[0]);
     if (target != nullptr && target->location >= 0) {
-      TokenIndex i = tokens_.at(static_cast<std::uint32_t>(target->location));
+      TokenIndex i = token_at(target->location);
       if (i > first_ && tokens_.is_closing(i - 1)) {  // DISTINCT ON (…)
         i = tokens_.match(i - 1);
         return i > first_ + 2 ? i - 3 : first_;
@@ -105,7 +110,7 @@ TokenIndex Layout::core(const SelectNode& node) const {
   const int inside = leftmost(node.n_values_lists > 0 ? list(node.values_lists, node.n_values_lists)
                                                       : list(node.from_clause, node.n_from_clause));
   if (inside < 0) return first_;  // SELECT and nothing: no position at all
-  const TokenIndex at = tokens_.at(static_cast<std::uint32_t>(inside));
+  const TokenIndex at = token_at(inside);
   if (node.n_values_lists > 0) return search_back(at, "values");
   return search_back(at, targets.empty() ? "select" : "table");
 }
@@ -113,7 +118,7 @@ TokenIndex Layout::core(const SelectNode& node) const {
 TokenRange Layout::core_range(const SelectNode& node) const {
   const TokenIndex start = core(node);
   TokenRange range{start, block_end(start, &node)};
-  if (node.with_clause != nullptr) range.first = tokens_.at(static_cast<std::uint32_t>(node.with_clause->location));
+  if (node.with_clause != nullptr) range.first = token_at(node.with_clause->location);
   return range;
 }
 
@@ -142,7 +147,7 @@ TokenRange Layout::query(const SelectNode& node) const {
   if (node.larg == nullptr || node.rarg == nullptr) return core_range(node);
   TokenIndex behind = 0;
   TokenRange range = set_operation(node, behind);
-  if (node.with_clause != nullptr) range.first = tokens_.at(static_cast<std::uint32_t>(node.with_clause->location));
+  if (node.with_clause != nullptr) range.first = token_at(node.with_clause->location);
   return range;
 }
 
@@ -154,7 +159,7 @@ TokenRange Layout::tail(const SelectNode& node) const {
 }
 
 TokenIndex Layout::keyword(int target, std::string_view word) const {
-  return search_back(tokens_.at(static_cast<std::uint32_t>(std::max(target, 0))), word);
+  return search_back(token_at(target), word);
 }
 
 TokenRange Layout::modification(TokenIndex keyword, const PgQuery__WithClause* with) const {
@@ -163,7 +168,7 @@ TokenRange Layout::modification(TokenIndex keyword, const PgQuery__WithClause* w
   while (range.last + 1 < behind_ && !tokens_.is_closing(range.last + 1) && !tokens_.is(range.last + 1, ";")) {
     range.last = block_end(range.last + 1, nullptr);
   }
-  if (with != nullptr) range.first = tokens_.at(static_cast<std::uint32_t>(with->location));
+  if (with != nullptr) range.first = token_at(with->location);
   return range;
 }
 
@@ -182,8 +187,16 @@ ClauseSpans Layout::clauses(TokenRange range, TokenIndex from, std::initializer_
   return found;
 }
 
+SourceSpan Layout::before_when(SourceSpan span, std::uint32_t begin) const {
+  const int depth = tokens_.depth(tokens_.at(begin));
+  for (TokenIndex i = tokens_.at(begin) + 1; i < behind_ && tokens_.begin(i) < span.end; ++i) {
+    if (tokens_.depth(i) == depth && tokens_.is(i, "when")) return {begin, tokens_.end(i - 1)};
+  }
+  return {begin, span.end};
+}
+
 SourceSpan Layout::item(int location, SourceSpan list) const {
-  const TokenIndex start = tokens_.at(static_cast<std::uint32_t>(std::max(location, 0)));
+  const TokenIndex start = token_at(location);
   TokenIndex i = start;
   for (;;) {
     if (tokens_.is_opening(i) && tokens_.match(i) < tokens_.size()) i = tokens_.match(i);

@@ -73,6 +73,9 @@ public:
   // next one starts.
   ClauseSpans clauses(TokenRange range, TokenIndex from, std::initializer_list<Clause> wanted) const;
 
+  // The part of `span` from `begin` to the next WHEN of a MERGE.
+  SourceSpan before_when(SourceSpan span, std::uint32_t begin) const;
+
   // The part of a comma-separated list that begins at `location`, within `list`.
   SourceSpan item(int location, SourceSpan list) const;
 
@@ -83,6 +86,7 @@ private:
   TokenIndex block_end(TokenIndex from, const SelectNode* owner) const;
   std::optional<Clause> clause_at(TokenIndex i) const;
   bool ends_block(TokenIndex i) const;
+  TokenIndex token_at(int location) const;
   TokenIndex search_back(TokenIndex from, std::string_view word) const;
 
   const TokenList& tokens_;

@@ -1,4 +1,6 @@
 // INSERT, UPDATE, DELETE and MERGE.
+#include <algorithm>
+
 #include "parser/postgres/builder.hpp"
 
 namespace tessera::parser::postgres {
@@ -170,6 +172,7 @@ BlockIndex Builder::merge(const PgQuery__MergeStmt& node, const Place& place) {
   const TableIndex target = add_target(*node.relation, TableUse::merge_target, scope);
   from_item(node.source_relation, scope);
   expression(node.join_condition, scope);
+  if (auto& from = out_.blocks[block].clauses.from) from->end = layout_.before_when(*from, from->begin).end;
   int inserts = 0;
   bool unmatched = false;
   for (const Node* item : list(node.merge_when_clauses, node.n_merge_when_clauses)) {
@@ -199,7 +202,9 @@ void Builder::merge_action(const PgQuery__MergeWhenClause& node, const Scope& sc
     if (inserts) {
       insert.columns.emplace_back(column->name);
     } else {
-      out_.assignments.push_back(assignment(*column, out_.blocks[scope.block].span));
+      const SourceSpan block = out_.blocks[scope.block].span;
+      const auto begin = static_cast<std::uint32_t>(std::max(column->location, 0));
+      out_.assignments.push_back(assignment(*column, layout_.before_when(block, begin)));
     }
   }
   if (!inserts || !only_insert) return;

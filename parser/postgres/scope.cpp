@@ -21,7 +21,7 @@ Found find_output(const Output& output, std::string_view name, Resolution& resul
   }
   if (output.star != no_index) {
     if (!output.transparent) return Found::perhaps;
-    result = {true, true, {{output.star, {}, std::string(name)}}, {output.star}};
+    result = {true, false, true, {{output.star, {}, std::string(name)}}, {output.star}};
     return Found::yes;
   }
   return output.complete ? Found::no : Found::perhaps;
@@ -35,6 +35,11 @@ Resolution unknown() {
   return {};
 }
 
+Resolution correlated(Resolution found) {
+  found.outer = true;
+  return found;
+}
+
 Resolution resolve_qualified(const Scope& scope, std::string_view qualifier, std::string_view name,
                              std::string_view schema) {
   const Range* match = nullptr;
@@ -44,7 +49,7 @@ Resolution resolve_qualified(const Scope& scope, std::string_view qualifier, std
     match = &range;
   }
   if (match == nullptr)
-    return scope.outer == nullptr ? unknown() : resolve_qualified(*scope.outer, qualifier, name, schema);
+    return scope.outer == nullptr ? unknown() : correlated(resolve_qualified(*scope.outer, qualifier, name, schema));
   if (match->any_column) return unknown();
   if (match->table == no_index) {
     Resolution result;
@@ -52,7 +57,7 @@ Resolution resolve_qualified(const Scope& scope, std::string_view qualifier, std
   }
   std::string written(qualifier);
   if (!schema.empty()) written = std::string(schema) + "." + written;
-  return {true, true, {{match->table, written, std::string(name)}}, {match->table}};
+  return {true, false, true, {{match->table, written, std::string(name)}}, {match->table}};
 }
 
 Resolution resolve_unqualified(const Scope& scope, std::string_view name) {
@@ -85,10 +90,11 @@ Resolution resolve_unqualified(const Scope& scope, std::string_view name) {
   }
   if (hits == 1) return only;
   if (hits > 1) return unknown();
-  if (candidates.empty()) return scope.outer == nullptr ? unknown() : resolve_unqualified(*scope.outer, name);
+  if (candidates.empty())
+    return scope.outer == nullptr ? unknown() : correlated(resolve_unqualified(*scope.outer, name));
   // With an enclosing query, the name may be one of its columns, if the table here has none of that name.
   const bool certain = candidates.size() == 1 && scope.outer == nullptr;
-  return {true, true, {{certain ? candidates[0] : no_index, {}, std::string(name)}}, candidates};
+  return {true, false, true, {{certain ? candidates[0] : no_index, {}, std::string(name)}}, candidates};
 }
 
 }  // namespace

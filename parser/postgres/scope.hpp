@@ -17,6 +17,7 @@ namespace tessera::parser::postgres {
 // row that passes a condition on it.
 struct Resolution {
   bool known = false;  // false: not a base table's column, or it cannot be told
+  bool outer = false;  // of an enclosing query, not of this one
   bool equal = true;   // the column is exactly columns[0]; false for the merged column of a FULL JOIN
   std::vector<ColumnRef> columns;
   std::vector<TableIndex> candidates;  // when columns[0].table is no_index: the tables that can be meant

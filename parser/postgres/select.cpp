@@ -29,32 +29,6 @@ bool has_grouping_sets(NodeList group) {
   return std::ranges::any_of(group, [](const Node* node) { return as<PgQuery__GroupingSet>(node) != nullptr; });
 }
 
-// The name that the server gives to a column without an alias (FigureColname).
-std::string column_name(const Node* node) {
-  if (const auto* column = as<PgQuery__ColumnRef>(node)) {
-    const auto names = strings(list(column->fields, column->n_fields));
-    return names.empty() ? "?column?" : names.back();
-  }
-  if (const auto* call = as<PgQuery__FuncCall>(node)) {
-    const auto names = strings(list(call->funcname, call->n_funcname));
-    return names.empty() ? "?column?" : names.back();
-  }
-  if (const auto* cast = as<PgQuery__TypeCast>(node)) {
-    const std::string inner = column_name(cast->arg);
-    if (inner != "?column?" || cast->type_name == nullptr) return inner;
-    const auto names = strings(list(cast->type_name->names, cast->type_name->n_names));
-    return names.empty() ? inner : names.back();
-  }
-  if (const auto* collate = as<PgQuery__CollateClause>(node)) return column_name(collate->arg);
-  if (as<PgQuery__CoalesceExpr>(node) != nullptr) return "coalesce";
-  if (const auto* bound = as<PgQuery__MinMaxExpr>(node)) {
-    return bound->op == PG_QUERY__MIN_MAX_OP__IS_LEAST ? "least" : "greatest";
-  }
-  if (as<PgQuery__RowExpr>(node) != nullptr) return "row";
-  if (as<PgQuery__CaseExpr>(node) != nullptr) return "case";
-  return "?column?";
-}
-
 bool is_star(const Node* node) {
   const auto* column = as<PgQuery__ColumnRef>(node);
   return column != nullptr && column->n_fields > 0 &&
@@ -169,7 +143,7 @@ Builder::Query Builder::values(const SelectNode& node, Query query, Scope& scope
 void Builder::select_core(const SelectNode& node, BlockIndex block, Scope& scope) {
   clauses(node, block);
   if (node.into_clause != nullptr && node.into_clause->rel != nullptr) {
-    add_table(*node.into_clause->rel, TableUse::ddl_target, block);
+    add_table(*node.into_clause->rel, TableUse::ddl_target, no_index);
     out_.effects.writes = true;
     const std::string_view persistence = node.into_clause->rel->relpersistence;
     if (persistence == "t" || names_temporary_schema()) out_.effects.temporary_objects = true;
@@ -214,6 +188,11 @@ void Builder::clauses(const SelectNode& node, BlockIndex index) {
   c.locking = get(Clause::locking, node.n_locking_clause > 0);
   c.grouping_sets = has_grouping_sets(list(node.group_clause, node.n_group_clause));
   c.with_ties = node.limit_option == PG_QUERY__LIMIT_OPTION__LIMIT_OPTION_WITH_TIES;
+  if (node.n_from_clause > 0 && !found[Clause::from]) {  // TABLE t
+    for (const auto& next : {c.order_by, c.limit, c.offset, c.locking}) {
+      if (next && next->begin > c.from->begin) c.from->end = std::min(c.from->end, next->begin);
+    }
+  }
   if (node.n_distinct_clause == 0) return;
   const TokenIndex distinct = range.first + 1;
   const bool on = is_distinct_on(node);
@@ -275,6 +254,7 @@ Output Builder::output(const SelectNode& node, BlockIndex block, const Scope& sc
       const std::string_view alias = target->name;
       OutputColumn column{alias.empty() ? column_name(target->val) : std::string(alias), {}};
       if (const auto* name = as<PgQuery__ColumnRef>(target->val)) column.source = resolve(scope, *name);
+      if (column.source.outer) column.source = {};  // a filter on it is none on this query's rows
       result.columns.push_back(std::move(column));
       continue;
     }

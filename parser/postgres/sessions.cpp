@@ -145,9 +145,9 @@ void Builder::set(const PgQuery__VariableSetStmt& node) {
 std::string Builder::setting_value(const PgQuery__VariableSetStmt& node) const {
   TokenIndex i = first_token() + 1;
   if (tokens_.is(i, "local") || (tokens_.is(i, "session") && !tokens_.is(i + 1, "authorization"))) ++i;
-  for (TokenIndex k = i; k < behind_token(); ++k) {
-    if (tokens_.is(k, "to") || tokens_.is(k, "=")) return rest(k + 1);
-  }
+  TokenIndex behind_name = i + 1;
+  while (tokens_.is(behind_name, ".")) behind_name += 2;
+  if (tokens_.is(behind_name, "to") || tokens_.is(behind_name, "=")) return rest(behind_name + 1);
   const std::string_view name = node.name;
   const bool two_words = name == "timezone" || name == "session_authorization" || name == "xmloption";
   return rest(i + (two_words ? 2 : 1));

@@ -113,6 +113,8 @@ TESSERA_NODE(VacuumRelation, pg_query__vacuum_relation__descriptor)
 TESSERA_NODE(ExecuteStmt, pg_query__execute_stmt__descriptor)
 TESSERA_NODE(AlterTableCmd, pg_query__alter_table_cmd__descriptor)
 TESSERA_NODE(PartitionCmd, pg_query__partition_cmd__descriptor)
+TESSERA_NODE(MultiAssignRef, pg_query__multi_assign_ref__descriptor)
+TESSERA_NODE(AIndirection, pg_query__a__indirection__descriptor)
 TESSERA_NODE(WindowDef, pg_query__window_def__descriptor)
 #undef TESSERA_NODE
 

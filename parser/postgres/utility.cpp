@@ -122,7 +122,7 @@ bool Builder::rows(const Node* node) {
       out_.command = "TRUNCATE TABLE";
       out_.effects.writes = true;
       for (const Node* item : list(node->truncate_stmt->relations, node->truncate_stmt->n_relations)) {
-        if (const auto* table = as<PgQuery__RangeVar>(item)) add_table(*table, TableUse::truncate_target, 0);
+        if (const auto* table = as<PgQuery__RangeVar>(item)) add_table(*table, TableUse::truncate_target, no_index);
       }
       return true;
     }
@@ -130,7 +130,7 @@ bool Builder::rows(const Node* node) {
       out_.kind = StatementKind::lock_table;
       out_.command = "LOCK TABLE";
       for (const Node* item : list(node->lock_stmt->relations, node->lock_stmt->n_relations)) {
-        if (const auto* table = as<PgQuery__RangeVar>(item)) add_table(*table, TableUse::lock, 0);
+        if (const auto* table = as<PgQuery__RangeVar>(item)) add_table(*table, TableUse::lock, no_index);
       }
       return true;
     }
@@ -154,7 +154,7 @@ void Builder::copy(const PgQuery__CopyStmt& node) {
   }
   out_.effects.writes = result.from || !result.stdio;  // a file or program on the server is a write too
   if (node.relation != nullptr) {
-    add_table(*node.relation, result.from ? TableUse::copy_from : TableUse::copy_to, 0);
+    add_table(*node.relation, result.from ? TableUse::copy_from : TableUse::copy_to, no_index);
   } else if (content(node.query) != nullptr) {
     result.query = true;
     const StatementKind kind = out_.kind;
