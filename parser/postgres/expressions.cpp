@@ -133,7 +133,8 @@ Operand Builder::constant(const PgQuery__AConst& node) const {
   }
   if (tokens_.kind(at) == TokenKind::national_prefix) ++at;
   const TokenKind kind = tokens_.kind(at);
-  if (!is_literal(kind) || is_number(kind) != number) return {};                                       // TRUE is a word
+  if (!is_literal(kind) || is_number(kind) != number) return {};  // TRUE is a word
+  if (kind == TokenKind::unicode_string) return {};               // a UESCAPE behind it may change it
   if (!number && is_literal(tokens_.kind(at + 1)) && tokens_.text(at + 1).front() == '\'') return {};  // goes on below
   result.kind = Operand::Kind::literal;
   result.span = tokens_.span(at, at);
