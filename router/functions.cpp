@@ -19,6 +19,7 @@ constexpr auto keywords = std::to_array<std::string_view>(
 FunctionTrait trait_of(const parser::FunctionCall& call, const Catalog& catalog) {
   FunctionTrait trait;
   trait.server_state = is_server_state(call.name);
+  if (trait.server_state) return trait;
   if (contains(keywords, call.name) && call.schema.empty()) {
     trait.aggregate = call.name == "grouping";
     return trait;
@@ -32,7 +33,7 @@ FunctionTrait trait_of(const parser::FunctionCall& call, const Catalog& catalog)
       trait.aggregate = builtin->aggregate;
       return trait;
     }
-    trait.aggregate = trait.user = trait.may_write = !system;
+    trait.unknown = trait.user = trait.may_write = !system;
     return trait;
   }
   const FunctionFacts& facts = known->second;

@@ -4,7 +4,7 @@
 #include <fmt/core.h>
 
 #include "router/contains.hpp"
-#include "router/facts.hpp"
+#include "router/key_class.hpp"
 #include "router/planning.hpp"
 #include "router/text.hpp"
 
@@ -173,7 +173,7 @@ void Planning::insert_query(const TableRouting& routing) {
     const ResolvedTable& from = tables_[item->column->table];
     const bool same = from.kind == Kind::sharded && from.routing->rule == routing.rule &&
                       from.routing->key_columns[i] == item->column->name &&
-                      from.routing->key_types[i] == routing.key_types[i];
+                      same_constants(from.routing->key_types[i], routing.key_types[i]);
     if (!same) return refused("needs the sharding key of a table under the same rule as the key");
     // Rows that an outer join fills up have no key.
     if (statement_.tables[item->column->table].nullable)
@@ -183,7 +183,10 @@ void Planning::insert_query(const TableRouting& routing) {
     component = owner;
     const Column* stored = into.relation == nullptr ? nullptr : into.relation->find_column(routing.key_columns[i]);
     const Column* read = from.relation == nullptr ? nullptr : from.relation->find_column(item->column->name);
-    if (stored != nullptr && read != nullptr && stored->type_name != read->type_name) {
+    // An integer of another width is the same number or an error; a text could be cut off.
+    const bool changes = !is_integer(routing.key_types[i]) && stored != nullptr && read != nullptr &&
+                         stored->type_name != read->type_name;
+    if (changes) {
       return refused(fmt::format("turns the key from {} into {}", read->type_name, stored->type_name));
     }
   }

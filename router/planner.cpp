@@ -130,7 +130,8 @@ void Planning::inner_statement() {
   inner.read_only = out_.read_only;
   out_ = std::move(inner);
   const bool one_shard = statement_.kind == Kind::explain || statement_.kind == Kind::declare_cursor;
-  if (one_shard && !out_.many_refusal) {
+  const bool decided = out_.placement != Placement::by_components || out_.hinted_shard.has_value();
+  if (one_shard && !decided && !out_.many_refusal) {
     out_.many_refusal =
         refuse(request_, fmt::format("{} over rows of several shards is not supported yet", out_.command),
                statement_.span, "add a condition on the sharding key");
@@ -280,10 +281,11 @@ void Planning::finish_reads() {
   if (out_.refusal) return;
   const parser::TableRef* temporary = first_table(ResolvedTable::Kind::temporary);
   if (temporary != nullptr && !out_.components.empty()) {
-    return refuse_all(refuse(
-        request_,
-        fmt::format("the temporary table \"{}\" is joined with tables that may be on another shard", temporary->name),
-        temporary->span, "use temporary tables in statements of their own"));
+    return refuse_all(
+        refuse(request_,
+               fmt::format("the temporary table \"{}\" is used together with tables that may be on another shard",
+                           temporary->name),
+               temporary->span, "use temporary tables in statements of their own"));
   }
   if (out_.components.empty() && statement_.effects.locks_rows && uses(ResolvedTable::Kind::reference)) {
     // Locks exclude one another only on the same server.
@@ -295,12 +297,13 @@ void Planning::finish_reads() {
   }
   out_.placement = out_.components.empty() ? Placement::any_shard : Placement::by_components;
   if (out_.components.size() > 1 && !out_.many_refusal) {
-    const auto& a = out_.components[0].tables;
-    const auto& b = out_.components[1].tables;
+    const Component& a = out_.components[0];
+    const Component& b = out_.components[1];
+    const bool both_sharded = a.rule.has_value() && b.rule.has_value();
     out_.many_refusal =
         refuse(request_,
-               fmt::format("\"{}\" and \"{}\" are not joined on their sharding keys and may be on different shards",
-                           a.front(), b.front()),
+               fmt::format("\"{}\" and \"{}\" {} on different shards", a.tables.front(), b.tables.front(),
+                           both_sharded ? "are not joined on their sharding keys and may be" : "may be"),
                statement_.span, key_hint_text());
   }
 }

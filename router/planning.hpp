@@ -54,6 +54,7 @@ struct FunctionTrait {
   bool server_state = false;  // sequences, advisory locks, …: always on the same server
   bool user = false;          // not the server's own, and may read tables (not immutable)
   bool may_write = false;     // a user's volatile function, or one that nothing is known of
+  bool unknown = false;       // nothing is known of it: it could even be an aggregate
 };
 FunctionTrait trait_of(const parser::FunctionCall& call, const Catalog& catalog);
 

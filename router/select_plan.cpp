@@ -64,9 +64,10 @@ std::optional<Error> Planning::scatter_refusal() const {
   const Block& top = statement_.blocks.front();
   if (auto refusal = clause_refusal(top)) return refusal;
   if (auto refusal = function_refusal(top, true)) return refusal;
-  if (statement_.effects.writes || statement_.effects.locks_rows || statement_.effects.session_advisory_lock) {
-    return refuse(request_, "a query that writes or locks cannot run on several shards yet", statement_.span,
-                  key_hint_text());
+  const parser::Effects& effects = statement_.effects;
+  if (effects.writes || effects.locks_rows || effects.session_advisory_lock || effects.changes_settings) {
+    return refuse(request_, "a query that writes, locks or changes settings cannot run on several shards yet",
+                  statement_.span, key_hint_text());
   }
   for (BlockIndex i = 1; i < statement_.blocks.size(); ++i) {
     if (auto refusal = block_refusal(i)) return refusal;
@@ -114,6 +115,7 @@ std::optional<Error> Planning::function_refusal(const Block& block, bool top) co
     const bool derived = block.role == BlockRole::from_subquery || block.role == BlockRole::cte;
     if ((trait.aggregate || call.aggregate_syntax) && (top || !derived)) return refused("the aggregate");
     if (trait.server_state) return refused("the function");
+    if (trait.unknown) return refused("the unknown function");
     if (trait.user || trait.may_write) return refused("the user-defined function");
   }
   return std::nullopt;
