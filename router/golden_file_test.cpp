@@ -180,6 +180,7 @@ void write(const File& file) {
 
 std::string explain(const File& file, const Topology& topology, const std::string& sql) {
   const auto statements = parser::postgres::parse(sql);
+  if (statements && statements->empty()) return "no statement\n";
   if (!statements) return "syntax error: " + statements.error().message + '\n';
   Setup setup = read_setup(sql);
   setup.session.hints_allowed = file.database.hints;

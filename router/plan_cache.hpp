@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/error.hpp"
@@ -62,7 +63,7 @@ public:
 private:
   struct Entry {
     PlannedTextRef text;
-    bool used;
+    mutable bool used;  // the clock's bit; std::erase_if shows entries as const
   };
   struct Hash {
     std::size_t operator()(const Key& key) const {
@@ -71,7 +72,7 @@ private:
   };
   void evict() {
     const std::size_t before = entries_.size();
-    std::erase_if(entries_, [](auto& entry) { return !std::exchange(entry.second.used, false); });
+    std::erase_if(entries_, [](const auto& entry) { return !std::exchange(entry.second.used, false); });
     // Everything was in use: an eighth goes, so that the cost of this walk is spread over many inserts.
     if (entries_.size() == before)
       for (auto it = entries_.begin(); entries_.size() > capacity_ - capacity_ / 8 - 1;) it = entries_.erase(it);
