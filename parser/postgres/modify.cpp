@@ -210,7 +210,8 @@ void Builder::merge_action(const PgQuery__MergeWhenClause& node, const Scope& sc
   if (!inserts || !only_insert) return;
   insert.default_values = values.empty();
   if (!values.empty()) {
-    for (const Node* value : values) insert.rows.resize(1), insert.rows[0].push_back(operand(value));
+    std::vector<Operand>& row = insert.rows.emplace_back();
+    for (const Node* value : values) row.push_back(operand(value));
   }
   out_.insert = std::move(insert);
 }
