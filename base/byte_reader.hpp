@@ -32,7 +32,7 @@ class ByteReader {
   }
   // Up to and without the next zero byte; bad if there is none.
   std::string_view c_string() {
-    const void* zero = ok_ ? std::memchr(at_, 0, left_) : nullptr;
+    const void* zero = ok_ && left_ > 0 ? std::memchr(at_, 0, left_) : nullptr;
     if (zero == nullptr) {
       take(left_ + 1);
       return {};

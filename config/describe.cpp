@@ -79,7 +79,9 @@ Json describe_admin(const Admin& admin) {
       .put("tokens", std::move(tokens))
       .put("certificate", admin.certificate)
       .put("private_key", admin.private_key)
-      .put("allowed_hosts", admin.allowed_hosts);
+      .put("allowed_hosts", admin.allowed_hosts)
+      .put("console_admins", admin.console_admins)
+      .put("console_viewers", admin.console_viewers);
   return out.take();
 }
 

@@ -69,6 +69,8 @@ void read_admin(Section section, Admin& admin) {
   section.read("certificate", admin.certificate);
   section.read("private_key", admin.private_key);
   section.read("allowed_hosts", admin.allowed_hosts);
+  section.read("console_admins", admin.console_admins);
+  section.read("console_viewers", admin.console_viewers);
   section.finish();
 
   const bool certificate = section.has("certificate");

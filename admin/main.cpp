@@ -1,0 +1,47 @@
+// The program: `tessera serve | check | explain`. What the commands do is in commands.cpp and serve.cpp; this is the command line.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "admin/commands.hpp"
+#include "proxy/version.hpp"
+
+int main(int argc, char** argv) {
+  using namespace tessera::admin;
+  CLI::App app{"Tessera: a SQL sharding proxy"};
+  app.set_version_flag("--version", "tessera " + std::string(tessera::proxy::version));
+  app.require_subcommand(1);
+  int code = 0;
+
+  ServeOptions serve_options;
+  CLI::App* serve_command = app.add_subcommand("serve", "Run in the foreground. SIGHUP reloads the configuration, SIGTERM drains.");
+  serve_command->add_option("-c,--config", serve_options.config, "configuration file or folder")->required();
+  serve_command->add_option("--pid-file", serve_options.pid_file, "write the process id here (else as the configuration says)");
+  serve_command->callback([&] { code = serve(serve_options); });
+
+  CheckOptions check_options;
+  CLI::App* check_command = app.add_subcommand("check", "Validate a configuration: every mistake with file:line:column; exit code 1 if there is one.");
+  check_command->add_option("config", check_options.config, "configuration file or folder")->required();
+  check_command->add_flag("--json", check_options.json, "print JSON");
+  check_command->callback([&] { code = check(check_options); });
+
+  ExplainOptions explain_options;
+  CLI::App* explain_command = app.add_subcommand("explain", "Print the plan of a statement, without any server.");
+  explain_command->add_option("-c,--config", explain_options.config, "configuration file or folder")->required();
+  explain_command->add_option("-d,--database", explain_options.database, "database, if there are several");
+  explain_command->add_flag("--json", explain_options.json, "print JSON");
+  explain_command->add_option("sql", explain_options.sql, "the statement")->required();
+  explain_command->callback([&] { code = explain(explain_options); });
+
+  CLI::App* schema_command = app.add_subcommand("schema", "Print the JSON Schema of the configuration.");
+  schema_command->callback([&] { code = print_schema(); });
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "tessera: %s\n", error.what());
+    return 1;
+  }
+  return code;
+}

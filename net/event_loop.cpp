@@ -1,0 +1,135 @@
+#include "net/event_loop.hpp"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <stdexcept>
+
+#include <fmt/format.h>
+
+namespace tessera::net {
+
+namespace {
+constexpr int events_per_round = 256;
+}
+
+EventLoop::EventLoop() : events_(events_per_round), read_buffer_(read_buffer_size), cipher_buffer_(read_buffer_size) {
+  epoll_ = ::epoll_create1(EPOLL_CLOEXEC);
+  wake_ = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (epoll_ < 0 || wake_ < 0) throw std::runtime_error(fmt::format("cannot create an event loop: {}", std::strerror(errno)));
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLET;
+  event.data.ptr = nullptr;  // the wake-up descriptor is the only one without a handler
+  if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_, &event) != 0)
+    throw std::runtime_error(fmt::format("cannot create an event loop: {}", std::strerror(errno)));
+}
+
+EventLoop::~EventLoop() {
+  // What was deferred or posted may own descriptors; it must go while the loop still stands.
+  run_deferred();
+  posted_.clear();
+  ::close(wake_);
+  ::close(epoll_);
+}
+
+Result<void> EventLoop::add(int fd, EventHandler& handler) {
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+  event.data.ptr = &handler;
+  if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) == 0) return {};
+  return fail(sqlstate::internal_error, fmt::format("cannot watch a socket: {}", std::strerror(errno)));
+}
+
+void EventLoop::remove(int fd, EventHandler& handler) {
+  ::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);
+  for (int i = delivered_; i < delivering_; ++i) {
+    epoll_event& event = events_[static_cast<std::size_t>(i)];
+    if (event.data.ptr == &handler) event.events = 0;
+  }
+}
+
+void EventLoop::post(Task task) {
+  bool wake = false;
+  {
+    const std::scoped_lock lock(posted_mutex_);
+    wake = posted_.empty();
+    posted_.push_back(std::move(task));
+  }
+  if (!wake) return;
+  const std::uint64_t one = 1;
+  // An eventfd write fails only when the counter is full, and then the loop is awake anyway.
+  [[maybe_unused]] const auto written = ::write(wake_, &one, sizeof one);
+}
+
+void EventLoop::set_ticker(Duration interval, std::function<void()> tick) {
+  tick_interval_ = interval;
+  tick_ = std::move(tick);
+  next_tick_ = Clock::now() + interval;
+}
+
+void EventLoop::run() {
+  while (!stopping_.load(std::memory_order_relaxed)) {
+    const int count = ::epoll_wait(epoll_, events_.data(), events_per_round, wait_timeout_ms());
+    now_ = Clock::now();
+    if (count > 0) dispatch(count);
+    run_deferred();
+    if (now_ >= next_tick_) {
+      next_tick_ = now_ + tick_interval_;
+      tick_();
+      run_deferred();
+    }
+  }
+  run_posted();
+  run_deferred();
+}
+
+void EventLoop::stop() {
+  stopping_.store(true, std::memory_order_relaxed);
+  post([] {});
+}
+
+void EventLoop::dispatch(int count) {
+  bool woken = false;
+  delivering_ = count;
+  for (delivered_ = 0; delivered_ < delivering_;) {
+    const epoll_event event = events_[static_cast<std::size_t>(delivered_++)];
+    if (event.data.ptr == nullptr) {
+      woken = true;
+    } else if (event.events != 0) {
+      const bool readable = (event.events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
+      const bool writable = (event.events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0;
+      static_cast<EventHandler*>(event.data.ptr)->on_ready(readable, writable);
+    }
+  }
+  delivering_ = delivered_ = 0;
+  if (woken) run_posted();
+}
+
+void EventLoop::run_posted() {
+  std::uint64_t count = 0;
+  [[maybe_unused]] const auto drained = ::read(wake_, &count, sizeof count);
+  std::vector<Task> tasks;
+  {
+    const std::scoped_lock lock(posted_mutex_);
+    tasks.swap(posted_);
+  }
+  for (Task& task : tasks) task();
+}
+
+void EventLoop::run_deferred() {
+  while (!deferred_.empty()) {
+    std::vector<Task> tasks;
+    tasks.swap(deferred_);
+    for (Task& task : tasks) task();
+  }
+}
+
+int EventLoop::wait_timeout_ms() const {
+  if (next_tick_ == never) return -1;
+  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(next_tick_ - Clock::now()).count();
+  return left < 0 ? 0 : static_cast<int>(left) + 1;
+}
+
+}  // namespace tessera::net

@@ -1,0 +1,86 @@
+// The event loop of one worker thread: epoll, edge-triggered, each descriptor registered once for its whole life, so that
+// a statement costs no re-arming and no failed read. Everything but `post` and `stop` is called on the loop's own thread.
+//
+// A handler is told that its descriptor became ready; it reads or writes until the kernel has no more (a short read says so).
+// Removing a handler while events are being delivered is allowed, also from inside another handler. Time is coarse on
+// purpose: `now()` is taken once a round, and one ticker drives every deadline of the worker.
+#pragma once
+
+#include <sys/epoll.h>
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "base/error.hpp"
+
+namespace tessera::net {
+
+class EventHandler {
+ public:
+  virtual ~EventHandler() = default;
+  // `readable` also on end of stream and on errors: the next read tells which.
+  virtual void on_ready(bool readable, bool writable) = 0;
+};
+
+class EventLoop {
+ public:
+  using Task = std::move_only_function<void()>;
+  static constexpr std::size_t read_buffer_size = 128 * 1024;
+
+  EventLoop();
+  ~EventLoop();
+  EventLoop(const EventLoop&) = delete;
+  EventLoop& operator=(const EventLoop&) = delete;
+
+  // Registers `fd` for both directions. The handler is borrowed until `remove`.
+  Result<void> add(int fd, EventHandler& handler);
+  void remove(int fd, EventHandler& handler);
+
+  // Runs `task` on the loop's thread soon. Thread-safe; wakes the loop.
+  void post(Task task);
+  // Runs `task` after the events of this round, on the loop's thread only: for destroying what is still on the stack, and for
+  // writing once what several events of a round have produced.
+  void defer(Task task) { deferred_.push_back(std::move(task)); }
+
+  // Calls `tick` about every `interval` while the loop runs.
+  void set_ticker(Duration interval, std::function<void()> tick);
+
+  void run();
+  void stop();  // thread-safe
+
+  TimePoint now() const { return now_; }
+  // Scratch for one read at a time: valid until the handler that filled it returns. Shared by all descriptors, so that an idle
+  // connection owns no buffer.
+  std::span<char> read_buffer() { return read_buffer_; }
+  std::span<char> cipher_buffer() { return cipher_buffer_; }
+
+ private:
+  void dispatch(int count);
+  void run_posted();
+  void run_deferred();
+  int wait_timeout_ms() const;
+
+  int epoll_ = -1;
+  int wake_ = -1;
+  std::atomic<bool> stopping_ = false;
+  TimePoint now_ = Clock::now();
+  Duration tick_interval_{};
+  TimePoint next_tick_ = never;
+  std::function<void()> tick_;
+  std::vector<epoll_event> events_;
+  int delivering_ = 0;       // events of this round not yet delivered
+  int delivered_ = 0;
+  std::vector<Task> deferred_;
+  std::vector<char> read_buffer_;
+  std::vector<char> cipher_buffer_;
+
+  std::mutex posted_mutex_;  // guards posted_
+  std::vector<Task> posted_;
+};
+
+}  // namespace tessera::net

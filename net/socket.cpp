@@ -1,0 +1,163 @@
+#include "net/socket.hpp"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/resource.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <memory>
+
+#include <fmt/format.h>
+
+namespace tessera::net {
+
+void Descriptor::reset(int fd) {
+  if (fd_ >= 0) ::close(fd_);
+  fd_ = fd;
+}
+
+namespace {
+
+Result<SocketAddress> unix_address(const std::string& directory, std::uint16_t port) {
+  SocketAddress address;
+  sockaddr_un name{};
+  name.sun_family = AF_UNIX;
+  const std::string path = fmt::format("{}/.s.PGSQL.{}", directory, port);
+  if (path.size() >= sizeof name.sun_path)
+    return fail(sqlstate::config_file_error, fmt::format("the socket path \"{}\" is too long", path),
+                fmt::format("at most {} characters", sizeof name.sun_path - 1));
+  std::memcpy(name.sun_path, path.c_str(), path.size() + 1);
+  std::memcpy(&address.storage, &name, sizeof name);
+  address.length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() + 1);
+  return address;
+}
+
+void set_flag(int fd, int level, int option) {
+  const int on = 1;
+  ::setsockopt(fd, level, option, &on, sizeof on);
+}
+
+}  // namespace
+
+std::string SocketAddress::host() const {
+  char text[INET6_ADDRSTRLEN] = {};
+  if (storage.ss_family == AF_INET) {
+    const auto& in = reinterpret_cast<const sockaddr_in&>(storage);
+    ::inet_ntop(AF_INET, &in.sin_addr, text, sizeof text);
+  } else if (storage.ss_family == AF_INET6) {
+    const auto& in = reinterpret_cast<const sockaddr_in6&>(storage);
+    if (IN6_IS_ADDR_V4MAPPED(&in.sin6_addr))
+      ::inet_ntop(AF_INET, &in.sin6_addr.s6_addr[12], text, sizeof text);
+    else
+      ::inet_ntop(AF_INET6, &in.sin6_addr, text, sizeof text);
+  }
+  return text;
+}
+
+std::string SocketAddress::text() const {
+  if (storage.ss_family == AF_INET) return fmt::format("{}:{}", host(), ntohs(reinterpret_cast<const sockaddr_in&>(storage).sin_port));
+  if (storage.ss_family == AF_INET6) return fmt::format("[{}]:{}", host(), ntohs(reinterpret_cast<const sockaddr_in6&>(storage).sin6_port));
+  const auto& un = reinterpret_cast<const sockaddr_un&>(storage);
+  return length > offsetof(sockaddr_un, sun_path) && un.sun_path[0] != 0 ? un.sun_path : "local";
+}
+
+Result<std::vector<SocketAddress>> resolve(const std::string& host, std::uint16_t port) {
+  if (host.starts_with('/')) {
+    Result<SocketAddress> address = unix_address(host, port);
+    if (!address) return std::unexpected(address.error());
+    return std::vector{*address};
+  }
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_NUMERICSERV;
+  addrinfo* found = nullptr;
+  const int code = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found);
+  if (code != 0) return fail(sqlstate::connection_failure, fmt::format("cannot resolve host \"{}\": {}", host, ::gai_strerror(code)));
+  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(found, &::freeaddrinfo);
+  std::vector<SocketAddress> addresses;
+  for (const addrinfo* info = found; info != nullptr; info = info->ai_next) {
+    SocketAddress& address = addresses.emplace_back();
+    std::memcpy(&address.storage, info->ai_addr, info->ai_addrlen);
+    address.length = info->ai_addrlen;
+  }
+  return addresses;
+}
+
+Result<Descriptor> listen(const SocketAddress& address, int backlog) {
+  Descriptor fd(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const auto failed = [&](const char* what) {
+    const int code = errno;
+    return fail(sqlstate::cannot_connect_now, fmt::format("cannot {} {}: {}", what, address.text(), std::strerror(code)),
+                code == EADDRINUSE ? "another process listens on this address; stop it or choose another port" : "");
+  };
+  if (!fd) return failed("open a socket for");
+  if (!address.is_unix()) set_flag(fd.get(), SOL_SOCKET, SO_REUSEADDR);
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.length) != 0) return failed("listen on");
+  if (::listen(fd.get(), backlog) != 0) return failed("listen on");
+  return fd;
+}
+
+Result<Descriptor> connect(const SocketAddress& address) {
+  Descriptor fd(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (fd) {
+    if (!address.is_unix()) {
+      set_no_delay(fd.get());
+      set_keep_alive(fd.get());
+    }
+    if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.length) == 0) return fd;
+    if (errno == EINPROGRESS) return fd;
+  }
+  return fail(sqlstate::connection_failure, fmt::format("cannot connect to {}: {}", address.text(), std::strerror(errno)));
+}
+
+int connect_error(int fd) {
+  int code = 0;
+  socklen_t length = sizeof code;
+  if (::getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &length) != 0) return errno;
+  return code;
+}
+
+Descriptor accept(int listener, SocketAddress& peer) {
+  peer.length = sizeof peer.storage;
+  Descriptor fd(::accept4(listener, reinterpret_cast<sockaddr*>(&peer.storage), &peer.length, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  return fd;
+}
+
+void set_no_delay(int fd) { set_flag(fd, IPPROTO_TCP, TCP_NODELAY); }
+void set_keep_alive(int fd) { set_flag(fd, SOL_SOCKET, SO_KEEPALIVE); }
+
+bool in_network(const std::string& host, const std::string& network) {
+  const std::size_t slash = network.find('/');
+  const std::string base = network.substr(0, slash);
+  unsigned char wanted[16] = {}, given[16] = {};
+  const int family = base.find(':') == std::string::npos ? AF_INET : AF_INET6;
+  const int bits_of_family = family == AF_INET ? 32 : 128;
+  if (::inet_pton(family, base.c_str(), wanted) != 1 || ::inet_pton(family, host.c_str(), given) != 1) return false;
+  int bits = bits_of_family;
+  if (slash != std::string::npos) {
+    const char* end = network.data() + network.size();
+    const auto [at, error] = std::from_chars(network.data() + slash + 1, end, bits);
+    if (error != std::errc{} || at != end || bits < 0 || bits > bits_of_family) return false;
+  }
+  const auto whole = static_cast<std::size_t>(bits / 8);
+  if (std::memcmp(wanted, given, whole) != 0) return false;
+  const int left = bits % 8;
+  return left == 0 || ((wanted[whole] ^ given[whole]) >> (8 - left)) == 0;
+}
+
+std::uint64_t raise_file_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  return limit.rlim_cur;
+}
+
+}  // namespace tessera::net

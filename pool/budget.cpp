@@ -1,0 +1,77 @@
+#include "pool/budget.hpp"
+
+#include <algorithm>
+
+#include "pool/pool.hpp"
+
+namespace tessera::pool {
+
+namespace {
+bool take(std::atomic<int>& open, int limit) {
+  int now = open.load(std::memory_order_relaxed);
+  while (limit == 0 || now < limit)
+    if (open.compare_exchange_weak(now, now + 1, std::memory_order_relaxed)) return true;
+  return false;
+}
+}  // namespace
+
+bool Budget::acquire() {
+  if (!take(open_, limit())) return false;
+  if (!server_ || take(server_->open, server_->limit)) return true;
+  open_.fetch_sub(1, std::memory_order_relaxed);
+  return false;
+}
+
+void Budget::release() {
+  open_.fetch_sub(1, std::memory_order_relaxed);
+  if (server_) server_->open.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void Budget::join(Pool& pool, net::EventLoop& loop) {
+  const std::scoped_lock lock(mutex_);
+  peers_.push_back({&pool, &loop});
+}
+
+void Budget::leave(Pool& pool) {
+  const std::scoped_lock lock(mutex_);
+  std::erase_if(peers_, [&](const Peer& peer) {
+    if (peer.pool == &pool && peer.starving) starving_.fetch_sub(1, std::memory_order_relaxed);
+    return peer.pool == &pool;
+  });
+}
+
+void Budget::ask_peers(Pool& pool) {
+  set_starving(pool, true);
+  const std::scoped_lock lock(mutex_);
+  for (const Peer& peer : peers_)
+    if (peer.pool != &pool) peer.loop->post([asked = peer.pool] { asked->help_starving(); });
+}
+
+void Budget::set_starving(Pool& pool, bool starving) {
+  const std::scoped_lock lock(mutex_);
+  for (Peer& peer : peers_) {
+    if (peer.pool != &pool || peer.starving == starving) continue;
+    peer.starving = starving;
+    starving_.fetch_add(starving ? 1 : -1, std::memory_order_relaxed);
+  }
+}
+
+std::pair<Pool*, net::EventLoop*> Budget::pick_starving(Pool& giver) {
+  const std::scoped_lock lock(mutex_);
+  for (const Peer& peer : peers_)
+    if (peer.starving && peer.pool != &giver) return {peer.pool, peer.loop};
+  return {nullptr, nullptr};
+}
+
+std::shared_ptr<Budget> Budgets::get(const std::string& name, int limit, const std::string& server, int server_limit) {
+  const std::scoped_lock lock(mutex_);
+  std::shared_ptr<ServerBudget>& of_server = servers_[server];
+  if (!of_server) of_server = std::make_shared<ServerBudget>();
+  of_server->limit = server_limit;
+  std::shared_ptr<Budget>& budget = budgets_[name];
+  if (!budget) budget = std::make_shared<Budget>(limit, of_server);
+  budget->set_limit(limit);
+  return budget;
+}
+
+}  // namespace tessera::pool

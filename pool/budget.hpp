@@ -1,0 +1,71 @@
+// What the workers' pools of one (identity, server) share: how many connections may be open in all, and who lacks one.
+// Every worker has a pool of its own, without locks; only opening and closing connections, and moving an idle one to a worker that
+// starves, go through here. Thread-safe.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "net/event_loop.hpp"
+
+namespace tessera::pool {
+
+class Pool;
+
+// Connections of one server over all identities (pool.max_server_connections).
+struct ServerBudget {
+  std::atomic<int> open = 0;
+  int limit = 0;  // 0: unlimited
+};
+
+class Budget {
+ public:
+  Budget(int limit, std::shared_ptr<ServerBudget> server) : limit_(limit), server_(std::move(server)) {}
+
+  bool acquire();
+  void release();
+  int open() const { return open_.load(std::memory_order_relaxed); }
+  int limit() const { return limit_.load(std::memory_order_relaxed); }
+  void set_limit(int limit) { limit_.store(limit, std::memory_order_relaxed); }
+
+  // A pool on `loop`'s thread, for as long as the process lives.
+  void join(Pool& pool, net::EventLoop& loop);
+  void leave(Pool& pool);
+  // `pool` has clients waiting and may not open more: asks the others for an idle connection.
+  void ask_peers(Pool& pool);
+  // How many pools are short of connections; a pool that frees one looks here first.
+  std::atomic<int>& starving() { return starving_; }
+  // Somebody who starves, other than `giver`: its loop and pool, or nullptr.
+  std::pair<Pool*, net::EventLoop*> pick_starving(Pool& giver);
+  void set_starving(Pool& pool, bool starving);
+
+ private:
+  struct Peer {
+    Pool* pool;
+    net::EventLoop* loop;
+    bool starving = false;
+  };
+  std::atomic<int> open_ = 0;
+  std::atomic<int> limit_;
+  std::atomic<int> starving_ = 0;
+  std::shared_ptr<ServerBudget> server_;
+  std::mutex mutex_;  // guards peers_
+  std::vector<Peer> peers_;
+};
+
+// All budgets of the process, by name: "database/user/shard/role".
+class Budgets {
+ public:
+  std::shared_ptr<Budget> get(const std::string& name, int limit, const std::string& server, int server_limit);
+
+ private:
+  std::mutex mutex_;
+  std::unordered_map<std::string, std::shared_ptr<Budget>> budgets_;
+  std::unordered_map<std::string, std::shared_ptr<ServerBudget>> servers_;
+};
+
+}  // namespace tessera::pool

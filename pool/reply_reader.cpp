@@ -1,0 +1,300 @@
+#include "pool/reply_reader.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace tessera::pool {
+
+using postgres::FrameHeader;
+using postgres::FrameStatus;
+namespace backend = postgres::backend;
+
+// A run of consecutive bytes for the client, handed over as late as possible and in one piece.
+class ReplyReader::Run {
+ public:
+  explicit Run(ReplySink& sink) : sink_(sink) {}
+  ~Run() { flush(); }
+  Run(const Run&) = delete;
+  Run& operator=(const Run&) = delete;
+  void add(std::string_view bytes) {
+    if (bytes_.data() + bytes_.size() == bytes.data()) {
+      bytes_ = {bytes_.data(), bytes_.size() + bytes.size()};
+      return;
+    }
+    flush();
+    bytes_ = bytes;
+  }
+  void flush() {
+    if (!bytes_.empty()) sink_.on_relay(bytes_);
+    bytes_ = {};
+  }
+
+ private:
+  ReplySink& sink_;
+  std::string_view bytes_;
+};
+
+namespace {
+
+// Messages whose body nobody here reads: they may pass in pieces.
+bool passes_unread(char type) {
+  return type == backend::data_row || type == backend::copy_data || type == backend::row_description ||
+         type == backend::function_call_response || type == backend::parameter_description;
+}
+
+bool is_result(char type) {
+  switch (type) {
+    case backend::data_row:
+    case backend::command_complete:
+    case backend::empty_query_response:
+    case backend::copy_in_response:
+    case backend::copy_out_response:
+    case backend::copy_both_response:
+    case backend::copy_data:
+    case backend::copy_done: return true;
+    default: return false;
+  }
+}
+
+bool allowed(ReplyKind kind, char type) {
+  switch (kind) {
+    case ReplyKind::query: return is_result(type) || type == backend::row_description;
+    case ReplyKind::function_call: return type == backend::function_call_response;
+    case ReplyKind::parse: return type == backend::parse_complete;
+    case ReplyKind::bind: return type == backend::bind_complete;
+    case ReplyKind::describe_statement:
+      return type == backend::parameter_description || type == backend::row_description || type == backend::no_data;
+    case ReplyKind::describe_portal: return type == backend::row_description || type == backend::no_data;
+    case ReplyKind::execute: return is_result(type) || type == backend::portal_suspended;
+    case ReplyKind::close: return type == backend::close_complete;
+    case ReplyKind::sync:
+    case ReplyKind::local: return false;
+  }
+  return false;
+}
+
+// Does this message, being allowed, end the entry?
+bool completes(ReplyKind kind, char type) {
+  switch (kind) {
+    case ReplyKind::query:
+    case ReplyKind::function_call:
+    case ReplyKind::sync:
+    case ReplyKind::local: return false;
+    case ReplyKind::describe_statement: return type != backend::parameter_description;
+    case ReplyKind::execute:
+      return type == backend::command_complete || type == backend::empty_query_response || type == backend::portal_suspended;
+    case ReplyKind::parse:
+    case ReplyKind::bind:
+    case ReplyKind::describe_portal:
+    case ReplyKind::close: return true;
+  }
+  return false;
+}
+
+std::string_view body_of(std::string_view whole) { return whole.substr(postgres::frame_header_size); }
+
+bool ends_with_ready(ReplyKind kind) { return kind == ReplyKind::query || kind == ReplyKind::function_call || kind == ReplyKind::sync; }
+
+std::unexpected<Error> violation(std::string_view what) {
+  return fail(sqlstate::protocol_violation, fmt::format("the server broke the protocol: {}", what));
+}
+
+}  // namespace
+
+Result<void> ReplyReader::consume(std::string_view bytes, ReplySink& sink) {
+  Run run(sink);
+  while (!bytes.empty()) {
+    if (streaming_left_ > 0) {
+      const std::string_view part = bytes.substr(0, streaming_left_);
+      if (streaming_forward_) run.add(part);
+      streaming_left_ -= part.size();
+      bytes.remove_prefix(part.size());
+      continue;
+    }
+    FrameHeader header;
+    if (!carry_.empty()) {
+      bytes = fill_carry(bytes, postgres::frame_header_size);
+      if (carry_.size() < postgres::frame_header_size) break;
+    }
+    const std::string_view front = carry_.empty() ? bytes : std::string_view(carry_);
+    const FrameStatus status = postgres::peek_frame(front, postgres::max_message_length, header);
+    if (status == FrameStatus::malformed) return violation(fmt::format("message length {}", header.length));
+    if (status == FrameStatus::need_more) {
+      carry_.assign(bytes);
+      break;
+    }
+    if (status == FrameStatus::complete && carry_.empty()) {
+      const std::string_view whole = bytes.substr(0, header.total_size());
+      if (Result<void> done = message(header, whole, run, sink); !done) return done;
+      bytes.remove_prefix(whole.size());
+      continue;
+    }
+    if (passes_unread(header.type)) {
+      if (Result<void> done = message(header, front, run, sink); !done) return done;
+      streaming_left_ = header.total_size() - front.size();
+      streaming_forward_ = !queue_.empty() && queue_.front().delivery == Delivery::forward;
+      if (!carry_.empty()) {
+        run.flush();
+        carry_.clear();
+      } else {
+        bytes = {};
+      }
+      continue;
+    }
+    if (header.length > max_message_) return violation(fmt::format("a message of {} bytes", header.length));
+    if (carry_.empty()) {
+      carry_.assign(bytes);
+      break;
+    }
+    bytes = fill_carry(bytes, header.total_size());
+    if (carry_.size() < header.total_size()) break;
+    const std::string whole = std::exchange(carry_, {});
+    Result<void> done = message(header, whole, run, sink);
+    run.flush();
+    if (!done) return done;
+  }
+  return {};
+}
+
+std::string_view ReplyReader::fill_carry(std::string_view bytes, std::size_t want) {
+  if (carry_.size() >= want) return bytes;
+  const std::size_t n = std::min(want - carry_.size(), bytes.size());
+  carry_.append(bytes.substr(0, n));
+  return bytes.substr(n);
+}
+
+// `whole` is the complete message, or, for one that passes unread, as much of it as is there.
+Result<void> ReplyReader::message(const FrameHeader& header, std::string_view whole, Run& run, ReplySink& sink) {
+  switch (header.type) {
+    case backend::parameter_status:
+    case backend::notice_response:
+    case backend::notification_response: {
+      bool relay = false;
+      run.flush();
+      const Result<bool> known = asynchronous(header.type, body_of(whole), sink, relay);
+      if (!known) return std::unexpected(known.error());
+      if (relay) run.add(whole);
+      return {};
+    }
+    case backend::error_response: return error(whole, run, sink);
+    case backend::ready_for_query: return ready(whole, run, sink);
+    default: return answer(header.type, whole, run, sink);
+  }
+}
+
+Result<bool> ReplyReader::asynchronous(char type, std::string_view body, ReplySink& sink, bool& relay) {
+  const bool forwarding = !queue_.empty() && queue_.front().delivery == Delivery::forward;
+  if (type == backend::parameter_status) {
+    postgres::ParameterStatusView parameter;
+    if (!postgres::parse_parameter_status(body, parameter)) return violation("malformed ParameterStatus");
+    relay = sink.on_parameter(parameter.name, parameter.value, forwarding);
+  } else if (type == backend::notice_response) {
+    postgres::ErrorFields fields;
+    if (!postgres::parse_error_fields(body, fields)) return violation("malformed NoticeResponse");
+    relay = sink.on_notice(fields, forwarding);
+  } else {
+    postgres::NotificationView notification;
+    if (!postgres::parse_notification(body, notification)) return violation("malformed NotificationResponse");
+    relay = sink.on_notification(notification);
+  }
+  return true;
+}
+
+Result<void> ReplyReader::answer(char type, std::string_view whole, Run& run, ReplySink& sink) {
+  if (queue_.empty()) return violation(fmt::format("unexpected message '{}'", type));
+  ExpectedReply& head = queue_.front();
+  if (!allowed(head.kind, type)) return violation(fmt::format("message '{}' does not answer what was asked", type));
+  const bool ends = type == backend::command_complete || type == backend::empty_query_response || type == backend::portal_suspended;
+  if (head.delivery == Delivery::forward && !(ends && head.hide_completion)) run.add(whole);
+  if (type == backend::data_row || type == backend::copy_data) return {};
+  if (type == backend::copy_in_response || type == backend::copy_out_response || type == backend::copy_both_response) {
+    run.flush();
+    if (type == backend::copy_in_response) copying_in_ = true;
+    sink.on_copy(head, type);
+    if (type == backend::copy_in_response && head.kind == ReplyKind::execute) swallow_syncs(sink);
+    return {};
+  }
+  if (completes(head.kind, type)) {
+    copying_in_ = false;
+    if (head.hide_completion) run.flush();
+    sink.on_done(head, type, body_of(whole));
+    pop(run, sink);
+  } else if (type == backend::command_complete || type == backend::empty_query_response) {
+    copying_in_ = false;
+    sink.on_done(head, type, body_of(whole));
+  }
+  return {};
+}
+
+Result<void> ReplyReader::error(std::string_view whole, Run& run, ReplySink& sink) {
+  postgres::ErrorFields fields;
+  if (!postgres::parse_error_fields(body_of(whole), fields)) return violation("malformed ErrorResponse");
+  copying_in_ = false;
+  if (queue_.empty()) {
+    // A server that ends the connection by itself (shutdown, timeout) says why without having been asked.
+    const Error reason = fields.to_error();
+    return std::unexpected(Error{reason.code, fmt::format("the server closed the connection: {}", reason.message), {}, {}, 0});
+  }
+  const ReplyKind kind = queue_.front().kind;
+  run.flush();
+  if (sink.on_error(queue_.front(), fields)) run.add(whole);
+  run.flush();
+  if (ends_with_ready(kind)) return {};
+  skip_to_sync(sink);
+  return {};
+}
+
+Result<void> ReplyReader::ready(std::string_view whole, Run& run, ReplySink& sink) {
+  postgres::TransactionStatus status;
+  if (!postgres::parse_ready_for_query(body_of(whole), status)) return violation("malformed ReadyForQuery");
+  if (queue_.empty() || !ends_with_ready(queue_.front().kind)) return violation("ReadyForQuery out of place");
+  copying_in_ = false;
+  const bool forward = queue_.front().delivery == Delivery::forward;
+  run.flush();
+  // The owner may start the client's next statement from here, so the entry leaves the queue first.
+  const ExpectedReply entry = std::move(queue_.front());
+  queue_.pop_front();
+  const bool relay = sink.on_ready(entry, status);
+  if (forward && relay) run.add(whole);
+  run.flush();
+  deliver_local(sink);
+  return {};
+}
+
+void ReplyReader::pop(Run& run, ReplySink& sink) {
+  queue_.pop_front();
+  if (queue_.empty() || queue_.front().kind != ReplyKind::local) return;
+  run.flush();
+  deliver_local(sink);
+}
+
+void ReplyReader::deliver_local(ReplySink& sink) {
+  while (!queue_.empty() && queue_.front().kind == ReplyKind::local) {
+    const ExpectedReply entry = std::move(queue_.front());
+    queue_.pop_front();
+    if (entry.delivery == Delivery::forward && !entry.local.empty()) sink.on_relay(entry.local);
+    sink.on_done(entry, 0, {});
+  }
+}
+
+void ReplyReader::skip_to_sync(ReplySink& sink) {
+  queue_.pop_front();
+  while (!queue_.empty() && queue_.front().kind != ReplyKind::sync) {
+    const ExpectedReply entry = std::move(queue_.front());
+    queue_.pop_front();
+    sink.on_skipped(entry);
+  }
+  skipping_ = queue_.empty();
+}
+
+void ReplyReader::swallow_syncs(ReplySink& sink) {
+  while (queue_.size() > 1 && queue_[1].kind == ReplyKind::sync) {
+    const ExpectedReply entry = std::move(queue_[1]);
+    queue_.erase(queue_.begin() + 1);
+    sink.on_skipped(entry);
+  }
+}
+
+}  // namespace tessera::pool

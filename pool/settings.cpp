@@ -1,0 +1,152 @@
+#include "pool/settings.hpp"
+
+#include <algorithm>
+#include <cctype>
+
+#include <fmt/format.h>
+
+namespace tessera::pool {
+
+const Settings& no_settings() {
+  static const Settings empty = std::make_shared<const SettingsMap>();
+  return empty;
+}
+
+namespace {
+bool is_identity(std::string_view name) { return name == "role" || name == "session_authorization"; }
+}  // namespace
+
+std::string quote_literal(std::string_view text) {
+  const bool backslash = text.find('\\') != std::string_view::npos;
+  std::string quoted = backslash ? " E'" : "'";
+  for (const char c : text) {
+    if (c == '\'' || c == '\\') quoted += c;
+    quoted += c;
+  }
+  return quoted + '\'';
+}
+
+std::string quote_identifier(std::string_view name) {
+  std::string quoted = "\"";
+  for (const char c : name) {
+    if (c == '"') quoted += c;
+    quoted += c;
+  }
+  return quoted + '"';
+}
+
+std::string set_config_sql(std::string_view name, std::string_view value) {
+  return fmt::format("SELECT pg_catalog.set_config({}, {}, false)", quote_literal(name), quote_literal(value));
+}
+
+std::string reset_sql(std::string_view name) {
+  if (name == "session_authorization") return "RESET SESSION AUTHORIZATION";
+  if (name == "role") return "RESET ROLE";
+  std::string quoted;
+  for (std::size_t at = 0; at <= name.size();) {
+    const std::size_t dot = std::min(name.find('.', at), name.size());
+    quoted += (at == 0 ? "" : ".") + quote_identifier(name.substr(at, dot - at));
+    at = dot + 1;
+  }
+  return "RESET " + quoted;
+}
+
+std::string settings_change(const SettingsMap& from, const SettingsMap& to) {
+  std::string sql, identity;
+  const auto stale = [&](const auto& entry) {
+    const auto wanted = to.find(entry.first);
+    return wanted == to.end() || (is_identity(entry.first) && wanted->second != entry.second);
+  };
+  for (const auto& entry : from)
+    if (is_identity(entry.first) && stale(entry)) sql += reset_sql(entry.first) + ';';
+  for (const auto& entry : from)
+    if (!is_identity(entry.first) && stale(entry)) sql += reset_sql(entry.first) + ';';
+  for (const auto& [name, statement] : to) {
+    const auto have = from.find(name);
+    if (have != from.end() && have->second == statement) continue;
+    // session_authorization before role: the former resets the latter.
+    std::string& into = is_identity(name) ? identity : sql;
+    if (name == "session_authorization")
+      into = statement + ';' + into;
+    else
+      into += statement + ';';
+  }
+  return sql + identity;
+}
+
+SettingsTracker::SettingsTracker(Settings base) : base_(std::move(base)), current_(base_) {}
+
+template <typename Change>
+void SettingsTracker::change(Change&& apply) {
+  auto copy = std::make_shared<SettingsMap>(*current_);
+  apply(*copy);
+  if (*copy == *base_)
+    current_ = base_;
+  else if (*copy != *current_)
+    current_ = std::move(copy);
+}
+
+void SettingsTracker::set(const std::string& name, std::string sql) {
+  change([&](SettingsMap& map) { map[name] = std::move(sql); });
+}
+
+void SettingsTracker::reset(const std::string& name) {
+  change([&](SettingsMap& map) {
+    const auto base = base_->find(name);
+    if (base == base_->end())
+      map.erase(name);
+    else
+      map[name] = base->second;
+    if (name == "session_authorization") map.erase("role");
+  });
+}
+
+void SettingsTracker::reset_all() {
+  // RESET ALL leaves the identity alone (guc.c: GUC_NO_RESET_ALL).
+  change([&](SettingsMap& map) {
+    SettingsMap kept = *base_;
+    for (const char* name : {"role", "session_authorization"})
+      if (const auto found = map.find(name); found != map.end()) kept[name] = found->second;
+    map = std::move(kept);
+  });
+}
+
+void SettingsTracker::begin() {
+  if (in_transaction_) return;
+  in_transaction_ = true;
+  at_begin_ = current_;
+}
+
+void SettingsTracker::commit() {
+  in_transaction_ = false;
+  at_begin_.reset();
+  marks_.clear();
+}
+
+void SettingsTracker::rollback() {
+  if (in_transaction_) current_ = at_begin_;
+  commit();
+}
+
+void SettingsTracker::savepoint(const std::string& name) {
+  if (in_transaction_) marks_.push_back({name, current_});
+}
+
+std::size_t SettingsTracker::find(const std::string& name) const {
+  std::size_t at = marks_.size();
+  while (at > 0 && marks_[at - 1].savepoint != name) --at;
+  return at;  // one past the mark; 0: none
+}
+
+void SettingsTracker::release(const std::string& name) {
+  if (const std::size_t at = find(name); at > 0) marks_.resize(at - 1);
+}
+
+void SettingsTracker::rollback_to(const std::string& name) {
+  const std::size_t at = find(name);
+  if (at == 0) return;
+  current_ = marks_[at - 1].settings;
+  marks_.resize(at);
+}
+
+}  // namespace tessera::pool

@@ -1,0 +1,418 @@
+#include "proxy/client.hpp"
+
+#include <fmt/format.h>
+
+#include "base/crypto.hpp"
+#include "proxy/log.hpp"
+#include "proxy/server.hpp"
+#include "proxy/worker.hpp"
+
+namespace tessera::proxy {
+
+using net::Stream;
+using postgres::FrameStatus;
+using postgres::LoginStep;
+
+namespace {
+constexpr std::string_view console_database = "pgbouncer";
+
+config::BackendAuth auth_of(const config::Database& database) { return database.backend.auth; }
+}  // namespace
+
+Client::Client(Worker& worker, SessionId id, net::Descriptor socket, std::string address, std::vector<Admission::Ticket> tickets)
+    : worker_(worker), id_(id), address_(std::move(address)), stream_(worker.loop(), std::move(socket)), connected_at_(worker.loop().now()), tickets_(std::move(tickets)) {
+  deadline_ = connected_at_ + worker_.runtime().config->listen.login_timeout;
+}
+
+Client::~Client() {
+  *alive_ = false;
+  if (cancel_key_.pid != 0) worker_.server().cancels().remove(cancel_key_);
+}
+
+void Client::start() {
+  if (!stream_.open(*this)) close_now();
+}
+
+// ---- events ---------------------------------------------------------------------------------------------------------
+
+void Client::on_ready(bool readable, bool writable) {
+  if (state_ == State::closed) return;
+  if (state_ == State::tls) return on_tls_progress();
+  if (writable && stream_.pending() > 0) {
+    const bool was_full = stream_.pending() > Stream::high_water;
+    if (stream_.flush() != Stream::Status::ok) return close_now();
+    if (state_ == State::closing && stream_.drained()) return close_now();
+    if (was_full && stream_.pending() <= Stream::high_water && session_) session_->on_client_drained();
+  }
+  if (readable) read();
+}
+
+void Client::read() {
+  if (state_ == State::closing) {
+    // Whatever the client still says is not read; a reset or the end of the stream is noticed.
+    const Stream::Status status = stream_.read([](std::string_view) { return true; });
+    if (status != Stream::Status::ok) close_now();
+    return;
+  }
+  if (session_ && state_ == State::running && session_->blocked()) return;
+  const Stream::Status status = stream_.read([this](std::string_view bytes) { return take(bytes); });
+  if (state_ == State::closed || status == Stream::Status::ok) return;
+  close_now();
+}
+
+void Client::resume_reading() {
+  worker_.loop().defer([this, alive = alive_] {
+    if (*alive && state_ == State::running) read();
+  });
+}
+
+bool Client::take(std::string_view bytes) {
+  switch (state_) {
+    case State::running:
+      session_->on_client_bytes(bytes);
+      return state_ == State::running && !session_->blocked();
+    case State::console:
+      console_->on_client_bytes(bytes);
+      return state_ == State::console;
+    case State::first_packet:
+      input_.append(bytes);
+      take_first_packet();
+      break;
+    case State::authenticating:
+      input_.append(bytes);
+      take_login();
+      break;
+    case State::looking_up:
+    case State::opening:
+      // Nothing is due from a client now; a little is kept (a driver that pipelines), a flood is not.
+      input_.append(bytes);
+      if (input_.size() > Stream::high_water) fail({sqlstate::protocol_violation, "unexpected data during start-up", {}, {}, 0});
+      break;
+    default: break;
+  }
+  return state_ != State::closed && state_ != State::tls;
+}
+
+// ---- start-up -------------------------------------------------------------------------------------------------------
+
+void Client::take_first_packet() {
+  std::size_t total = 0;
+  while (state_ == State::first_packet) {
+    if (postgres::is_direct_tls(input_)) return fail({sqlstate::feature_not_supported, "direct TLS connections are not supported", {}, "connect with sslnegotiation=postgres", 0});
+    switch (postgres::peek_first_packet(input_, total)) {
+      case FrameStatus::malformed: return fail({sqlstate::protocol_violation, "invalid length of startup packet", {}, {}, 0});
+      case FrameStatus::complete: break;
+      default: return;
+    }
+    const Result<postgres::FirstPacket> packet = postgres::parse_first_packet(std::string_view(input_).substr(0, total));
+    input_.erase(0, total);
+    if (!packet) return fail(packet.error());
+    on_first_packet(*packet);
+  }
+}
+
+void Client::on_first_packet(const postgres::FirstPacket& packet) {
+  if (std::holds_alternative<postgres::SslRequest>(packet)) {
+    // What came along with the request was not encrypted and must not be taken for what was (CVE-2021-23214).
+    if (std::exchange(asked_tls_, true) || !input_.empty()) return fail({sqlstate::protocol_violation, "received unencrypted data after SSL request", {}, {}, 0});
+    return start_tls();
+  }
+  if (std::holds_alternative<postgres::GssEncRequest>(packet)) {
+    if (std::exchange(asked_gss_, true) || !input_.empty()) return fail({sqlstate::protocol_violation, "received unencrypted data after GSSAPI encryption request", {}, {}, 0});
+    stream_.append("N");
+    stream_.flush();
+    return;
+  }
+  if (const auto* cancel = std::get_if<postgres::CancelRequest>(&packet)) return on_cancel(*cancel);
+  on_startup(std::get<postgres::StartupMessage>(packet));
+}
+
+void Client::start_tls() {
+  const auto& context = worker_.runtime().client_tls;
+  stream_.append(context && !stream_.tls() ? "S" : "N");
+  stream_.flush();
+  if (!context || stream_.tls() != nullptr) return;
+  stream_.start_tls(net::TlsSession::accept(*context));
+  state_ = State::tls;
+}
+
+void Client::on_tls_progress() {
+  const Stream::Status status = stream_.handshake();
+  if (status != Stream::Status::ok) {
+    log::debug("tls handshake failed", {{"client", address_}, {"reason", stream_.error()}});
+    return close_now();
+  }
+  if (!stream_.tls()->handshake_done()) return;
+  state_ = State::first_packet;
+  read();
+}
+
+void Client::on_cancel(const postgres::CancelRequest& request) {
+  state_ = State::cancelling;
+  // The connection stays open until the server has been told, so that a client which waits for its end may rely on it.
+  if (!worker_.server().cancel(request.pid, request.key, worker_, id_)) close_now();
+}
+
+void Client::cancelled_delivered() {
+  if (state_ == State::cancelling) close_now();
+}
+
+void Client::on_startup(postgres::StartupMessage message) {
+  startup_ = std::move(message);
+  state_ = State::looking_up;
+  for (const auto& [name, value] : startup_.parameters)
+    if (name == "application_name") application_name_ = value;
+  if (!startup_.replication.empty() && startup_.replication != "false" && startup_.replication != "off" && startup_.replication != "0" && startup_.replication != "no")
+    return fail({sqlstate::feature_not_supported, "replication connections cannot go through Tessera", {}, "connect to the shard itself", 0});
+  if (startup_.needs_negotiation()) {
+    const std::vector<std::string_view> unknown(startup_.protocol_options.begin(), startup_.protocol_options.end());
+    if (!postgres::append_negotiate_protocol_version(stream_.out(), postgres::protocol_3_0, unknown)) return close_now();
+  }
+  const config::ClientTlsMode mode = worker_.runtime().config->listen.tls.mode;
+  const bool tls_needed = mode == config::ClientTlsMode::require || mode == config::ClientTlsMode::verify_ca || mode == config::ClientTlsMode::verify_full;
+  if (tls_needed && stream_.tls() == nullptr && address_ != "local")
+    return fail({sqlstate::invalid_authorization, "this server accepts only encrypted connections", {}, "connect with sslmode=require", 0});
+  const auto& databases = worker_.runtime().databases;
+  if (const auto found = databases.find(startup_.database); found != databases.end()) database_ = found->second;
+  look_up_credential();
+}
+
+// ---- authentication -------------------------------------------------------------------------------------------------
+
+namespace {
+bool allowed_from(const config::User& user, const std::string& address) {
+  if (user.from.empty() || address == "local") return true;
+  for (const std::string& network : user.from)
+    if (net::in_network(address, network)) return true;
+  return false;
+}
+}  // namespace
+
+// Unknown users and databases go through the same motions as a wrong password.
+void Client::look_up_credential() {
+  if (startup_.database == console_database) {
+    const auto console = worker_.server().console_credential(startup_.user);
+    return begin_login(console.value_or(postgres::UnknownUser{}), false);
+  }
+  if (!database_) return begin_login(postgres::UnknownUser{}, false);
+  for (const config::User& user : database_->settings->users)
+    if (user.name == startup_.user) user_ = &user;
+  if (user_ != nullptr && !allowed_from(*user_, address_)) {
+    log::warn("login from an address that is not allowed", {{"user", startup_.user}, {"database", startup_.database}, {"client", address_}});
+    return begin_login(postgres::UnknownUser{}, false);
+  }
+  if (user_ != nullptr && user_->trust) return begin_login(postgres::UnknownUser{}, true);
+  if (user_ != nullptr)
+    if (const std::optional<postgres::Credential> known = worker_.server().credential(startup_.database, startup_.user)) return begin_login(*known, false);
+  if (!database_->settings->auth_query) return begin_login(postgres::UnknownUser{}, false);
+  worker_.server().auth_query(database_, startup_.user, worker_.loop(), [this, alive = alive_](Result<postgres::Credential> found) {
+    if (!*alive || state_ != State::looking_up) return;
+    if (!found) return fail(found.error());
+    begin_login(std::move(*found), false);
+  });
+}
+
+void Client::begin_login(postgres::Credential credential, bool trust) {
+  postgres::ClientLogin::Options options;
+  options.user = startup_.user;
+  options.method = trust ? postgres::AuthMethod::trust
+                   : std::holds_alternative<postgres::Md5Verifier>(credential) ? postgres::AuthMethod::md5
+                                                                              : postgres::AuthMethod::scram_sha_256;
+  // `trust` needs a user that exists; any known credential will do.
+  options.credential = trust ? postgres::Credential(postgres::PlainPassword{}) : std::move(credential);
+  options.tls = stream_.tls() != nullptr;
+  if (stream_.tls() != nullptr)
+    if (std::string binding = stream_.tls()->channel_binding(); !binding.empty()) options.channel_binding = std::move(binding);
+  options.mock_key = worker_.server().mock_key();
+  const config::ClientTlsMode mode = worker_.runtime().config->listen.tls.mode;
+  if (mode == config::ClientTlsMode::verify_full && stream_.tls() != nullptr && stream_.tls()->peer_common_name() != startup_.user)
+    return fail({sqlstate::invalid_authorization, fmt::format("certificate authentication failed for user \"{}\"", startup_.user), {}, {}, 0});
+  login_ = std::make_unique<postgres::ClientLogin>(std::move(options));
+  state_ = State::authenticating;
+  login_step(login_->start(stream_.out()));
+  if (state_ == State::authenticating && !input_.empty()) take_login();
+}
+
+void Client::take_login() {
+  while (state_ == State::authenticating) {
+    postgres::FrameHeader header;
+    const FrameStatus status = postgres::peek_frame(input_, postgres::max_login_message_length, header);
+    if (status == FrameStatus::malformed) return fail({sqlstate::protocol_violation, "invalid message length", {}, {}, 0});
+    if (status != FrameStatus::complete) return;
+    if (header.type == postgres::frontend::terminate) return close_now();
+    const std::string body(postgres::frame_body(input_, header));
+    input_.erase(0, header.total_size());
+    login_step(login_->on_message(header.type, body, stream_.out()));
+  }
+}
+
+void Client::login_step(LoginStep step) {
+  switch (step) {
+    case LoginStep::need_message: stream_.flush(); return;
+    case LoginStep::need_keys: {
+      const bool queued = worker_.derivation().derive(login_->key_request(), worker_.loop(), [this, alive = alive_](const postgres::ScramKeys& keys) {
+        if (!*alive || state_ != State::authenticating) return;
+        login_step(login_->on_keys(keys, stream_.out()));
+        if (state_ == State::authenticating) take_login();
+      });
+      if (!queued) fail({sqlstate::cannot_connect_now, "too many logins at once", {}, "try again", 0});
+      return;
+    }
+    case LoginStep::ok: return logged_in();
+    case LoginStep::failed:
+      if (WorkerDatabase* database = worker_.find_database(startup_.database)) database->metrics().login_failures.add();
+      log::warn("login failed", {{"user", startup_.user}, {"database", startup_.database}, {"client", address_}, {"reason", login_->error().message}});
+      return fail(login_->error());
+  }
+}
+
+void Client::logged_in() {
+  if (startup_.database == console_database) {
+    state_ = State::console;
+    login_.reset();
+    console_ = std::make_unique<Console>(worker_.server(), worker_.server().console_role(startup_.user), *this);
+    console_->greet();
+    if (!input_.empty()) console_->on_client_bytes(std::exchange(input_, {}));
+    return;
+  }
+  if (const Result<void> admitted = check_admission(); !admitted) return fail(admitted.error());
+  open_session();
+}
+
+Result<void> Client::check_admission() {
+  Admission& admission = worker_.server().admission();
+  const auto enter = [&](const std::string& key, int limit, const std::string& what) -> Result<void> {
+    std::optional<Admission::Ticket> ticket = admission.enter(key, static_cast<std::uint64_t>(limit));
+    if (!ticket) return tessera::fail(sqlstate::too_many_connections, fmt::format("too many clients {}", what), fmt::format("the limit is {}", limit));
+    tickets_.push_back(std::move(*ticket));
+    return {};
+  };
+  if (Result<void> in = enter("database/" + startup_.database, database_->settings->limits.clients, fmt::format("for database \"{}\"", startup_.database)); !in) return in;
+  if (user_ == nullptr || user_->max_clients == 0) return {};
+  return enter(fmt::format("user/{}/{}", startup_.database, startup_.user), user_->max_clients, fmt::format("for user \"{}\"", startup_.user));
+}
+
+// What Tessera logs in to the servers with, on this client's behalf.
+Result<postgres::ServerCredential> Client::server_credential() const {
+  if (user_ != nullptr && !user_->backend_password.empty()) return postgres::PlainPassword{user_->backend_password};
+  if (user_ != nullptr && !user_->password.empty()) return postgres::PlainPassword{user_->password};
+  const postgres::Learned& learned = login_->learned();
+  if (const auto* keys = std::get_if<postgres::ScramKeys>(&learned)) return *keys;
+  if (const auto* password = std::get_if<postgres::PlainPassword>(&learned)) return *password;
+  if (user_ != nullptr && !user_->verifier.empty() && user_->verifier.reveal().starts_with("md5")) return postgres::Md5Verifier{user_->verifier};
+  return postgres::ServerCredential{};
+}
+
+pool::Settings Client::startup_settings() const {
+  auto map = std::make_shared<pool::SettingsMap>();
+  const auto set = [&](const std::string& name, const std::string& value) {
+    std::string lower = name;
+    for (char& c : lower) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
+    (*map)[lower] = pool::set_config_sql(lower, value);
+  };
+  for (const auto& [name, value] : startup_.option_settings) set(name, value);
+  for (const auto& [name, value] : startup_.parameters) set(name, value);
+  return map->empty() ? pool::no_settings() : pool::Settings(std::move(map));
+}
+
+void Client::open_session() {
+  const Result<postgres::ServerCredential> credential = server_credential();
+  const config::Database& settings = *database_->settings;
+  WorkerDatabase* database = worker_.find_database(startup_.database);
+  if (!credential || database == nullptr) return fail({sqlstate::cannot_connect_now, "the database was removed from the configuration", {}, {}, 0});
+  SessionOptions options;
+  options.database = database;
+  options.listen = worker_.listen_hub(*database);
+  options.user = startup_.user;
+  if (auth_of(settings) == config::BackendAuth::password)
+    options.identity = database->identity(settings.backend.user, postgres::PlainPassword{settings.backend.password});
+  else
+    options.identity = database->identity(user_ != nullptr && !user_->backend_user.empty() ? user_->backend_user : startup_.user, *credential);
+  options.startup_settings = startup_settings();
+  options.mode = user_ != nullptr && user_->pool_mode ? *user_->pool_mode : settings.pool.mode;
+  options.number = static_cast<std::uint32_t>(id_.value());
+  options.client = address_;
+  login_.reset();
+  state_ = State::opening;
+  session_ = std::make_unique<Session>(std::move(options), *this);
+  const auto opened = [this](const pool::SettingsMap& parameters) { greet(parameters); };
+  const auto failed = [this](const Error& reason) { fail(reason); };
+  session_->open(opened, failed);
+}
+
+void Client::greet(const pool::SettingsMap& parameters) {
+  std::string& out = stream_.out();
+  for (const auto& [name, value] : parameters)
+    if (!postgres::append_parameter_status(out, name, value)) return close_now();
+  cancel_key_ = worker_.server().cancels().add(worker_, id_);
+  if (!postgres::append_backend_key_data(out, cancel_key_.pid, cancel_key_.secret)) return close_now();
+  postgres::append_ready_for_query(out, postgres::TransactionStatus::idle);
+  state_ = State::running;
+  deadline_ = never;
+  session_->options().database->metrics().logins.add();
+  log::debug("client connected", {{"user", startup_.user}, {"database", startup_.database}, {"client", address_}});
+  startup_.parameters.clear();
+  startup_.option_settings.clear();
+  std::string early = std::exchange(input_, {});
+  stream_.flush();
+  if (!early.empty()) session_->on_client_bytes(early);
+  resume_reading();
+}
+
+// ---- ending ---------------------------------------------------------------------------------------------------------
+
+void Client::fail(const Error& reason) {
+  if (state_ == State::closed || state_ == State::closing) return;
+  postgres::append_error(stream_.out(), reason, postgres::Severity::fatal);
+  close_when_sent();
+}
+
+void Client::end_session() { close_when_sent(); }
+
+void Client::close_when_sent() {
+  if (state_ == State::closed) return;
+  state_ = State::closing;
+  if (session_) session_->on_client_gone();
+  const bool sent = stream_.flush() == Stream::Status::ok && stream_.drained();
+  deadline_ = worker_.loop().now() + std::chrono::seconds(5);
+  if (sent || !stream_.is_open()) close_now();
+}
+
+void Client::close_now() {
+  if (state_ == State::closed) return;
+  state_ = State::closed;
+  if (session_) session_->on_client_gone();
+  if (stream_.tls() != nullptr && stream_.is_open()) {
+    stream_.tls()->shutdown();
+    stream_.flush();
+  }
+  stream_.close();
+  tickets_.clear();
+  worker_.forget(id_);
+}
+
+void Client::terminate(const Error& reason) {
+  if (session_ && state_ == State::running)
+    session_->terminate(reason);
+  else
+    fail(reason);
+}
+
+void Client::drain() {
+  const bool idle = state_ == State::running && session_->is_between_transactions();
+  if (idle || (state_ != State::running && state_ != State::closing && state_ != State::cancelling))
+    terminate({sqlstate::admin_shutdown, "terminating connection due to administrator command", {}, {}, 0});
+}
+
+void Client::sweep(TimePoint now) {
+  if (now >= deadline_) {
+    if (state_ == State::closing) return close_now();
+    deadline_ = never;
+    // Nothing is sent to somebody who has not shown that he speaks the protocol.
+    if (state_ == State::first_packet || state_ == State::tls || state_ == State::cancelling) return close_now();
+    return fail({sqlstate::invalid_authorization, "login timed out", {}, {}, 0});
+  }
+  if (session_ && state_ == State::running) session_->sweep(now);
+}
+
+}  // namespace tessera::proxy

@@ -1,0 +1,95 @@
+// One client's connection, from the first byte to the last: TLS, start-up packet, authentication, then its Session (or the
+// administration console). The shell around the pure login machine and the session. Owned by its worker; on its thread.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "net/stream.hpp"
+#include "proxy/admission.hpp"
+#include "proxy/cancel_registry.hpp"
+#include "proxy/console.hpp"
+#include "proxy/session.hpp"
+#include "wire/postgres/client_login.hpp"
+#include "wire/postgres/startup.hpp"
+
+namespace tessera::proxy {
+
+class Worker;
+
+class Client final : public net::EventHandler, public SessionHost {
+ public:
+  Client(Worker& worker, SessionId id, net::Descriptor socket, std::string address, std::vector<Admission::Ticket> tickets);
+  ~Client() override;
+
+  void start();
+  void sweep(TimePoint now);
+  // Draining: ends the session as soon as nothing is lost by it. True: it has ended.
+  void drain();
+  void cancelled_delivered();  // a cancel request that this connection brought has reached its server
+  void terminate(const Error& reason);
+
+  SessionId id() const { return id_; }
+  Session* session() { return session_.get(); }
+  const Session* session() const { return session_.get(); }
+  const std::string& address() const { return address_; }
+  const std::string& application_name() const { return application_name_; }
+  bool uses_tls() const { return stream_.tls() != nullptr; }
+  TimePoint connected_at() const { return connected_at_; }
+  const CancelKey& cancel_key() const { return cancel_key_; }
+
+ private:
+  enum class State : std::uint8_t { first_packet, tls, authenticating, looking_up, opening, running, console, cancelling, closing, closed };
+
+  // EventHandler
+  void on_ready(bool readable, bool writable) override;
+  // SessionHost
+  net::Stream& stream() override { return stream_; }
+  void end_session() override;
+  void resume_reading() override;
+
+  void read();
+  bool take(std::string_view bytes);
+  void take_first_packet();
+  void on_first_packet(const postgres::FirstPacket& packet);
+  void start_tls();
+  void on_tls_progress();
+  void on_cancel(const postgres::CancelRequest& request);
+  void on_startup(postgres::StartupMessage message);
+  void look_up_credential();
+  void begin_login(postgres::Credential credential, bool trust);
+  void login_step(postgres::LoginStep step);
+  void take_login();
+  void logged_in();
+  void open_session();
+  void greet(const pool::SettingsMap& parameters);
+  pool::Settings startup_settings() const;
+  Result<void> check_admission();
+  Result<postgres::ServerCredential> server_credential() const;
+  void fail(const Error& reason);
+  void close_when_sent();
+  void close_now();
+
+  Worker& worker_;
+  SessionId id_;
+  std::string address_;
+  net::Stream stream_;
+  State state_ = State::first_packet;
+  std::string input_;                     // until the session runs
+  bool asked_tls_ = false, asked_gss_ = false;
+  bool told_read_later_ = false;          // bytes may wait in the socket
+  TimePoint connected_at_, deadline_;
+  std::shared_ptr<const DatabaseRuntime> database_;
+  const config::User* user_ = nullptr;
+  postgres::StartupMessage startup_;
+  std::string application_name_;
+  std::unique_ptr<postgres::ClientLogin> login_;
+  std::unique_ptr<Session> session_;
+  std::unique_ptr<Console> console_;
+  CancelKey cancel_key_;
+  std::vector<Admission::Ticket> tickets_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace tessera::proxy

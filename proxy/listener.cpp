@@ -1,0 +1,57 @@
+#include "proxy/listener.hpp"
+
+#include <fcntl.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "proxy/log.hpp"
+#include "proxy/server.hpp"
+
+namespace tessera::proxy {
+
+namespace {
+net::Descriptor open_spare() { return net::Descriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
+}  // namespace
+
+Listener::Listener(Server& server, net::EventLoop& loop, net::Descriptor socket) : server_(server), loop_(loop), socket_(std::move(socket)), spare_(open_spare()) {}
+
+Listener::~Listener() = default;
+
+void Listener::open() {
+  if (const Result<void> added = loop_.add(socket_.get(), *this); !added) log::error("cannot listen", {{"reason", added.error().message}});
+}
+
+void Listener::close() {
+  if (!socket_) return;
+  loop_.remove(socket_.get(), *this);
+  socket_.reset();
+}
+
+void Listener::on_ready(bool, bool) {
+  while (socket_) {
+    net::SocketAddress peer;
+    net::Descriptor client = net::accept(socket_.get(), peer);
+    if (client) {
+      server_.dispatch(std::move(client), peer);
+      continue;
+    }
+    if (errno == EINTR || errno == ECONNABORTED) continue;
+    if (errno == EMFILE || errno == ENFILE) {
+      shed();
+      continue;
+    }
+    if (errno != EAGAIN) log::error("accept failed", {{"reason", std::strerror(errno)}});
+    return;
+  }
+}
+
+void Listener::shed() {
+  log::warn("out of file descriptors: a new client is turned away");
+  spare_.reset();
+  net::SocketAddress peer;
+  const net::Descriptor client = net::accept(socket_.get(), peer);
+  spare_ = open_spare();
+}
+
+}  // namespace tessera::proxy

@@ -1,0 +1,101 @@
+#include "proxy/runtime.hpp"
+
+#include <fmt/format.h>
+
+namespace tessera::proxy {
+
+namespace {
+
+postgres::ServerTls server_tls(config::BackendTls mode) {
+  switch (mode) {
+    case config::BackendTls::disable: return postgres::ServerTls::off;
+    case config::BackendTls::prefer: return postgres::ServerTls::prefer;
+    case config::BackendTls::require:
+    case config::BackendTls::verify_ca:
+    case config::BackendTls::verify_full: return postgres::ServerTls::require;
+  }
+  return postgres::ServerTls::require;
+}
+
+Result<std::shared_ptr<net::TlsContext>> backend_context(const config::Backend& backend) {
+  net::TlsContext::ClientOptions options;
+  options.verify_chain = backend.tls == config::BackendTls::verify_ca || backend.tls == config::BackendTls::verify_full;
+  options.ca = backend.ca;
+  options.certificate = backend.client_certificate;
+  options.private_key = backend.client_key;
+  return net::TlsContext::client(options);
+}
+
+bool same(const pool::Endpoint& a, const pool::Endpoint& b) {
+  const auto text = [](const pool::Endpoint& endpoint) {
+    std::string all;
+    for (const net::SocketAddress& address : endpoint.addresses) all += address.text() + ' ';
+    return all;
+  };
+  return a.name == b.name && a.host == b.host && a.database == b.database && a.tls == b.tls && a.verify_host == b.verify_host &&
+         a.connect_timeout == b.connect_timeout && text(a) == text(b);
+}
+
+Result<std::shared_ptr<const DatabaseRuntime>> build_database(const std::shared_ptr<const config::Config>& config, const config::Database& database,
+                                                              const DatabaseRuntime* previous) {
+  auto made = std::make_shared<DatabaseRuntime>();
+  made->config = config;
+  made->settings = &database;
+  std::shared_ptr<net::TlsContext> tls;
+  if (database.backend.tls != config::BackendTls::disable) {
+    Result<std::shared_ptr<net::TlsContext>> context = backend_context(database.backend);
+    if (!context) return std::unexpected(context.error());
+    tls = *context;
+  }
+  // Certificates may have been replaced under the same names: with verification, every reload renews the contexts.
+  const bool keep_tls = previous != nullptr && database.backend.tls == config::BackendTls::prefer;
+  for (std::size_t i = 0; i < database.shards.size(); ++i) {
+    const config::Shard& shard = database.shards[i];
+    auto endpoint = std::make_shared<pool::Endpoint>();
+    endpoint->name = shard.name;
+    endpoint->shard = ShardId(static_cast<std::uint32_t>(i));
+    endpoint->host = shard.primary.host;
+    Result<std::vector<net::SocketAddress>> addresses = net::resolve(shard.primary.host, shard.primary.port);
+    if (addresses)
+      endpoint->addresses = std::move(*addresses);
+    else if (previous == nullptr)
+      return std::unexpected(Error{sqlstate::config_file_error, fmt::format("shard \"{}\": {}", shard.name, addresses.error().message),
+                                   fmt::format("{}:{}:{}", shard.position.file, shard.position.line, shard.position.column), {}, 0});
+    endpoint->database = !shard.dbname.empty() ? shard.dbname : !database.backend.dbname.empty() ? database.backend.dbname : database.name;
+    endpoint->tls = server_tls(database.backend.tls);
+    endpoint->tls_context = tls;
+    endpoint->verify_host = database.backend.tls == config::BackendTls::verify_full;
+    endpoint->connect_timeout = database.backend.connect_timeout;
+    const bool known = previous != nullptr && i < previous->primaries.size();
+    const bool unchanged = known && same(*previous->primaries[i], *endpoint) && (endpoint->tls == postgres::ServerTls::off || keep_tls);
+    made->primaries.push_back(unchanged ? previous->primaries[i] : pool::EndpointRef(std::move(endpoint)));
+  }
+  return made;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const Runtime>> build_runtime(std::shared_ptr<const config::Config> config, const Runtime* previous) {
+  auto runtime = std::make_shared<Runtime>();
+  runtime->config = config;
+  const config::ClientTls& tls = config->listen.tls;
+  if (tls.mode != config::ClientTlsMode::disable) {
+    const bool verify = tls.mode == config::ClientTlsMode::verify_ca || tls.mode == config::ClientTlsMode::verify_full;
+    Result<std::shared_ptr<net::TlsContext>> context =
+        net::TlsContext::server({tls.certificate, tls.private_key, tls.client_ca, verify, tls.min_version});
+    if (!context) return std::unexpected(context.error());
+    runtime->client_tls = *context;
+  }
+  for (const config::Database& database : config->databases) {
+    if (database.mysql) return fail(sqlstate::config_file_error, fmt::format("database \"{}\": engine mysql is not served by this version", database.name));
+    const DatabaseRuntime* before = nullptr;
+    if (previous != nullptr)
+      if (const auto found = previous->databases.find(database.name); found != previous->databases.end()) before = found->second.get();
+    Result<std::shared_ptr<const DatabaseRuntime>> made = build_database(config, database, before);
+    if (!made) return std::unexpected(made.error());
+    runtime->databases.emplace(database.name, std::move(*made));
+  }
+  return runtime;
+}
+
+}  // namespace tessera::proxy

@@ -1,0 +1,268 @@
+#include "proxy/server.hpp"
+
+#include <algorithm>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include "base/crypto.hpp"
+#include "proxy/listener.hpp"
+#include "proxy/log.hpp"
+
+namespace tessera::proxy {
+
+namespace {
+
+// Descriptors that are not clients: servers, the log, the store, the admin endpoint.
+constexpr std::uint64_t reserved_descriptors = 256;
+
+postgres::Credential parse_verifier(const Secret& verifier) {
+  if (std::optional<postgres::ScramSecret> secret = postgres::ScramSecret::parse(verifier.reveal())) return std::move(*secret);
+  return postgres::Md5Verifier{verifier};
+}
+
+unsigned worker_count(const config::Config& config) {
+  if (config.workers > 0) return static_cast<unsigned>(config.workers);
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+}  // namespace
+
+Server::Server(std::shared_ptr<const config::Config> config)
+    : derivation_(std::make_unique<pool::KeyDerivation>()), mock_key_(random_bytes(32)), started_at_(Clock::now()), config_(std::move(config)) {}
+
+Server::~Server() { stop(); }
+
+std::shared_ptr<const Runtime> Server::runtime() const {
+  const std::scoped_lock lock(mutex_);
+  return runtime_;
+}
+
+// ---- start and end --------------------------------------------------------------------------------------------------
+
+Result<void> Server::start() {
+  const std::uint64_t files = net::raise_file_limit();
+  Result<std::shared_ptr<const Runtime>> made = build_runtime(config_, nullptr);
+  if (!made) return std::unexpected(made.error());
+  runtime_ = *made;
+  make_credentials(*config_);
+  std::uint64_t wanted = 0;
+  for (const config::Database& database : config_->databases) wanted += static_cast<std::uint64_t>(database.limits.clients);
+  if (files < wanted + reserved_descriptors)
+    log::warn("the limit of open files is below what limits.clients asks for", {{"limit", std::to_string(files)}, {"wanted", std::to_string(wanted + reserved_descriptors)}});
+
+  std::vector<net::Descriptor> sockets;
+  if (config_->listen.postgres) {
+    const config::Address& address = *config_->listen.postgres;
+    Result<std::vector<net::SocketAddress>> resolved = net::resolve(address.host, address.port);
+    if (!resolved) return std::unexpected(resolved.error());
+    Result<net::Descriptor> socket = net::listen(resolved->front(), config_->listen.backlog);
+    if (!socket) return std::unexpected(socket.error());
+    sockets.push_back(std::move(*socket));
+  }
+  for (unsigned i = 0; i < worker_count(*config_); ++i) workers_.push_back(std::make_unique<Worker>(*this, i, runtime_));
+  for (net::Descriptor& socket : sockets) listeners_.push_back(std::make_unique<Listener>(*this, workers_[0]->loop(), std::move(socket)));
+  for (const auto& worker : workers_) worker->start();
+  for (const auto& listener : listeners_) workers_[0]->loop().post([raw = listener.get()] { raw->open(); });
+  return {};
+}
+
+void Server::drain_and_stop() {
+  draining_ = true;
+  if (!workers_.empty())
+    for (const auto& listener : listeners_) workers_[0]->loop().post([raw = listener.get()] { raw->close(); });
+  for (const auto& worker : workers_) worker->loop().post([raw = worker.get()] { raw->drain(); });
+  const TimePoint until = Clock::now() + runtime()->config->drain_timeout;
+  const auto busy = [this] { return std::any_of(workers_.begin(), workers_.end(), [](const auto& worker) { return worker->clients() > 0; }); };
+  while (busy() && Clock::now() < until) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  if (busy()) log::warn("the drain timeout has passed: ending the transactions that are left");
+  stop();
+}
+
+void Server::stop() {
+  for (const auto& worker : workers_) worker->loop().stop();
+  for (const auto& worker : workers_) worker->join();
+  listeners_.clear();
+  derivation_.reset();  // before the loops that it posts to
+  workers_.clear();
+}
+
+// ---- configuration --------------------------------------------------------------------------------------------------
+
+// Plain passwords become verifiers once: afterwards a login costs no key derivation.
+void Server::make_credentials(const config::Config& config) {
+  Credentials made;
+  std::map<std::string, PlainSource> derived;
+  for (const config::Database& database : config.databases) {
+    for (const config::User& user : database.users) {
+      if (!user.verifier.empty()) made.insert_or_assign({database.name, user.name}, parse_verifier(user.verifier));
+      if (user.password.empty()) continue;
+      const std::string key = database.name + '/' + user.name;
+      const std::string digest(as_view(hmac_sha256(mock_key_, user.password.reveal())));
+      const auto known = derived_.find(key);
+      PlainSource source{digest, {}};
+      if (known != derived_.end() && known->second.password_digest == digest)
+        source.credential = known->second.credential;
+      else
+        source.credential = postgres::ScramSecret::from_password(user.password.reveal());
+      made.insert_or_assign({database.name, user.name}, source.credential);
+      derived.insert_or_assign(key, std::move(source));
+    }
+  }
+  const std::scoped_lock lock(mutex_);
+  credentials_ = std::move(made);
+  derived_ = std::move(derived);
+}
+
+Server::ReloadOutcome Server::reload() {
+  const std::scoped_lock one_at_a_time(reload_mutex_);
+  ReloadOutcome outcome;
+  const auto refuse = [&](const std::string& problem) { outcome.problems.push_back(problem); };
+  config::Loaded loaded = config::load(runtime()->config->source, config::real_environment());
+  for (const config::Problem& problem : loaded.problems) refuse(config::to_string(problem));
+  if (!loaded.config) return outcome;
+  auto config = std::make_shared<const config::Config>(std::move(*loaded.config));
+  const std::shared_ptr<const Runtime> before = runtime();
+  if (config->listen.postgres != before->config->listen.postgres) refuse("listen.postgres cannot change while Tessera runs: restart it");
+  if (config->admin.listen != before->config->admin.listen) refuse("admin.listen cannot change while Tessera runs: restart it");
+  if (worker_count(*config) != workers_.size()) refuse("workers cannot change while Tessera runs: restart it");
+  if (!outcome.problems.empty()) return outcome;
+  Result<std::shared_ptr<const Runtime>> made = build_runtime(config, before.get());
+  if (!made) {
+    refuse(made.error().message);
+    return outcome;
+  }
+  // Rules that do not fit the tables as they are would fail later: they are tried here.
+  for (const auto& [name, database] : (*made)->databases) {
+    const RoutingRef routing = this->routing(name);
+    if (!routing) continue;
+    const auto topology = router::Topology::build(*database->settings, *routing->catalog, 0);
+    if (!topology) refuse(fmt::format("{}: {}", topology.error().detail, topology.error().message));
+  }
+  if (!outcome.problems.empty()) return outcome;
+  if (Result<void> log_ready = log::configure(config->log); !log_ready) {
+    refuse(log_ready.error().message);
+    return outcome;
+  }
+  make_credentials(*config);
+  auth_query_.forget_answers();
+  {
+    const std::scoped_lock lock(mutex_);
+    runtime_ = *made;
+  }
+  for (const auto& worker : workers_) worker->loop().post([raw = worker.get(), runtime = *made] { raw->reconfigure(runtime); });
+  for (const auto& [name, database] : (*made)->databases)
+    if (const RoutingRef routing = this->routing(name)) publish_routing(name, *database, routing->catalog);
+  ++reloads_;
+  outcome.changed = true;
+  log::info("configuration reloaded", {{"file", config->source}});
+  return outcome;
+}
+
+void Server::publish_catalog(const std::string& database, std::shared_ptr<const router::Catalog> catalog) {
+  const std::shared_ptr<const Runtime> now = runtime();
+  if (const auto found = now->databases.find(database); found != now->databases.end()) publish_routing(database, *found->second, catalog);
+}
+
+void Server::publish_routing(const std::string& name, const DatabaseRuntime& database, const std::shared_ptr<const router::Catalog>& catalog) {
+  auto routing = std::make_shared<Routing>();
+  {
+    const std::scoped_lock lock(mutex_);
+    routing->version = next_routing_version_++;
+  }
+  auto topology = router::Topology::build(*database.settings, *catalog, routing->version);
+  if (!topology) {
+    // Seen at start or after DDL: the rules do not fit the tables. Statements are refused rather than routed by guess.
+    log::error("the sharding rules do not fit the database", {{"database", name}, {"where", topology.error().detail}, {"reason", topology.error().message}});
+    for (const auto& worker : workers_)
+      worker->loop().post([raw = worker.get(), name, error = topology.error()] {
+        if (WorkerDatabase* found = raw->find_database(name)) found->routing_failed(error);
+      });
+    return;
+  }
+  routing->topology = std::move(*topology);
+  routing->catalog = catalog;
+  {
+    const std::scoped_lock lock(mutex_);
+    routings_[name] = routing;
+  }
+  for (const auto& worker : workers_) worker->loop().post([raw = worker.get(), name, ref = RoutingRef(routing)] { raw->set_routing(name, ref); });
+}
+
+RoutingRef Server::routing(const std::string& database) const {
+  const std::scoped_lock lock(mutex_);
+  const auto found = routings_.find(database);
+  return found == routings_.end() ? nullptr : found->second;
+}
+
+// ---- credentials ----------------------------------------------------------------------------------------------------
+
+std::optional<postgres::Credential> Server::credential(const std::string& database, const std::string& user) const {
+  const std::scoped_lock lock(mutex_);
+  const auto found = credentials_.find({database, user});
+  return found == credentials_.end() ? std::nullopt : std::optional(found->second);
+}
+
+// Users who may enter the console log in there as they do in the database where they are configured.
+std::optional<postgres::Credential> Server::console_credential(const std::string& user) const {
+  const std::shared_ptr<const Runtime> now = runtime();
+  const std::vector<std::string>& admins = now->config->admin.console_admins;
+  const std::vector<std::string>& viewers = now->config->admin.console_viewers;
+  const auto listed = [&](const std::vector<std::string>& names) { return std::find(names.begin(), names.end(), user) != names.end(); };
+  if (!listed(admins) && !listed(viewers)) return {};
+  for (const auto& [name, database] : now->databases)
+    if (std::optional<postgres::Credential> known = credential(name, user)) return known;
+  return {};
+}
+
+Console::Role Server::console_role(const std::string& user) const {
+  const std::shared_ptr<const Runtime> now = runtime();
+  const std::vector<std::string>& admins = now->config->admin.console_admins;
+  return std::find(admins.begin(), admins.end(), user) != admins.end() ? Console::Role::admin : Console::Role::viewer;
+}
+
+void Server::auth_query(const std::shared_ptr<const DatabaseRuntime>& database, const std::string& user, net::EventLoop& loop, AuthQuery::Done done) {
+  auth_query_.look_up(database, user, loop, std::move(done));
+}
+
+// ---- clients --------------------------------------------------------------------------------------------------------
+
+void Server::dispatch(net::Descriptor socket, const net::SocketAddress& peer) {
+  const std::shared_ptr<const Runtime> now = runtime();
+  const config::Listen& listen = now->config->listen;
+  const std::string address = peer.is_unix() || peer.host().empty() ? std::string("local") : peer.host();
+  std::optional<Admission::Ticket> total = admission_.enter("total", static_cast<std::uint64_t>(listen.max_clients));
+  std::optional<Admission::Ticket> from = admission_.enter("address/" + address, static_cast<std::uint64_t>(listen.max_clients_per_address));
+  if (!total || !from || draining_) {
+    // As PostgreSQL does, in plain text and without waiting to be asked: the client takes it for the answer to its first packet.
+    std::string message;
+    postgres::append_error(message, {sqlstate::too_many_connections, draining_ ? "Tessera is shutting down" : "sorry, too many clients already", {}, {}, 0}, postgres::Severity::fatal);
+    ::send(socket.get(), message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    return;
+  }
+  if (!peer.is_unix()) {
+    net::set_no_delay(socket.get());
+    net::set_keep_alive(socket.get());
+  }
+  const auto least = std::min_element(workers_.begin(), workers_.end(), [](const auto& a, const auto& b) { return a->clients() < b->clients(); });
+  Worker& worker = **least;
+  std::vector<Admission::Ticket> tickets;
+  tickets.push_back(std::move(*total));
+  tickets.push_back(std::move(*from));
+  if (&worker == workers_[0].get()) return worker.adopt(std::move(socket), address, std::move(tickets));
+  worker.loop().post([&worker, socket = std::move(socket), address, tickets = std::move(tickets)]() mutable { worker.adopt(std::move(socket), address, std::move(tickets)); });
+}
+
+bool Server::cancel(std::uint32_t pid, std::string_view secret, Worker& from, SessionId requester) {
+  const std::optional<CancelRegistry::Target> target = cancels_.find(pid, secret);
+  if (!target) return false;
+  const auto tell = [&from, requester] {
+    from.loop().post([&from, requester] {
+      if (Client* client = from.find_client(requester)) client->cancelled_delivered();
+    });
+  };
+  target->worker->loop().post([worker = target->worker, session = target->session, tell] { worker->cancel(session, tell); });
+  return true;
+}
+
+}  // namespace tessera::proxy

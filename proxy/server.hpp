@@ -1,0 +1,104 @@
+// The whole process: listeners, workers, what they share, and the control thread's business (loading, reloading, ending). Everything here
+// is thread-safe unless it says otherwise.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "config/load.hpp"
+#include "pool/budget.hpp"
+#include "pool/key_derivation.hpp"
+#include "proxy/admission.hpp"
+#include "proxy/auth_query.hpp"
+#include "proxy/cancel_registry.hpp"
+#include "proxy/console.hpp"
+#include "proxy/runtime.hpp"
+#include "proxy/worker.hpp"
+
+namespace tessera::proxy {
+
+class Listener;
+
+class Server {
+ public:
+  explicit Server(std::shared_ptr<const config::Config> config);
+  ~Server();
+
+  // Loads certificates, binds the sockets, starts the workers. An error: nothing runs.
+  Result<void> start();
+  // Takes no new clients, lets transactions end, up to drain_timeout. Then stops. Returns when all workers have ended.
+  void drain_and_stop();
+  void stop();
+  bool draining() const { return draining_; }
+
+  // Reads the configuration again. On any error nothing changes and the error says why.
+  struct ReloadOutcome {
+    bool changed = false;
+    std::vector<std::string> problems;
+  };
+  ReloadOutcome reload();
+
+  pool::KeyDerivation& derivation() { return *derivation_; }
+  pool::Budgets& budgets() { return budgets_; }
+  Admission& admission() { return admission_; }
+  CancelRegistry& cancels() { return cancels_; }
+  const std::string& mock_key() const { return mock_key_; }
+  std::shared_ptr<const Runtime> runtime() const;
+  const std::vector<std::unique_ptr<Worker>>& workers() const { return workers_; }
+  TimePoint started_at() const { return started_at_; }
+  std::uint64_t reloads() const { return reloads_; }
+
+  // What is known of a user: the verifier made from the configuration. Nothing: not configured with one.
+  std::optional<postgres::Credential> credential(const std::string& database, const std::string& user) const;
+  std::optional<postgres::Credential> console_credential(const std::string& user) const;
+  Console::Role console_role(const std::string& user) const;
+  // Asks the database's auth_query; `done` on `loop`'s thread.
+  void auth_query(const std::shared_ptr<const DatabaseRuntime>& database, const std::string& user, net::EventLoop& loop, AuthQuery::Done done);
+
+  // A new client's socket, from a listener.
+  void dispatch(net::Descriptor socket, const net::SocketAddress& peer);
+  // True: a session has this key; its statement is being cancelled, and `requester` on `from` will be told.
+  bool cancel(std::uint32_t pid, std::string_view secret, Worker& from, SessionId requester);
+  // A worker has read a database's catalog: builds the topology and gives both to all workers.
+  void publish_catalog(const std::string& database, std::shared_ptr<const router::Catalog> catalog);
+  RoutingRef routing(const std::string& database) const;
+
+ private:
+  using Credentials = std::map<std::pair<std::string, std::string>, postgres::Credential>;  // (database, user)
+  struct PlainSource {
+    std::string password_digest;
+    postgres::Credential credential;
+  };
+  void make_credentials(const config::Config& config);
+  void publish_routing(const std::string& name, const DatabaseRuntime& database, const std::shared_ptr<const router::Catalog>& catalog);
+
+  std::unique_ptr<pool::KeyDerivation> derivation_;
+  pool::Budgets budgets_;
+  Admission admission_;
+  CancelRegistry cancels_;
+  AuthQuery auth_query_;
+  std::string mock_key_;
+  TimePoint started_at_;
+  std::atomic<bool> draining_ = false;
+  std::atomic<std::uint64_t> reloads_ = 0;
+  std::mutex reload_mutex_;            // one reload at a time
+
+  mutable std::mutex mutex_;           // guards what follows
+  std::shared_ptr<const config::Config> config_;
+  std::shared_ptr<const Runtime> runtime_;
+  Credentials credentials_;
+  std::map<std::string, PlainSource> derived_;   // by database/user: verifiers made from plain passwords
+  std::map<std::string, RoutingRef> routings_;
+  std::uint64_t next_routing_version_ = 1;
+
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::vector<std::unique_ptr<Listener>> listeners_;
+};
+
+}  // namespace tessera::proxy

@@ -1,0 +1,448 @@
+#include "proxy/session.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "proxy/listen_hub.hpp"
+
+namespace tessera::proxy {
+
+using pool::Backend;
+using pool::ReplyKind;
+using postgres::FrameHeader;
+using postgres::FrameStatus;
+using postgres::TransactionStatus;
+namespace frontend = postgres::frontend;
+
+Session::Session(SessionOptions options, SessionHost& host) : options_(std::move(options)), host_(host), settings_(options_.startup_settings) {
+  options_.database->metrics().clients.add();
+  last_activity_ = options_.database->loop().now();
+}
+
+Session::~Session() {
+  *alive_ = false;
+  on_client_gone();
+}
+
+void Session::open(std::function<void(const pool::SettingsMap&)> ready, std::function<void(const Error&)> failed) {
+  on_open_ = std::move(ready);
+  on_open_failed_ = std::move(failed);
+  wait_ = Wait::opening;
+  const bool there = options_.database->ensure_catalog(options_.identity, [this, alive = alive_](const Result<void>& loaded) {
+    if (!*alive) return;
+    if (!loaded) return on_open_failed_(loaded.error());
+    greet();
+  });
+  if (there) greet();
+}
+
+void Session::greet() {
+  const GreetingRef known = options_.database->greeting(options_.identity, options_.user, any_shard(), settings_.current(),
+                                                        [this, alive = alive_](const Result<GreetingRef>& greeting) {
+                                                          if (!*alive) return;
+                                                          if (!greeting) return on_open_failed_(greeting.error());
+                                                          opened(*greeting);
+                                                        });
+  if (known) opened(known);
+}
+
+void Session::opened(const GreetingRef& greeting) {
+  greeting_ = greeting;
+  wait_ = Wait::none;
+  const auto ready = std::exchange(on_open_, nullptr);
+  on_open_failed_ = nullptr;
+  ready(greeting->parameters);
+}
+
+// ---- messages -------------------------------------------------------------------------------------------------------
+
+void Session::on_client_bytes(std::string_view bytes) {
+  last_activity_ = options_.database->loop().now();
+  if (wait_ == Wait::none && input_.empty() && !running_) {
+    running_ = true;
+    while (!bytes.empty() && wait_ == Wait::none && !ending_) {
+      const std::size_t taken = handle_front(bytes);
+      if (taken == 0) break;
+      bytes.remove_prefix(taken);
+    }
+    running_ = false;
+    if (!ending_) input_.append(bytes);
+    return finish_turn();
+  }
+  if (!ending_) input_.append(bytes);
+  run();
+}
+
+void Session::run() {
+  if (running_ || ending_) return;
+  running_ = true;
+  std::size_t done = 0;
+  while (done < input_.size() && wait_ == Wait::none && !ending_) {
+    const std::size_t taken = handle_front(std::string_view(input_).substr(done));
+    if (taken == 0) break;
+    done += taken;
+  }
+  input_.erase(0, done);
+  if (input_.empty() && input_.capacity() > 4096) std::string().swap(input_);
+  running_ = false;
+  finish_turn();
+}
+
+// Handles the message at the front; returns the bytes it took, 0 when it is incomplete or must wait.
+std::size_t Session::handle_front(std::string_view bytes) {
+  if (copy_left_ > 0) return pass_copy_data(bytes);
+  FrameHeader header;
+  const std::uint64_t cap = options_.database->settings().limits.message_size;
+  switch (postgres::peek_frame(bytes, cap, header)) {
+    case FrameStatus::need_more: return 0;
+    case FrameStatus::malformed:
+      fatal({sqlstate::protocol_violation, fmt::format("invalid message length {}", header.length), {},
+             fmt::format("messages may be up to {} bytes long (limits.message_size)", cap), 0});
+      return 0;
+    case FrameStatus::header_only:
+      if (header.type != frontend::copy_data) return 0;
+      copy_left_ = header.total_size();
+      copy_dropped_ = backend_ == nullptr || backend_->replies().empty();
+      return pass_copy_data(bytes);
+    case FrameStatus::complete: break;
+  }
+  const std::string_view whole = bytes.substr(0, header.total_size());
+  return handle(header.type, whole) ? whole.size() : 0;
+}
+
+// A large CopyData goes on as it comes.
+std::size_t Session::pass_copy_data(std::string_view bytes) {
+  const std::string_view part = bytes.substr(0, copy_left_);
+  if (!copy_dropped_ && backend_ != nullptr) {
+    if (backend_->pending() > net::Stream::high_water) {
+      wait_ = Wait::drain;
+      return 0;
+    }
+    backend_->append_large(part);
+  }
+  copy_left_ -= part.size();
+  return part.size();
+}
+
+bool Session::handle(char type, std::string_view whole) {
+  if (discard_until_sync() && type != frontend::sync && type != frontend::terminate) return true;
+  handling_extended_ = type != frontend::query && type != frontend::function_call;
+  if (request_started_ == TimePoint{}) request_started_ = options_.database->loop().now();
+  switch (type) {
+    case frontend::query: return handle_query(whole);
+    case frontend::parse: return handle_parse(whole);
+    case frontend::bind: return handle_bind(whole);
+    case frontend::describe: return handle_describe(whole);
+    case frontend::execute: return handle_execute(whole);
+    case frontend::close: return handle_close(whole);
+    case frontend::flush: return handle_flush(whole);
+    case frontend::sync: return handle_sync(whole);
+    case frontend::function_call: return handle_function_call(whole);
+    case frontend::copy_data:
+    case frontend::copy_done:
+    case frontend::copy_fail:
+      // A server that is not (or no longer) copying ignores these, and so do we when nobody is there to do it.
+      if (backend_ != nullptr && !backend_->replies().empty()) {
+        if (backend_->pending() > net::Stream::high_water) {
+          wait_ = Wait::drain;
+          return false;
+        }
+        if (type != frontend::copy_data) backend_->replies().end_copy_in();
+        backend_->append_large(whole);
+      }
+      return true;
+    case frontend::terminate:
+      ending_ = true;
+      host_.end_session();
+      return true;
+    default:
+      fatal({sqlstate::protocol_violation, fmt::format("invalid frontend message type {}", static_cast<int>(static_cast<unsigned char>(type))), {}, {}, 0});
+      return true;
+  }
+}
+
+// Everything that this turn produced goes out, one write for each peer.
+void Session::finish_turn() {
+  if (!deferred_.empty() && deferred_bytes_.capacity() == 0) deferred_bytes_.reserve(256);
+  if (backend_ != nullptr) backend_->flush();
+  if (!ending_) host_.stream().flush();
+}
+
+void Session::expect(ReplyKind kind, std::uint32_t tag, pool::Delivery delivery) {
+  backend_->replies().expect({.kind = kind, .delivery = delivery, .tag = tag});
+}
+
+Session::Undo& Session::new_undo(std::uint32_t& tag) {
+  tag = next_tag_++;
+  if (next_tag_ == unnamed_tag) next_tag_ = 1;
+  return undo_[tag];
+}
+
+// In the order of the client's stream: at once if nothing is outstanding, else as an entry of the reply queue.
+void Session::local_reply(std::string_view bytes) {
+  if (backend_ != nullptr && !backend_->replies().empty())
+    backend_->replies().expect({.kind = ReplyKind::local, .local = std::string(bytes)});
+  else
+    host_.stream().append(bytes);
+}
+
+// ---- errors of our own ----------------------------------------------------------------------------------------------
+
+bool Session::in_failed_transaction() const {
+  return backend_ != nullptr && backend_->replies().empty() && !unit_open_ && backend_->transaction_status() == TransactionStatus::failed;
+}
+
+// Answers the message at hand with an error, as the server would: the transaction, also an implicit one, fails with it. On a
+// server connection with a transaction that is done by making the server fail there, and replacing its words by ours.
+void Session::refuse(const Error& error) {
+  options_.database->metrics().refused.add();
+  options_.database->metrics().count_error(error.code.view());
+  std::string message;
+  postgres::append_error(message, error);
+  const bool simple = !handling_extended_;
+  const bool on_server = backend_ != nullptr && (unit_open_ || in_transaction_ || !backend_->replies().empty());
+  if (on_server) {
+    backend_->replies().expect({.kind = simple ? ReplyKind::query : ReplyKind::parse, .poison = true, .local = message});
+    constexpr std::string_view nonsense = "refused by tessera";
+    const bool built = simple ? postgres::append_query(backend_->out(), nonsense) : postgres::append_parse(backend_->out(), "", nonsense);
+    if (!built) return fatal(error);
+    if (!simple) {
+      unit_open_ = true;
+      unnamed_on_backend_ = false;
+    }
+    return;
+  }
+  if (lazy_ == LazyTransaction::open) lazy_ = LazyTransaction::failed;
+  if (simple) {
+    postgres::append_ready_for_query(message, local_status());
+  } else {
+    emit_local_deferred();
+    skip_local_ = true;
+  }
+  host_.stream().append(message);
+}
+
+void Session::fatal(const Error& error) {
+  options_.database->metrics().count_error(error.code.view());
+  if (backend_ == nullptr || !backend_->replies().inside_message()) postgres::append_error(host_.stream().out(), error, postgres::Severity::fatal);
+  ending_ = true;
+  host_.end_session();
+}
+
+void Session::terminate(const Error& error) {
+  if (!ending_) fatal(error);
+}
+
+// ---- leases ---------------------------------------------------------------------------------------------------------
+
+pool::Pool& Session::pool_of(ShardId shard) { return options_.database->pool(options_.identity, options_.identity->user, shard); }
+
+ShardId Session::any_shard() const {
+  const auto shards = static_cast<std::uint32_t>(options_.database->shard_count());
+  return ShardId(options_.number % shards);
+}
+
+// Makes a connection to `shard` (or to whichever shard is at hand) current.
+Session::Got Session::engage(std::optional<ShardId> shard) {
+  if (wait_error_) {
+    // The wait for this very message ended badly.
+    const Error error = *std::exchange(wait_error_, std::nullopt);
+    refuse(error);
+    return Got::refused;
+  }
+  if (backend_ != nullptr) {
+    if (!shard || backend_->endpoint().shard == *shard) return use(*backend_);
+    if (!backend_->replies().empty() && !unit_open_) {
+      wait_ = Wait::drain;
+      return Got::wait;
+    }
+    if (unit_open_ || backend_->transaction_status() != TransactionStatus::idle) return refuse_second_shard(*shard);
+    if (must_keep())
+      parked_.push_back(std::exchange(backend_, nullptr));
+    else
+      release(*backend_);
+  }
+  return acquire(shard.value_or(any_shard()));
+}
+
+Session::Got Session::acquire(ShardId shard) {
+  for (Backend*& parked : parked_) {
+    if (parked->endpoint().shard != shard) continue;
+    backend_ = parked;
+    parked_.erase(parked_.begin() + (&parked - parked_.data()));
+    return use(*backend_);
+  }
+  pool::Pool& pool = pool_of(shard);
+  if (Backend* found = pool.checkout(*this)) {
+    found->lease(*this);
+    backend_ = found;
+    unnamed_on_backend_ = false;
+    return use(*found);
+  }
+  waiting_in_ = &pool;
+  wait_ = Wait::checkout;
+  return Got::wait;
+}
+
+Session::Got Session::use(Backend& backend) {
+  if (backend.cancel_in_flight() && backend.replies().empty()) {
+    // The request was for a statement that has ended by now; it must not hit the next one.
+    wait_ = Wait::cancel;
+    return Got::wait;
+  }
+  if (!backend.replies().empty() || unit_open_ || backend.transaction_status() != TransactionStatus::idle) return Got::ready;
+  if (backend.prepare(settings_.current())) return Got::ready;
+  wait_ = Wait::prepare;
+  return Got::wait;
+}
+
+Session::Got Session::refuse_second_shard(ShardId wanted) {
+  const bool implicit = unit_open_ && backend_->transaction_status() == TransactionStatus::idle;
+  const std::string_view here = backend_->endpoint().name;
+  const std::string_view there = options_.database->runtime().primaries[wanted.value()]->name;
+  refuse({sqlstate::feature_not_supported,
+          fmt::format("this {} runs on shard \"{}\" and cannot continue on shard \"{}\"", implicit ? "pipeline (one implicit transaction)" : "transaction", here, there),
+          "transactions over several shards are not supported by this version",
+          implicit ? "send Sync between statements that concern different keys" : "end the transaction first, or keep to keys of one shard", 0});
+  return Got::refused;
+}
+
+bool Session::must_keep() const { return pins_ != 0 || options_.mode == config::PoolMode::session; }
+
+// After replies: back to the pool with the connection if nothing holds it.
+void Session::release_if_free() {
+  if (backend_ == nullptr || unit_open_ || !backend_->replies().empty() || backend_->transaction_status() != TransactionStatus::idle) return;
+  if (must_keep()) return;
+  release(*std::exchange(backend_, nullptr));
+}
+
+void Session::release(Backend& backend) {
+  if (backend_ == &backend) backend_ = nullptr;
+  unnamed_on_backend_ = false;
+  portals_.clear();
+  unnamed_portal_ = {};
+  pool_of(backend.endpoint().shard).checkin(backend, needs_reset_);
+}
+
+void Session::on_checkout(Backend& backend) {
+  waiting_in_ = nullptr;
+  backend.lease(*this);
+  backend_ = &backend;
+  unnamed_on_backend_ = false;
+  continue_after_wait();
+}
+
+void Session::on_checkout_failed(const Error& reason) {
+  waiting_in_ = nullptr;
+  wait_error_ = reason;
+  continue_after_wait();
+}
+
+void Session::on_backend_prepared(Backend&, const Result<void>& result) {
+  if (!result) {
+    wait_error_ = result.error();
+    wait_error_->detail = "while the session's settings were being restored";
+    release(*backend_);
+  }
+  continue_after_wait();
+}
+
+// From the loop, not from inside whoever called us.
+void Session::continue_after_wait() {
+  options_.database->loop().defer([this, alive = alive_] {
+    if (!*alive || ending_) return;
+    wait_ = Wait::none;
+    run();
+    release_if_free();
+    if (!blocked() && !ending_) host_.resume_reading();
+  });
+}
+
+// ---- the client -----------------------------------------------------------------------------------------------------
+
+bool Session::is_congested() const { return host_.stream().pending() > net::Stream::high_water; }
+
+void Session::on_client_drained() {
+  if (backend_ != nullptr) backend_->resume_reading();
+  if (scatter_) scatter_->resume();
+}
+
+void Session::on_backend_drained(Backend&) {
+  if (wait_ == Wait::drain) continue_after_wait();
+}
+
+void Session::on_client_gone() {
+  ending_ = true;
+  scatter_.reset();
+  if (waiting_in_ != nullptr) std::exchange(waiting_in_, nullptr)->forget(*this);
+  if (options_.listen != nullptr) options_.listen->forget(*this);
+  if (Backend* backend = std::exchange(backend_, nullptr)) {
+    pool::Pool& pool = pool_of(backend->endpoint().shard);
+    // A statement that still runs for nobody is stopped by closing its connection: the server notices when it answers.
+    const bool idle = backend->replies().empty() && !unit_open_ && backend->transaction_status() == TransactionStatus::idle;
+    if (idle)
+      pool.checkin(*backend, needs_reset_ || must_keep());
+    else
+      pool.discard(*backend, "the client went away");
+  }
+  for (Backend* parked : std::exchange(parked_, {})) pool_of(parked->endpoint().shard).checkin(*parked, true);
+}
+
+std::vector<Backend*> Session::cancel_targets() {
+  if (scatter_) return scatter_->active();
+  if (backend_ != nullptr && !backend_->replies().empty()) return {backend_};
+  return {};
+}
+
+void Session::on_cancel_delivered() {
+  if (wait_ == Wait::cancel) continue_after_wait();
+}
+
+bool Session::is_between_transactions() const {
+  return wait_ == Wait::none && !scatter_ && lazy_ == LazyTransaction::none && input_.empty() && deferred_.empty() &&
+         (backend_ == nullptr || (backend_->replies().empty() && !unit_open_ && backend_->transaction_status() == TransactionStatus::idle));
+}
+
+void Session::sweep(TimePoint now) {
+  if (ending_) return;
+  const config::Limits& limits = options_.database->settings().limits;
+  const auto over = [&](config::Milliseconds limit, TimePoint since) { return limit.count() > 0 && now - since >= limit; };
+  const bool idle = wait_ == Wait::none && !scatter_ && (backend_ == nullptr || backend_->replies().empty());
+  const bool in_transaction = lazy_ != LazyTransaction::none || (backend_ != nullptr && backend_->transaction_status() != TransactionStatus::idle);
+  if (idle && in_transaction && over(limits.idle_in_transaction_timeout, last_activity_))
+    return fatal({SqlState("25P03"), "terminating connection due to idle-in-transaction timeout", {}, {}, 0});
+  if (idle && !in_transaction && over(limits.client_idle_timeout, last_activity_))
+    return fatal({SqlState("57P05"), "terminating connection due to idle-session timeout", {}, {}, 0});
+}
+
+std::string_view Session::state_name() const {
+  switch (wait_) {
+    case Wait::checkout: return "waiting for a connection";
+    case Wait::prepare: return "restoring settings";
+    case Wait::drain:
+    case Wait::listening:
+    case Wait::cancel:
+    case Wait::effects: return "waiting for replies";
+    case Wait::scatter: return "active";
+    case Wait::opening: return "starting";
+    case Wait::none: break;
+  }
+  if (backend_ != nullptr && !backend_->replies().empty()) return "active";
+  if (lazy_ != LazyTransaction::none || (backend_ != nullptr && backend_->transaction_status() != TransactionStatus::idle)) return "idle in transaction";
+  return "idle";
+}
+
+std::string Session::pin_reasons() const {
+  static constexpr std::pair<std::uint8_t, std::string_view> names[] = {{pin_temporary, "temporary objects"},
+                                                                        {pin_advisory_lock, "advisory locks"},
+                                                                        {pin_cursor, "cursors with hold"},
+                                                                        {pin_settings, "set_config"},
+                                                                        {pin_prepared, "PREPARE"}};
+  std::string text;
+  for (const auto& [bit, name] : names)
+    if ((pins_ & bit) != 0) text += fmt::format("{}{}", text.empty() ? "" : ", ", name);
+  return text;
+}
+
+}  // namespace tessera::proxy

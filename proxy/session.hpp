@@ -1,0 +1,335 @@
+// One client's session after its login: takes the client's messages, finds the shard, leases a server connection and relays.
+// The heart of the proxy, split by theme: session.cpp (messages, sending, leases), session_simple.cpp (simple queries),
+// session_extended.cpp (Parse, Bind, …), session_transaction.cpp (lazy BEGIN), session_effects.cpp (what statements do to the session),
+// session_replies.cpp (what the server answers).
+//
+// How a message is handled: a handler first gets everything it needs (a plan, a shard, a connection) without changing
+// anything; if it must wait for one of them it says so and the same message is handled again later. Only then it acts.
+// So waiting never leaves a message half done. Everything a client sends is answered in its order: replies come through the
+// reply queue of the one connection that is current, and the session changes connections only when that queue is empty.
+//
+// Runs on its worker's thread. Owned by its ClientConnection.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "executor/scatter.hpp"
+#include "net/stream.hpp"
+#include "pool/pool.hpp"
+#include "proxy/worker_database.hpp"
+#include "wire/postgres/frontend.hpp"
+
+namespace tessera::proxy {
+
+class ListenHub;
+StatementClass class_of(parser::StatementKind kind);
+
+// What a session needs of the connection it lives in.
+class SessionHost {
+ public:
+  virtual ~SessionHost() = default;
+  virtual net::Stream& stream() = 0;
+  // Ends the connection after what is queued has been sent.
+  virtual void end_session() = 0;
+  // The session was blocked and reads again.
+  virtual void resume_reading() = 0;
+};
+
+struct SessionOptions {
+  WorkerDatabase* database = nullptr;
+  ListenHub* listen = nullptr;
+  std::string user;
+  pool::IdentityRef identity;
+  pool::Settings startup_settings;
+  config::PoolMode mode = config::PoolMode::transaction;
+  std::uint32_t number = 0;           // spreads sessions over shards
+  std::string client;                 // address, for SHOW and the log
+};
+
+class Session final : public pool::BackendOwner, public pool::PoolClient {
+ public:
+  Session(SessionOptions options, SessionHost& host);
+  ~Session() override;
+
+  // Gets the server's parameters for the greeting; then `ready` is called, or `failed`.
+  void open(std::function<void(const pool::SettingsMap& parameters)> ready, std::function<void(const Error&)> failed);
+  // Bytes from the client, all taken.
+  void on_client_bytes(std::string_view bytes);
+  // The session cannot take more now.
+  bool blocked() const { return wait_ != Wait::none || input_.size() > net::Stream::high_water; }
+  void on_client_drained();
+  void on_client_gone();
+  // The connections that work for us: where a cancel request goes.
+  std::vector<pool::Backend*> cancel_targets();
+  // A cancel request for our connection has been delivered: what was held back may go on.
+  void on_cancel_delivered();
+  // Draining: true when nothing would be lost by ending now.
+  bool is_between_transactions() const;
+  void sweep(TimePoint now);
+  void notify(const postgres::NotificationView& notification);
+  void on_listening(const Result<void>& result);
+  void terminate(const Error& reason);
+
+  // For SHOW.
+  std::string_view state_name() const;
+  std::string pin_reasons() const;
+  const SessionOptions& options() const { return options_; }
+  const pool::Backend* backend() const { return backend_; }
+  TimePoint request_started() const { return request_started_; }
+  std::uint64_t statements() const { return statements_; }
+  const std::string& shard_setting() const { return shard_setting_; }
+
+ private:
+  enum class Wait : std::uint8_t { none, checkout, prepare, drain, effects, scatter, listening, cancel, opening };
+  enum class Got : std::uint8_t { ready, wait, refused };
+  enum class LazyTransaction : std::uint8_t { none, open, failed };
+  static constexpr std::uint32_t unnamed_tag = ~0u;  // a Parse of the unnamed statement
+  enum PinReason : std::uint8_t { pin_temporary = 1, pin_advisory_lock = 2, pin_cursor = 4, pin_settings = 8, pin_prepared = 16 };
+
+  // A statement that the client has prepared.
+  struct Prepared {
+    pool::PreparedTextRef text;         // null for the unnamed one
+    std::string sql;                    // of the unnamed one
+    std::vector<postgres::Oid> types;   // likewise
+    router::PlannedTextRef plan;
+    std::vector<parser::Slot> slots;
+    bool valid = false;
+    std::string_view sql_text() const { return text ? std::string_view(text->sql) : std::string_view(sql); }
+    const std::vector<postgres::Oid>& parameter_types() const { return text ? text->types : types; }
+  };
+  // A message that waits for its unit's shard to be known.
+  struct Deferred {
+    char type = 0;
+    std::size_t begin = 0, end = 0;     // in deferred_bytes_: the message as it came
+    std::uint32_t tag = 0;
+    Prepared statement;                 // Parse and Describe of a named statement
+    std::string reply;                  // local: all of the answer
+    bool local = false;                 // nothing goes to the server
+  };
+  // What an error must undo, or what a success confirms.
+  struct Undo {
+    bool named = false;                 // the client's statement `name` was (re)defined or closed
+    std::string name;
+    std::optional<Prepared> previous;
+    std::string server_name;            // was added to the connection's prepared statements
+    router::PlannedTextRef effects;     // statements whose success changes the session
+    std::string sql;                    // their text
+    std::size_t next_effect = 0;
+    bool delays_planning = false;       // what comes next must wait for it
+  };
+  struct Portal {
+    router::PlannedTextRef plan;        // only if it has session effects
+    std::string sql;                    // its text
+    bool local = false;                 // answered here, the server knows nothing of it
+    std::shared_ptr<executor::ScatterRequest> scatter;
+    router::Plan scatter_plan;
+  };
+
+  // ---- session.cpp
+  void greet();
+  void opened(const GreetingRef& greeting);
+  void run();
+  std::size_t handle_front(std::string_view bytes);
+  bool handle(char type, std::string_view whole);
+  std::size_t pass_copy_data(std::string_view bytes);
+  void finish_turn();
+  void relay_client_message(std::string_view whole);
+  Got engage(std::optional<ShardId> shard);
+  Got acquire(ShardId shard);
+  Got use(pool::Backend& backend);
+  Got refuse_second_shard(ShardId wanted);
+  ShardId any_shard() const;
+  void release_if_free();
+  void release(pool::Backend& backend);
+  bool must_keep() const;
+  void continue_after_wait();
+  void expect(pool::ReplyKind kind, std::uint32_t tag = 0, pool::Delivery delivery = pool::Delivery::forward);
+  Undo& new_undo(std::uint32_t& tag);
+  void local_reply(std::string_view bytes);
+  void refuse(const Error& error);
+  void count(const router::PlannedText& text, ShardId shard);
+  PlanningView& view();
+  pool::Pool& pool_of(ShardId shard);
+  bool in_failed_transaction() const;
+  void fatal(const Error& error);
+
+  // ---- session_simple.cpp
+  bool handle_query(std::string_view whole);
+  struct Target {
+    std::optional<ShardId> shard;
+    bool scatter = false;
+    router::Plan plan;
+  };
+  Result<Target> target_of(const router::PlannedText& text, const router::Values& values);
+  bool answer_locally(const router::PlannedText& text, std::string_view sql, bool simple);
+  bool local_statement(const parser::Statement& statement, std::string& reply, std::optional<Error>& error);
+  void set_tessera(const parser::Statement& statement, std::string& reply, std::optional<Error>& error);
+  void change_channels(const parser::Statement& statement);
+  Got wait_for_listen(const router::PlannedText& text);
+  std::vector<std::string> search_path() const;
+  bool standard_conforming_strings() const;
+  void send_query(std::string_view whole, const router::PlannedTextRef& text);
+  bool handle_function_call(std::string_view whole);
+  std::string explain(const parser::Statement& statement, std::string_view sql);
+
+  // ---- session_extended.cpp
+  bool handle_parse(std::string_view whole);
+  bool handle_bind(std::string_view whole);
+  bool handle_describe(std::string_view whole);
+  bool handle_execute(std::string_view whole);
+  bool handle_close(std::string_view whole);
+  bool handle_flush(std::string_view whole);
+  bool handle_sync(std::string_view whole);
+  Got settle(std::optional<ShardId> shard);
+  void emit_deferred();
+  void emit_local_deferred();
+  void emit_parse(const Prepared& statement, std::string_view raw, std::uint32_t tag);
+  void emit_describe(const Prepared& statement, std::string_view raw);
+  void send_parse(const Prepared& statement, std::uint32_t tag, pool::Delivery delivery);
+  void append_close(const std::string& server_name);
+  void ensure_prepared(const Prepared& statement);
+  void defer(char type, std::string_view whole, std::uint32_t tag);
+  void defer_local(std::string reply);
+  bool engaged() const;
+  bool needs_server() const;
+  bool refuse_duplicate(std::string_view whole, std::string_view name);
+  bool forward_unknown(std::string_view whole, std::string_view name);
+  bool forward_portal(std::string_view whole, pool::ReplyKind kind, std::uint32_t tag);
+  bool describe_portal(std::string_view whole, std::string_view name);
+  bool leave_side_unit();
+  bool is_local(const router::PlannedText& text) const;
+  std::string run_local(const Portal& portal, std::optional<Error>& error);
+  bool execute_local(const Portal& portal);
+  bool answer_in_unit(std::string reply);
+  void set_portal(std::string_view name, Portal portal);
+  Portal* find_portal(std::string_view name);
+  std::span<const router::Values::Parameter> parameters_of(const postgres::BindView& bind, const Prepared& statement);
+  const Prepared* find_prepared(std::string_view name) const;
+  bool discard_until_sync() const;
+  Got wait_for_effects();
+  void local_sync();
+  void clear_deferred();
+
+  // ---- session_scatter.cpp
+  bool start_scatter(executor::ScatterRequest request, const router::Plan& plan);
+  bool bind_scatter(const Prepared& statement, const postgres::BindView& bind, std::string_view whole, const router::Plan& plan);
+  bool execute_scatter(Portal& portal, std::int32_t max_rows);
+  void scatter_done(const Result<void>& result);
+
+  // ---- session_transaction.cpp
+  bool ends_transaction(const router::PlannedText& text) const;
+  Error failed_transaction_error();
+  bool lazy_statement(const router::PlannedText& text, std::string_view sql, std::string& reply);
+  void lazy_begin(const parser::Statement& statement, std::string_view sql, std::string& reply);
+  void lazy_end(const parser::Statement& statement, std::string& reply);
+  bool lazy_savepoint(const parser::Statement& statement, std::string_view sql, std::string& reply);
+  void join_transaction();
+  postgres::TransactionStatus local_status() const;
+  bool multi_shard() const { return options_.database->shard_count() > 1; }
+
+  // ---- session_effects.cpp
+  void before_sending(const router::PlannedText& text);
+  void begin_effects(const router::PlannedTextRef& text, std::string_view sql, std::uint32_t& tag);
+  void apply_effect(const router::PlannedStatement& planned, std::string_view sql);
+  void apply_set(const parser::Statement& statement, std::string_view sql);
+  void settings_changed();
+  void discard_all();
+
+  // ---- session_replies.cpp
+  void on_relay(std::string_view bytes) override;
+  void on_done(const pool::ExpectedReply& expected, char type, std::string_view body) override;
+  bool on_error(const pool::ExpectedReply& expected, const postgres::ErrorFields& fields) override;
+  void on_skipped(const pool::ExpectedReply& expected) override;
+  bool on_ready(const pool::ExpectedReply& expected, postgres::TransactionStatus status) override;
+  void on_copy(const pool::ExpectedReply& expected, char type) override;
+  bool on_parameter(std::string_view name, std::string_view value, bool forwarding) override;
+  bool on_notice(const postgres::ErrorFields& fields, bool forwarding) override;
+  bool on_notification(const postgres::NotificationView& notification) override;
+  void on_backend_turn(pool::Backend& backend) override;
+  void on_backend_lost(pool::Backend& backend, const Error& reason) override;
+  void on_backend_prepared(pool::Backend& backend, const Result<void>& result) override;
+  void on_backend_drained(pool::Backend& backend) override;
+  bool is_congested() const override;
+  void on_checkout(pool::Backend& backend) override;
+  void on_checkout_failed(const Error& reason) override;
+  void undo(std::uint32_t tag);
+  void forget_undo(std::uint32_t tag);
+  void lost_mid_statement(pool::Backend& backend, const Error& reason);
+  void note_latency();
+  void note_text(std::string_view sql);
+  void slow_log(Duration took);
+  void deliver_notifications();
+
+  SessionOptions options_;
+  SessionHost& host_;
+  pool::SettingsTracker settings_;
+  PlanningView view_;
+  bool view_stale_ = true;
+  std::string shard_setting_;                 // SET tessera.shard
+  std::vector<std::string> temporary_tables_;
+  pool::SettingsMap parameters_;              // as the client knows them, where they differ from the greeting's
+  GreetingRef greeting_;
+
+  std::string input_;                         // what could not be handled yet
+  std::size_t copy_left_ = 0;                 // bytes of a CopyData message that still pass through
+  bool copy_dropped_ = false;
+  bool running_ = false;
+  bool ending_ = false;
+  Wait wait_ = Wait::none;
+  std::function<void(const pool::SettingsMap&)> on_open_;  // both empty once the session is open
+  std::function<void(const Error&)> on_open_failed_;
+
+  pool::Backend* backend_ = nullptr;          // current
+  std::vector<pool::Backend*> parked_;        // kept for this session (session pooling, pins), not current
+  pool::Pool* waiting_in_ = nullptr;
+  std::uint8_t pins_ = 0;
+  bool needs_reset_ = false;
+  bool unit_open_ = false;                    // extended messages were sent since the last Sync
+  bool unit_prepares_only_ = true;            // …and none of them was more than Parse, Describe, Close
+  bool skip_local_ = false;                   // an error of our own: discard until Sync
+  bool error_in_unit_ = false;
+  std::size_t pending_effects_ = 0;           // sent statements whose success will change how later ones are planned
+  bool flush_sent_ = false;
+  bool unnamed_on_backend_ = false;
+  bool in_transaction_ = false;               // on the current connection, as far as was sent and answered
+  bool transaction_failed_ = false;
+  bool handling_extended_ = false;            // the message at hand belongs to the extended protocol
+  bool may_have_written_ = false;             // something was sent whose outcome a lost connection leaves unknown
+  std::optional<Error> wait_error_;           // what the wait ended with
+
+  LazyTransaction lazy_ = LazyTransaction::none;
+  std::string lazy_sql_;                      // BEGIN and what followed it, to be sent when a shard joins
+  std::vector<std::string> lazy_savepoints_;
+  std::optional<Error> lazy_error_;           // why the transaction failed, if the client was not told yet
+
+  std::map<std::string, Prepared, std::less<>> prepared_;
+  Prepared unnamed_;
+  std::map<std::string, Portal, std::less<>> portals_;
+  Portal unnamed_portal_;
+  std::vector<Deferred> deferred_;
+  std::string deferred_bytes_;
+  std::map<std::uint32_t, Undo> undo_;
+  std::uint32_t next_tag_ = 1;
+
+  std::unique_ptr<executor::Scatter> scatter_;
+  std::vector<std::string> channels_;         // LISTEN
+  std::string held_notifications_;            // arrived inside a transaction
+  std::string last_text_;                     // for the slow-statement log, if it is on
+
+  TimePoint request_started_{};
+  TimePoint last_activity_{};
+  std::size_t in_flight_ = 0;
+  std::uint64_t statements_ = 0;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace tessera::proxy

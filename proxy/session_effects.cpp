@@ -1,0 +1,345 @@
+// What statements do to the session beyond their rows: settings, pins, LISTEN, prepared statements, and the statements that the
+// proxy answers itself.
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "parser/postgres/parse.hpp"
+#include "proxy/listen_hub.hpp"
+#include "proxy/row_builder.hpp"
+#include "proxy/session.hpp"
+#include "proxy/show.hpp"
+
+namespace tessera::proxy {
+
+using parser::Statement;
+using parser::StatementKind;
+
+namespace {
+
+std::string_view text_of(const Statement& statement, std::string_view sql) {
+  return sql.substr(statement.span.begin, statement.span.end - statement.span.begin);
+}
+
+std::string complete(std::string_view tag) {
+  std::string message;
+  if (!postgres::append_command_complete(message, tag)) message.clear();
+  return message;
+}
+
+}  // namespace
+
+// Pins and marks are set before anything is sent: should the statement fail, the session is held more firmly than it needs to be, which
+// costs a connection and nothing else.
+void Session::before_sending(const router::PlannedText& text) {
+  if (text.syntax_error) {
+    // The server may understand what our grammar does not: assume the worst.
+    backend_->mark_dirty();
+    return;
+  }
+  for (const router::PlannedStatement& planned : text.statements) {
+    const parser::Effects& effects = planned.plan.effects;
+    if (effects.writes || effects.opaque_code || planned.plan.kind == StatementKind::commit) may_have_written_ = true;
+    if (effects.opaque_code || planned.plan.kind == StatementKind::other) backend_->mark_dirty();
+    if (effects.temporary_objects) {
+      pins_ |= pin_temporary;
+      if (planned.statement)
+        for (const parser::TableRef& table : planned.statement->tables)
+          if (table.use == parser::TableUse::ddl_target) temporary_tables_.push_back(table.name);
+      view_stale_ = true;
+    }
+    if (effects.session_advisory_lock) pins_ |= pin_advisory_lock;
+    if (effects.changes_settings) pins_ |= pin_settings;
+    if (effects.hold_cursor) pins_ |= pin_cursor;
+    if (planned.plan.kind == StatementKind::prepare || planned.plan.kind == StatementKind::execute) pins_ |= pin_prepared;
+    if (planned.plan.kind == StatementKind::deallocate) backend_->prepared().clear();
+  }
+  if (pins_ != 0) needs_reset_ = true;
+}
+
+// A statement of `text` has succeeded.
+void Session::apply_effect(const router::PlannedStatement& planned, std::string_view sql) {
+  if (!planned.statement) return;
+  const Statement& statement = *planned.statement;
+  const std::string name = statement.transaction ? statement.transaction->name : std::string();
+  switch (statement.kind) {
+    case StatementKind::begin: settings_.begin(); break;
+    case StatementKind::commit:
+      if (transaction_failed_)
+        settings_.rollback();
+      else
+        settings_.commit();
+      transaction_failed_ = false;
+      break;
+    case StatementKind::rollback:
+    case StatementKind::prepare_transaction:
+      settings_.rollback();
+      transaction_failed_ = false;
+      break;
+    case StatementKind::savepoint: settings_.savepoint(name); break;
+    case StatementKind::release_savepoint: settings_.release(name); break;
+    case StatementKind::rollback_to_savepoint:
+      settings_.rollback_to(name);
+      transaction_failed_ = false;
+      break;
+    case StatementKind::set: apply_set(statement, sql); break;
+    case StatementKind::set_transaction: apply_set(statement, sql); break;
+    case StatementKind::reset:
+      if (!statement.setting) break;
+      if (statement.setting->name == "all")
+        settings_.reset_all();
+      else
+        settings_.reset(statement.setting->name);
+      break;
+    case StatementKind::discard:
+      if (statement.command == "DISCARD ALL") {
+        discard_all();
+        view_stale_ = true;
+        // The connection went back to the server's defaults, not to what the client asked for when it connected.
+        if (backend_ != nullptr) backend_->note_settings(pool::no_settings());
+        return;
+      }
+      if (statement.command == "DISCARD TEMP") temporary_tables_.clear();
+      break;
+    case StatementKind::ddl: options_.database->catalog_changed(options_.identity); break;
+    default: break;
+  }
+  settings_changed();
+}
+
+void Session::apply_set(const Statement& statement, std::string_view sql) {
+  if (!statement.setting || statement.setting->local) return;
+  if (statement.setting->to_default) return settings_.reset(statement.setting->name);
+  settings_.set(statement.setting->name, std::string(text_of(statement, sql)));
+  if (statement.setting->name == "session_authorization") settings_.reset("role");
+}
+
+void Session::settings_changed() {
+  view_stale_ = true;
+  if (backend_ != nullptr) backend_->note_settings(settings_.current());
+}
+
+namespace {
+// Does the success of this statement change how later ones are planned?
+bool delays_planning(const router::PlannedText& text) {
+  for (const router::PlannedStatement& planned : text.statements) {
+    switch (planned.plan.kind) {
+      case StatementKind::set:
+      case StatementKind::reset:
+      case StatementKind::discard:
+      case StatementKind::rollback:
+      case StatementKind::rollback_to_savepoint: return true;
+      default: break;
+    }
+  }
+  return false;
+}
+}  // namespace
+
+// The statements of `text` are about to be sent; their successes, counted under `tag`, change the session.
+void Session::begin_effects(const router::PlannedTextRef& text, std::string_view sql, std::uint32_t& tag) {
+  if (!text->session_effects) return;
+  Undo& undo = new_undo(tag);
+  undo.effects = text;
+  undo.sql = sql;
+  if (!in_transaction_) settings_.begin();
+  for (const router::PlannedStatement& planned : text->statements)
+    if (planned.plan.kind == StatementKind::begin) in_transaction_ = true;
+  if (!delays_planning(*text)) return;
+  undo.delays_planning = true;
+  ++pending_effects_;
+}
+
+void Session::discard_all() {
+  prepared_.clear();
+  unnamed_.valid = false;
+  portals_.clear();
+  temporary_tables_.clear();
+  pins_ = 0;
+  if (options_.listen != nullptr) options_.listen->forget(*this);
+  channels_.clear();
+  settings_ = pool::SettingsTracker(options_.startup_settings);
+  if (backend_ == nullptr) return;
+  backend_->prepared().clear();
+}
+
+// Statements that no server needs to see. True: answered.
+bool Session::answer_locally(const router::PlannedText& text, std::string_view sql, bool simple) {
+  if (!text.single() || !simple) return false;
+  const router::PlannedStatement& planned = text.statements.front();
+  if (!planned.statement || in_failed_transaction()) return false;
+  const Statement& statement = *planned.statement;
+  std::string reply;
+  std::optional<Error> error;
+  if (statement.explain_tessera)
+    reply = explain(statement, sql);
+  else if (!local_statement(statement, reply, error))
+    return false;
+  if (error) {
+    refuse(*error);
+    return true;
+  }
+  postgres::append_ready_for_query(reply, backend_ != nullptr && in_transaction_ ? postgres::TransactionStatus::in_transaction : local_status());
+  local_reply(reply);
+  options_.database->metrics().local.add();
+  request_started_ = {};
+  return true;
+}
+
+// SHOW tessera.…, SET tessera.…, LISTEN, UNLISTEN, DEALLOCATE: the answer without ReadyForQuery.
+bool Session::local_statement(const Statement& statement, std::string& reply, std::optional<Error>& error) {
+  switch (statement.kind) {
+    case StatementKind::show:
+      if (!statement.setting || !statement.setting->name.starts_with("tessera.")) return false;
+      reply = show_tessera(statement.setting->name.substr(8), *this, error);
+      return true;
+    case StatementKind::set:
+    case StatementKind::reset:
+      if (!statement.setting || !statement.setting->name.starts_with("tessera.")) return false;
+      set_tessera(statement, reply, error);
+      return true;
+    case StatementKind::listen:
+    case StatementKind::unlisten:
+      if (options_.listen == nullptr || !statement.channel) return false;
+      change_channels(statement);
+      reply = complete(statement.kind == StatementKind::listen ? "LISTEN" : "UNLISTEN");
+      return true;
+    case StatementKind::deallocate:
+      if (!statement.prepared || (pins_ & pin_prepared) != 0) return false;
+      if (statement.prepared->all) {
+        prepared_.clear();
+        reply = complete("DEALLOCATE ALL");
+        return true;
+      }
+      if (prepared_.erase(statement.prepared->name) == 0) return false;
+      reply = complete("DEALLOCATE");
+      return true;
+    default: return false;
+  }
+}
+
+// LISTEN is answered when the servers listen.
+Session::Got Session::wait_for_listen(const router::PlannedText& text) {
+  if (options_.listen == nullptr || !text.single() || !text.statements.front().statement) return Got::ready;
+  const Statement& statement = *text.statements.front().statement;
+  if (statement.kind != StatementKind::listen || !statement.channel || in_failed_transaction()) return Got::ready;
+  if (wait_error_) {
+    options_.listen->unlisten(*this, statement.channel->name);
+    refuse(*std::exchange(wait_error_, std::nullopt));
+    return Got::refused;
+  }
+  if (options_.listen->listen(*this, statement.channel->name)) return Got::ready;
+  wait_ = Wait::listening;
+  return Got::wait;
+}
+
+void Session::on_listening(const Result<void>& result) {
+  if (wait_ != Wait::listening) return;
+  if (!result) wait_error_ = result.error();
+  continue_after_wait();
+}
+
+// A client hears notifications between transactions only.
+void Session::notify(const postgres::NotificationView& notification) {
+  if (!postgres::append_notification(held_notifications_, notification)) return;
+  if (wait_ == Wait::none && !in_transaction_ && lazy_ == LazyTransaction::none && (backend_ == nullptr || backend_->replies().empty()) && !unit_open_) {
+    deliver_notifications();
+    host_.stream().flush();
+  }
+}
+
+void Session::deliver_notifications() {
+  if (held_notifications_.empty() || (backend_ != nullptr && backend_->replies().inside_message())) return;
+  host_.stream().append(held_notifications_);
+  held_notifications_.clear();
+}
+
+void Session::change_channels(const Statement& statement) {
+  const std::string& channel = statement.channel->name;
+  if (statement.kind == StatementKind::listen) {
+    if (std::find(channels_.begin(), channels_.end(), channel) == channels_.end()) channels_.push_back(channel);
+    return;
+  }
+  if (channel.empty()) {
+    channels_.clear();
+    return options_.listen->forget(*this);
+  }
+  std::erase(channels_, channel);
+  options_.listen->unlisten(*this, channel);
+}
+
+void Session::set_tessera(const Statement& statement, std::string& reply, std::optional<Error>& error) {
+  const std::string& name = statement.setting->name;
+  const bool reset = statement.kind == StatementKind::reset || statement.setting->to_default;
+  if (name != "tessera.shard") {
+    error = Error{sqlstate::undefined_object, fmt::format("unrecognized configuration parameter \"{}\"", name), {}, "known: tessera.shard", 0};
+    return;
+  }
+  if (!options_.database->settings().hints) {
+    error = Error{sqlstate::insufficient_privilege, "choosing a shard is not allowed in this database", {}, "set hints: true for the database in the configuration", 0};
+    return;
+  }
+  const std::string wanted = reset || statement.setting->values.empty() ? std::string() : statement.setting->values.front();
+  if (!wanted.empty() && !options_.database->routing()->topology->find_shard(wanted)) {
+    error = Error{sqlstate::invalid_parameter_value, fmt::format("there is no shard \"{}\"", wanted), {}, "SHOW tessera.shards lists them", 0};
+    return;
+  }
+  shard_setting_ = wanted;
+  view_stale_ = true;
+  reply = complete(statement.kind == StatementKind::reset ? "RESET" : "SET");
+}
+
+std::string Session::explain(const Statement& statement, std::string_view sql) {
+  RowBuilder rows({"QUERY PLAN"});
+  if (!statement.inner.empty()) {
+    const std::string_view inner = sql.substr(statement.inner.front().span.begin, statement.inner.front().span.end - statement.inner.front().span.begin);
+    parser::Fingerprint print;
+    const router::PlannedText& text = options_.database->plan(inner, view(), print, nullptr);
+    for (const std::string& line : explain_lines(text, {inner, print.slots, {}}, *options_.database->routing()->topology)) rows.row({line});
+  }
+  return rows.all("EXPLAIN");
+}
+
+// ---- what planning depends on ---------------------------------------------------------------------------------------
+
+std::vector<std::string> Session::search_path() const {
+  std::string text = greeting_ ? greeting_->search_path : std::string();
+  const auto now = settings_.current()->find("search_path");
+  const auto then = options_.startup_settings->find("search_path");
+  const bool changed = now != settings_.current()->end() && (then == options_.startup_settings->end() || then->second != now->second);
+  if (changed) {
+    // The text of a SET that has succeeded.
+    const Result<std::vector<parser::Statement>> parsed = parser::postgres::parse(now->second);
+    if (!parsed || parsed->size() != 1 || !parsed->front().setting) return {};
+    std::vector<std::string> path = parsed->front().setting->values;
+    std::replace(path.begin(), path.end(), std::string("$user"), options_.user);
+    return path;
+  }
+  std::vector<std::string> path;
+  for (std::size_t at = 0; at <= text.size();) {
+    while (at < text.size() && (text[at] == ' ' || text[at] == ',')) ++at;
+    if (at >= text.size()) break;
+    std::string name;
+    if (text[at] == '"') {
+      for (++at; at < text.size(); ++at) {
+        if (text[at] == '"' && (at + 1 >= text.size() || text[++at] != '"')) break;
+        name += text[at];
+      }
+    } else {
+      for (; at < text.size() && text[at] != ',' && text[at] != ' '; ++at)
+        name += static_cast<char>(text[at] >= 'A' && text[at] <= 'Z' ? text[at] + 32 : text[at]);
+    }
+    if (!name.empty()) path.push_back(name == "$user" ? options_.user : name);
+  }
+  return path;
+}
+
+bool Session::standard_conforming_strings() const {
+  const auto changed = parameters_.find("standard_conforming_strings");
+  if (changed != parameters_.end()) return changed->second == "on";
+  if (!greeting_) return true;
+  const auto greeted = greeting_->parameters.find("standard_conforming_strings");
+  return greeted == greeting_->parameters.end() || greeted->second == "on";
+}
+
+}  // namespace tessera::proxy

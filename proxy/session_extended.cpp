@@ -1,0 +1,579 @@
+// The extended protocol. Messages between two Syncs form a unit: one implicit transaction, so one shard. Parse, Describe and Close of
+// statements say nothing about the shard and are put off until Bind names the key, or until the unit ends without one.
+// Statements have the client's names here and names made from their text on the servers, where all clients share them.
+#include <fmt/format.h>
+
+#include "proxy/row_builder.hpp"
+#include "proxy/session.hpp"
+
+namespace tessera::proxy {
+
+using parser::StatementKind;
+using pool::Delivery;
+using pool::ReplyKind;
+namespace frontend = postgres::frontend;
+
+namespace {
+
+std::string_view body_of(std::string_view whole) { return whole.substr(postgres::frame_header_size); }
+
+template <void (*Append)(std::string&)>
+std::string made() {
+  std::string message;
+  Append(message);
+  return message;
+}
+
+// A Bind, Describe or Close as it came, with another statement name. `name_at` is the name's offset in the body.
+void append_renamed(std::string& out, std::string_view whole, std::size_t name_at, std::string_view old_name, std::string_view new_name) {
+  const std::string_view body = body_of(whole);
+  const auto length = static_cast<std::uint32_t>(body.size() + 4 + new_name.size() - old_name.size());
+  out += whole[0];
+  for (int shift = 24; shift >= 0; shift -= 8) out += static_cast<char>(length >> shift);
+  out += body.substr(0, name_at);
+  out += new_name;
+  out += body.substr(name_at + old_name.size());
+}
+
+parser::Fingerprint& scratch_print() {
+  thread_local parser::Fingerprint print;
+  return print;
+}
+
+}  // namespace
+
+bool Session::discard_until_sync() const { return skip_local_ || (backend_ != nullptr && backend_->replies().skipping()); }
+
+// The unit at hand has its connection.
+bool Session::engaged() const { return backend_ != nullptr && (unit_open_ || in_transaction_); }
+
+const Session::Prepared* Session::find_prepared(std::string_view name) const {
+  if (name.empty()) return unnamed_.valid ? &unnamed_ : nullptr;
+  const auto found = prepared_.find(name);
+  return found == prepared_.end() ? nullptr : &found->second;
+}
+
+// Statements whose effect on planning is not known yet must answer first. Inside a unit the server is asked to by Flush.
+Session::Got Session::wait_for_effects() {
+  if (pending_effects_ == 0 || backend_ == nullptr) return Got::ready;
+  if (unit_open_ && !flush_sent_) {
+    postgres::append_flush(backend_->out());
+    flush_sent_ = true;
+  }
+  wait_ = Wait::effects;
+  return Got::wait;
+}
+
+// ---- messages that wait for a shard ---------------------------------------------------------------------------------
+
+void Session::defer(char type, std::string_view whole, std::uint32_t tag) {
+  Deferred& deferred = deferred_.emplace_back();
+  deferred.type = type;
+  deferred.begin = deferred_bytes_.size();
+  deferred_bytes_.append(whole);
+  deferred.end = deferred_bytes_.size();
+  deferred.tag = tag;
+}
+
+void Session::defer_local(std::string reply) {
+  Deferred& deferred = deferred_.emplace_back();
+  deferred.local = true;
+  deferred.reply = std::move(reply);
+}
+
+void Session::clear_deferred() {
+  deferred_.clear();
+  deferred_bytes_.clear();
+  if (deferred_bytes_.capacity() > 1024) std::string().swap(deferred_bytes_);
+}
+
+// Makes a connection current and sends it what was put off.
+Session::Got Session::settle(std::optional<ShardId> shard) {
+  const Got got = engage(shard);
+  if (got == Got::ready) emit_deferred();
+  return got;
+}
+
+void Session::emit_deferred() {
+  for (Deferred& deferred : deferred_) {
+    const std::string_view raw = std::string_view(deferred_bytes_).substr(deferred.begin, deferred.end - deferred.begin);
+    if (deferred.local) {
+      local_reply(deferred.reply);
+      unit_open_ = true;
+    } else if (deferred.type == frontend::parse) {
+      emit_parse(deferred.statement, raw, deferred.tag);
+    } else {
+      emit_describe(deferred.statement, raw);
+    }
+  }
+  clear_deferred();
+}
+
+// The unit ends, or fails, without a server: answers what can be answered here.
+void Session::emit_local_deferred() {
+  for (const Deferred& deferred : deferred_) {
+    if (deferred.local)
+      host_.stream().append(deferred.reply);
+    else if (deferred.type == frontend::parse)
+      host_.stream().append(made<postgres::append_parse_complete>());
+    else
+      break;  // a description needs a server; the error that follows takes its place
+  }
+  clear_deferred();
+}
+
+// ---- Parse ----------------------------------------------------------------------------------------------------------
+
+bool Session::handle_parse(std::string_view whole) {
+  if (wait_for_effects() == Got::wait) return false;
+  thread_local postgres::ParseView parse;
+  if (!postgres::parse_parse(body_of(whole), parse)) {
+    refuse(postgres::invalid_message("Parse"));
+    return true;
+  }
+  if (!parse.statement.empty() && prepared_.contains(parse.statement)) return refuse_duplicate(whole, parse.statement);
+  parser::Fingerprint& print = scratch_print();
+  router::PlannedTextRef plan;
+  options_.database->plan(parse.query, view(), print, &plan);
+  if (lazy_ == LazyTransaction::failed && !ends_transaction(*plan)) {
+    refuse(failed_transaction_error());
+    return true;
+  }
+  if (plan->syntax_error && multi_shard() && !in_failed_transaction()) {
+    refuse(*plan->syntax_error);
+    return true;
+  }
+  std::uint32_t tag = unnamed_tag;
+  Prepared* statement = &unnamed_;
+  if (!parse.statement.empty()) {
+    Undo& undo = new_undo(tag);
+    undo.named = true;
+    undo.name = parse.statement;
+    statement = &prepared_[undo.name];
+    statement->text = options_.database->intern(parse.query, parse.parameter_types);
+  } else {
+    statement->sql.assign(parse.query);
+    statement->types.assign(parse.parameter_types.begin(), parse.parameter_types.end());
+  }
+  statement->plan = std::move(plan);
+  statement->slots = print.slots;
+  statement->valid = true;
+  if (engaged()) {
+    emit_parse(*statement, whole, tag);
+    return true;
+  }
+  defer(frontend::parse, whole, tag);
+  if (statement->text) deferred_.back().statement = *statement;
+  return true;
+}
+
+// The server itself says that the name is taken: the name is taken there for the occasion.
+bool Session::refuse_duplicate(std::string_view whole, std::string_view name) {
+  const Got got = settle(std::nullopt);
+  if (got != Got::ready) return got == Got::refused;
+  if (!postgres::append_parse(backend_->out(), name, "")) {
+    refuse(postgres::invalid_message("Parse"));
+    return true;
+  }
+  expect(ReplyKind::parse, 0, Delivery::ignore);
+  backend_->append(whole);
+  expect(ReplyKind::parse);
+  backend_->mark_dirty();
+  unit_open_ = true;
+  return true;
+}
+
+void Session::emit_parse(const Prepared& statement, std::string_view raw, std::uint32_t tag) {
+  unit_open_ = true;
+  if (!statement.text) {
+    backend_->append_large(raw);
+    expect(ReplyKind::parse, tag);
+    unnamed_on_backend_ = true;
+    return;
+  }
+  const std::string& name = statement.text->server_name;
+  if (backend_->prepared().contains(name)) {
+    // Known here. In a transaction whose state is still on its way the server must see it all the same: it might have failed.
+    if (!in_transaction_ || (backend_->replies().empty() && backend_->transaction_status() != postgres::TransactionStatus::failed)) {
+      backend_->replies().expect({.kind = ReplyKind::local, .tag = tag, .local = made<postgres::append_parse_complete>()});
+      if (backend_->replies().outstanding() == 1) backend_->deliver_local();
+      return;
+    }
+    append_close(name);
+  }
+  send_parse(statement, tag, Delivery::forward);
+}
+
+void Session::append_close(const std::string& server_name) {
+  if (!postgres::append_close(backend_->out(), 'S', server_name)) return;
+  expect(ReplyKind::close, 0, Delivery::ignore);
+}
+
+void Session::send_parse(const Prepared& statement, std::uint32_t tag, Delivery delivery) {
+  const std::string& name = statement.text->server_name;
+  if (const std::optional<std::string> evicted = backend_->prepared().insert(name)) append_close(*evicted);
+  if (tag == 0) new_undo(tag);
+  undo_[tag].server_name = name;
+  if (!postgres::append_parse(backend_->out(), name, statement.text->sql, statement.text->types))
+    return fatal({sqlstate::program_limit_exceeded, "the statement is too long", {}, {}, 0});
+  expect(ReplyKind::parse, tag, delivery);
+  unit_open_ = true;
+}
+
+// The connection knows the statement from now on.
+void Session::ensure_prepared(const Prepared& statement) {
+  if (statement.text) {
+    if (!backend_->prepared().contains(statement.text->server_name)) send_parse(statement, 0, Delivery::ignore);
+    return;
+  }
+  if (unnamed_on_backend_) return;
+  if (!postgres::append_parse(backend_->out(), "", statement.sql, statement.types)) return;
+  expect(ReplyKind::parse, unnamed_tag, Delivery::ignore);
+  unnamed_on_backend_ = true;
+  unit_open_ = true;
+}
+
+// ---- Bind -----------------------------------------------------------------------------------------------------------
+
+bool Session::handle_bind(std::string_view whole) {
+  if (wait_for_effects() == Got::wait) return false;
+  thread_local postgres::BindView bind;
+  if (!postgres::parse_bind(body_of(whole), bind)) {
+    refuse(postgres::invalid_message("Bind"));
+    return true;
+  }
+  const Prepared* statement = find_prepared(bind.statement);
+  if (statement == nullptr) return forward_unknown(whole, bind.statement);
+  const router::PlannedText& text = *statement->plan;
+  if (is_local(text)) {
+    set_portal(bind.portal, {.plan = statement->plan, .sql = std::string(statement->sql_text()), .local = true});
+    return answer_in_unit(made<postgres::append_bind_complete>());
+  }
+  if (lazy_ == LazyTransaction::failed) {
+    refuse(failed_transaction_error());
+    return true;
+  }
+  Target target;
+  if (!text.syntax_error && !in_failed_transaction()) {
+    Result<Target> found = target_of(text, {statement->sql_text(), statement->slots, parameters_of(bind, *statement)});
+    if (!found) {
+      refuse(found.error());
+      return true;
+    }
+    target = std::move(*found);
+  }
+  if (target.scatter) return bind_scatter(*statement, bind, whole, target.plan);
+  if (unit_open_ && unit_prepares_only_ && target.shard && backend_ != nullptr && !in_transaction_ && backend_->endpoint().shard != *target.shard)
+    return leave_side_unit();
+  const Got got = settle(target.shard);
+  if (got != Got::ready) return got == Got::refused;
+  join_transaction();
+  if (ending_) return true;
+  before_sending(text);
+  note_text(statement->sql_text());
+  ensure_prepared(*statement);
+  if (ending_) return true;
+  if (statement->text)
+    append_renamed(backend_->out(), whole, bind.portal.size() + 1, bind.statement, statement->text->server_name);
+  else
+    backend_->append_large(whole);
+  expect(ReplyKind::bind);
+  unit_open_ = true;
+  unit_prepares_only_ = false;
+  set_portal(bind.portal, text.session_effects ? Portal{.plan = statement->plan, .sql = std::string(statement->sql_text())} : Portal{});
+  count(text, backend_->endpoint().shard);
+  return true;
+}
+
+std::span<const router::Values::Parameter> Session::parameters_of(const postgres::BindView& bind, const Prepared& statement) {
+  thread_local std::vector<router::Values::Parameter> parameters;
+  parameters.clear();
+  const std::vector<postgres::Oid>& types = statement.parameter_types();
+  for (std::size_t i = 0; i < bind.parameters.size(); ++i) {
+    const bool binary = postgres::format_of(bind.parameter_formats, i).value_or(postgres::Format::text) == postgres::Format::binary;
+    parameters.push_back({bind.parameters[i].value_or(std::string_view()), !bind.parameters[i], binary, i < types.size() ? types[i] : 0});
+  }
+  return parameters;
+}
+
+// So far the unit has only prepared on some shard; the key lies on another. Nothing was executed, so it may end here, unseen.
+bool Session::leave_side_unit() {
+  postgres::append_sync(backend_->out());
+  expect(ReplyKind::sync, 0, Delivery::ignore);
+  unit_open_ = false;
+  wait_ = Wait::drain;
+  return false;
+}
+
+// No such statement: the server says so in its own words.
+bool Session::forward_unknown(std::string_view whole, std::string_view name) {
+  if (name.starts_with(pool::prepared_prefix)) {
+    // Names of ours are nobody else's.
+    refuse({SqlState("26000"), fmt::format("prepared statement \"{}\" does not exist", name), {}, {}, 0});
+    return true;
+  }
+  if (lazy_ == LazyTransaction::failed) {
+    refuse(failed_transaction_error());
+    return true;
+  }
+  const Got got = settle(std::nullopt);
+  if (got != Got::ready) return got == Got::refused;
+  // The connection may still hold another client's unnamed statement.
+  if (name.empty() && postgres::append_close(backend_->out(), 'S', "")) expect(ReplyKind::close, 0, Delivery::ignore);
+  backend_->append_large(whole);
+  expect(whole[0] == frontend::bind ? ReplyKind::bind : ReplyKind::describe_statement);
+  unit_open_ = true;
+  return true;
+}
+
+void Session::set_portal(std::string_view name, Portal portal) {
+  if (name.empty()) {
+    unnamed_portal_ = std::move(portal);
+    return;
+  }
+  portals_.insert_or_assign(std::string(name), std::move(portal));
+}
+
+Session::Portal* Session::find_portal(std::string_view name) {
+  if (name.empty()) return &unnamed_portal_;
+  const auto found = portals_.find(name);
+  return found == portals_.end() ? nullptr : &found->second;
+}
+
+// ---- statements without a server, inside a unit ---------------------------------------------------------------------
+
+bool Session::answer_in_unit(std::string reply) {
+  if (engaged())
+    local_reply(reply);
+  else
+    defer_local(std::move(reply));
+  return true;
+}
+
+// Will this statement be answered here?
+bool Session::is_local(const router::PlannedText& text) const {
+  if (!text.single() || !text.statements.front().statement || in_failed_transaction()) return false;
+  const parser::Statement& statement = *text.statements.front().statement;
+  const bool ours = statement.setting && statement.setting->name.starts_with("tessera.");
+  switch (statement.kind) {
+    case StatementKind::begin: return multi_shard() && !engaged();
+    case StatementKind::commit:
+    case StatementKind::rollback:
+    case StatementKind::savepoint:
+    case StatementKind::release_savepoint:
+    case StatementKind::rollback_to_savepoint:
+    case StatementKind::set_transaction: return lazy_ != LazyTransaction::none && !engaged();
+    case StatementKind::set: return ours || (lazy_ == LazyTransaction::open && !engaged() && statement.setting && statement.setting->local);
+    case StatementKind::show:
+    case StatementKind::reset: return ours;
+    case StatementKind::listen:
+    case StatementKind::unlisten: return options_.listen != nullptr;
+    case StatementKind::explain: return statement.explain_tessera;
+    default: return false;
+  }
+}
+
+std::string Session::run_local(const Portal& portal, std::optional<Error>& error) {
+  std::string reply;
+  const router::PlannedText& text = *portal.plan;
+  if (lazy_statement(text, portal.sql, reply)) return reply;
+  const parser::Statement& statement = *text.statements.front().statement;
+  if (statement.explain_tessera) return explain(statement, portal.sql).substr(0);
+  if (!local_statement(statement, reply, error) && !error)
+    error = Error{SqlState("34000"), "the statement must be sent again: a transaction has begun since it was bound", {}, {}, 0};
+  return reply;
+}
+
+// ---- Describe, Execute, Close ---------------------------------------------------------------------------------------
+
+bool Session::handle_describe(std::string_view whole) {
+  if (wait_for_effects() == Got::wait) return false;
+  postgres::TargetView target;
+  if (!postgres::parse_describe(body_of(whole), target)) {
+    refuse(postgres::invalid_message("Describe"));
+    return true;
+  }
+  if (target.kind == 'P') return describe_portal(whole, target.name);
+  const Prepared* statement = find_prepared(target.name);
+  if (statement == nullptr || target.kind != 'S') return forward_unknown(whole, target.name);
+  if (engaged()) {
+    emit_describe(*statement, whole);
+    return true;
+  }
+  defer(frontend::describe, whole, 0);
+  if (statement->text) deferred_.back().statement = *statement;
+  return true;
+}
+
+void Session::emit_describe(const Prepared& statement, std::string_view raw) {
+  ensure_prepared(statement.text || unnamed_on_backend_ ? statement : unnamed_);
+  if (statement.text)
+    append_renamed(backend_->out(), raw, 1, body_of(raw).substr(1, body_of(raw).size() - 2), statement.text->server_name);
+  else
+    backend_->append_large(raw);
+  expect(ReplyKind::describe_statement);
+  unit_open_ = true;
+}
+
+bool Session::describe_portal(std::string_view whole, std::string_view name) {
+  Portal* portal = find_portal(name);
+  if (portal != nullptr && portal->local) {
+    const parser::Statement& statement = *portal->plan->statements.front().statement;
+    std::string description = made<postgres::append_no_data>();
+    if (statement.explain_tessera || statement.kind == StatementKind::show) {
+      std::optional<Error> error;
+      const std::string all = run_local(*portal, error);
+      postgres::FrameHeader header;
+      if (!error && postgres::peek_frame(all, postgres::max_message_length, header) == postgres::FrameStatus::complete) description = all.substr(0, header.total_size());
+    }
+    return answer_in_unit(std::move(description));
+  }
+  if (portal != nullptr && portal->scatter) {
+    portal->scatter->describe = true;
+    return true;
+  }
+  return forward_portal(whole, ReplyKind::describe_portal, 0);
+}
+
+bool Session::forward_portal(std::string_view whole, ReplyKind kind, std::uint32_t tag) {
+  const Got got = settle(std::nullopt);
+  if (got != Got::ready) return got == Got::refused;
+  backend_->append_large(whole);
+  expect(kind, tag);
+  unit_open_ = true;
+  unit_prepares_only_ = false;
+  return true;
+}
+
+bool Session::handle_execute(std::string_view whole) {
+  if (wait_for_effects() == Got::wait) return false;
+  postgres::ExecuteView execute;
+  if (!postgres::parse_execute(body_of(whole), execute)) {
+    refuse(postgres::invalid_message("Execute"));
+    return true;
+  }
+  Portal* portal = find_portal(execute.portal);
+  if (portal == nullptr) return forward_portal(whole, ReplyKind::execute, 0);
+  if (portal->local) {
+    if (const Got got = wait_for_listen(*portal->plan); got != Got::ready) return got == Got::refused;
+    return execute_local(*portal);
+  }
+  if (portal->scatter) return execute_scatter(*portal, execute.max_rows);
+  std::uint32_t tag = 0;
+  if (portal->plan) {
+    const Got got = settle(std::nullopt);
+    if (got != Got::ready) return got == Got::refused;
+    begin_effects(portal->plan, portal->sql, tag);
+  }
+  return forward_portal(whole, ReplyKind::execute, tag);
+}
+
+bool Session::execute_local(const Portal& portal) {
+  std::optional<Error> error;
+  std::string reply = run_local(portal, error);
+  postgres::FrameHeader header;
+  std::string_view rows = reply;
+  if (error) {
+    refuse(*error);
+    return true;
+  }
+  // Execute gives rows without their description.
+  if (postgres::peek_frame(rows, postgres::max_message_length, header) == postgres::FrameStatus::complete && header.type == postgres::backend::row_description)
+    rows.remove_prefix(header.total_size());
+  if (header.type == postgres::backend::error_response) {
+    emit_local_deferred();
+    skip_local_ = true;
+    host_.stream().append(rows);
+    return true;
+  }
+  options_.database->metrics().local.add();
+  return answer_in_unit(std::string(rows));
+}
+
+bool Session::handle_close(std::string_view whole) {
+  postgres::TargetView target;
+  if (!postgres::parse_close(body_of(whole), target)) {
+    refuse(postgres::invalid_message("Close"));
+    return true;
+  }
+  if (target.kind == 'P') {
+    Portal* portal = find_portal(target.name);
+    const bool here = portal == nullptr || portal->local || portal->scatter || !engaged();
+    if (target.name.empty())
+      unnamed_portal_ = {};
+    else
+      portals_.erase(std::string(target.name));
+    if (!here || (portal == nullptr && engaged())) return forward_portal(whole, ReplyKind::close, 0);
+    return answer_in_unit(made<postgres::append_close_complete>());
+  }
+  if (target.kind != 'S') return forward_portal(whole, ReplyKind::close, 0);
+  std::uint32_t tag = 0;
+  if (target.name.empty()) {
+    unnamed_.valid = false;
+  } else if (const auto found = prepared_.find(target.name); found != prepared_.end()) {
+    if (engaged()) {
+      Undo& undo = new_undo(tag);
+      undo.named = true;
+      undo.name = target.name;
+      undo.previous = std::move(found->second);
+    }
+    prepared_.erase(found);
+  }
+  if (!engaged()) return answer_in_unit(made<postgres::append_close_complete>());
+  backend_->replies().expect({.kind = ReplyKind::local, .tag = tag, .local = made<postgres::append_close_complete>()});
+  if (backend_->replies().outstanding() == 1) backend_->deliver_local();
+  unit_open_ = true;
+  return true;
+}
+
+// ---- Flush and Sync -------------------------------------------------------------------------------------------------
+
+bool Session::needs_server() const {
+  for (const Deferred& deferred : deferred_)
+    if (!deferred.local) return true;
+  return false;
+}
+
+bool Session::handle_flush(std::string_view whole) {
+  if (needs_server()) {
+    const Got got = settle(std::nullopt);
+    if (got != Got::ready) return got == Got::refused;
+  } else if (!deferred_.empty()) {
+    emit_local_deferred();
+  }
+  if (engaged()) backend_->append(whole);
+  return true;
+}
+
+bool Session::handle_sync(std::string_view whole) {
+  if (!skip_local_ && needs_server()) {
+    const Got got = settle(std::nullopt);
+    if (got == Got::wait) return false;
+  }
+  if (skip_local_ || (!engaged() && (backend_ == nullptr || backend_->replies().empty()))) {
+    local_sync();
+    return true;
+  }
+  if (!deferred_.empty()) emit_deferred();
+  // A COPY that reads from us swallows a Sync.
+  const bool swallowed = backend_->replies().copying_in();
+  backend_->append(whole);
+  if (!swallowed) {
+    expect(ReplyKind::sync);
+    unit_open_ = false;
+    unit_prepares_only_ = true;
+  }
+  return true;
+}
+
+void Session::local_sync() {
+  emit_local_deferred();
+  skip_local_ = false;
+  error_in_unit_ = false;
+  unit_open_ = false;
+  unit_prepares_only_ = true;
+  request_started_ = {};
+  postgres::append_ready_for_query(host_.stream().out(), local_status());
+}
+
+}  // namespace tessera::proxy

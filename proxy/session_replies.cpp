@@ -1,0 +1,248 @@
+// What the server answers: bytes for the client, and what they mean for the session.
+#include <fmt/format.h>
+
+#include "parser/normalize.hpp"
+#include "proxy/log.hpp"
+#include "proxy/session.hpp"
+
+namespace tessera::proxy {
+
+using pool::Backend;
+using pool::Delivery;
+using pool::ExpectedReply;
+using pool::ReplyKind;
+using postgres::TransactionStatus;
+namespace backend_message = postgres::backend;
+
+void Session::on_relay(std::string_view bytes) { host_.stream().append_large(bytes); }
+
+void Session::on_done(const ExpectedReply& expected, char type, std::string_view) {
+  if (expected.tag == 0) return;
+  const auto found = undo_.find(expected.tag);
+  if (found == undo_.end()) return;
+  Undo& entry = found->second;
+  if (entry.effects && type != backend_message::portal_suspended && type != 0 && entry.next_effect < entry.effects->statements.size())
+    apply_effect(entry.effects->statements[entry.next_effect++], entry.sql);
+  if (expected.kind == ReplyKind::query) return;  // until ReadyForQuery
+  forget_undo(expected.tag);
+}
+
+void Session::forget_undo(std::uint32_t tag) {
+  const auto found = undo_.find(tag);
+  if (found == undo_.end()) return;
+  if (found->second.delays_planning) --pending_effects_;
+  undo_.erase(found);
+}
+
+// What `tag` stood for did not happen.
+void Session::undo(std::uint32_t tag) {
+  if (tag == unnamed_tag) {
+    unnamed_.valid = false;
+    unnamed_on_backend_ = false;
+    return;
+  }
+  const auto found = undo_.find(tag);
+  if (found == undo_.end()) return;
+  Undo& entry = found->second;
+  if (entry.named) {
+    if (entry.previous)
+      prepared_.insert_or_assign(entry.name, std::move(*entry.previous));
+    else
+      prepared_.erase(entry.name);
+  }
+  if (!entry.server_name.empty() && backend_ != nullptr) backend_->prepared().erase(entry.server_name);
+  forget_undo(tag);
+}
+
+bool Session::on_error(const ExpectedReply& expected, const postgres::ErrorFields& fields) {
+  error_in_unit_ = true;
+  if (fields.is_fatal()) return false;  // the connection's end is reported by on_backend_lost
+  options_.database->metrics().count_error(fields.find_or(postgres::error_field::code, "XX000"));
+  if (lazy_ == LazyTransaction::open) lazy_ = LazyTransaction::failed;  // a Parse on the side of a transaction that nobody has joined yet
+  if (expected.kind != ReplyKind::query && expected.tag != 0) undo(expected.tag);
+  if (expected.poison) {
+    host_.stream().append(expected.local);
+    return false;
+  }
+  return true;
+}
+
+void Session::on_skipped(const ExpectedReply& expected) {
+  if (expected.tag != 0) undo(expected.tag);
+}
+
+bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) {
+  if (expected.delivery == Delivery::ignore) {
+    in_transaction_ = status != TransactionStatus::idle;
+    return false;
+  }
+  if (expected.tag != 0) forget_undo(expected.tag);
+  in_transaction_ = status != TransactionStatus::idle;
+  if (!in_transaction_) {
+    if (lazy_ == LazyTransaction::none) {
+      const pool::Settings before = settings_.current();
+      if (error_in_unit_)
+        settings_.rollback();
+      else
+        settings_.commit();
+      if (settings_.current() != before) settings_changed();
+    }
+    may_have_written_ = false;
+  }
+  transaction_failed_ = status == TransactionStatus::failed;
+  error_in_unit_ = false;
+  flush_sent_ = false;
+  note_latency();
+  if (lazy_ == LazyTransaction::none) return true;
+  std::string ready;
+  postgres::append_ready_for_query(ready, local_status());
+  host_.stream().append(ready);
+  return false;
+}
+
+void Session::note_latency() {
+  if (request_started_ == TimePoint{} || backend_ == nullptr) return;
+  DatabaseMetrics& metrics = options_.database->metrics();
+  const std::size_t shard = backend_->endpoint().shard.value();
+  const Duration took = options_.database->loop().now() - request_started_;
+  if (shard < metrics.shards.size()) metrics.shards[shard].latency.observe(took);
+  request_started_ = backend_->replies().empty() ? TimePoint{} : options_.database->loop().now();
+  slow_log(took);
+}
+
+// Kept only while somebody wants to know of slow statements.
+void Session::note_text(std::string_view sql) {
+  const config::Log& settings = options_.database->runtime().config->log;
+  if (!settings.slow_statement) return;
+  constexpr std::size_t longest = 2048;
+  last_text_ = settings.statement_text ? std::string(sql.substr(0, longest)) : parser::normalize(sql.substr(0, longest), view_.lexer);
+}
+
+void Session::slow_log(Duration took) {
+  const config::Log& settings = options_.database->runtime().config->log;
+  if (!settings.slow_statement || took < *settings.slow_statement) return;
+  log::warn("slow statement", {{"ms", fmt::format("{:.1f}", std::chrono::duration<double, std::milli>(took).count())},
+                               {"database", options_.database->name()},
+                               {"user", options_.user},
+                               {"client", options_.client},
+                               {"shard", backend_ != nullptr ? std::string_view(backend_->endpoint().name) : "several"},
+                               {"statement", last_text_}});
+}
+
+void Session::on_copy(const ExpectedReply&, char) {}
+
+bool Session::on_parameter(std::string_view name, std::string_view value, bool forwarding) {
+  // The client is told when its view changes, and only then: what settings do while they are restored is no news to it.
+  const auto known = parameters_.find(name);
+  std::string_view before;
+  bool had = false;
+  if (known != parameters_.end()) {
+    before = known->second;
+    had = true;
+  } else if (greeting_) {
+    if (const auto greeted = greeting_->parameters.find(name); greeted != greeting_->parameters.end()) {
+      before = greeted->second;
+      had = true;
+    }
+  }
+  if (had && before == value && !forwarding) return false;
+  parameters_.insert_or_assign(std::string(name), std::string(value));
+  if (name == "standard_conforming_strings") view_stale_ = true;
+  if (forwarding) return true;
+  std::string message;
+  if (postgres::append_parameter_status(message, name, value)) host_.stream().append(message);
+  return false;
+}
+
+bool Session::on_notice(const postgres::ErrorFields&, bool forwarding) { return forwarding; }
+
+// LISTEN belongs to the proxy; a notification on a client's connection can only come from what a function did. It is not lost: the
+// hub's own connection hears it too if anybody listens.
+bool Session::on_notification(const postgres::NotificationView&) { return false; }
+
+void Session::on_backend_turn(Backend& backend) {
+  if (&backend == backend_) release_if_free();
+  const bool effects_there = wait_ == Wait::effects && pending_effects_ == 0;
+  const bool drained = wait_ == Wait::drain && (backend_ == nullptr || (backend_->replies().empty() && backend_->pending() == 0));
+  if (effects_there || drained) wait_ = Wait::none;
+  if (wait_ == Wait::none && !input_.empty()) {
+    run();
+    release_if_free();
+    if (!blocked() && !ending_) host_.resume_reading();
+  } else if (effects_there || drained) {
+    host_.resume_reading();
+  }
+  if (!ending_ || host_.stream().is_open()) host_.stream().flush();
+  if (wait_ == Wait::none && !in_transaction_) deliver_notifications();
+}
+
+// ---- losing a connection --------------------------------------------------------------------------------------------
+
+void Session::on_backend_lost(Backend& backend, const Error& reason) {
+  if (&backend != backend_) {
+    std::erase(parked_, &backend);
+    return fatal({sqlstate::connection_failure, "the server connection that held this session's state was lost", reason.message, {}, 0});
+  }
+  backend_ = nullptr;
+  const bool cut = backend.replies().inside_message();
+  if (cut || must_keep()) {
+    // Half a message is with the client, or state that cannot be rebuilt is gone.
+    if (cut) {
+      ending_ = true;
+      return host_.end_session();
+    }
+    return fatal({sqlstate::connection_failure, reason.message, "this session's state was on that connection", {}, 0});
+  }
+  lost_mid_statement(backend, reason);
+  if (wait_ != Wait::none && wait_ != Wait::scatter) continue_after_wait();
+  host_.stream().flush();
+}
+
+// Every request that was under way gets an answer: failed, or, where data may have been written, unknown.
+void Session::lost_mid_statement(Backend& backend, const Error& reason) {
+  Error error = reason;
+  if (may_have_written_) {
+    error.code = sqlstate::transaction_resolution_unknown;
+    error.detail = "the statement may or may not have taken effect";
+    error.hint = "look at the data before repeating it";
+  }
+  const bool was_in_transaction = in_transaction_;
+  const bool unit_was_open = unit_open_;
+  std::string message;
+  bool told = false;
+  for (const ExpectedReply& expected : backend.replies().queue()) {
+    if (expected.tag != 0) undo(expected.tag);
+    if (expected.delivery == Delivery::ignore) continue;
+    if (!told || expected.kind == ReplyKind::query) {
+      postgres::append_error(message, error);
+      options_.database->metrics().count_error(error.code.view());
+      told = true;
+    }
+    if (expected.kind == ReplyKind::query || expected.kind == ReplyKind::function_call || expected.kind == ReplyKind::sync)
+      postgres::append_ready_for_query(message, was_in_transaction ? TransactionStatus::failed : TransactionStatus::idle);
+  }
+  if (unit_open_) {
+    if (!told) postgres::append_error(message, error);
+    skip_local_ = true;
+  }
+  host_.stream().append(message);
+  unit_open_ = false;
+  unnamed_on_backend_ = false;
+  pending_effects_ = 0;
+  undo_.clear();
+  portals_.clear();
+  in_transaction_ = false;
+  may_have_written_ = false;
+  error_in_unit_ = false;
+  if (was_in_transaction) {
+    lazy_ = LazyTransaction::failed;
+    lazy_sql_.clear();
+    lazy_savepoints_.clear();
+    if (!told && !unit_was_open) lazy_error_ = error;
+  } else {
+    settings_.rollback();
+  }
+  view_stale_ = true;
+}
+
+}  // namespace tessera::proxy

@@ -1,0 +1,188 @@
+// Simple queries: one message, any number of statements, answered up to ReadyForQuery.
+#include <fmt/format.h>
+
+#include "proxy/listen_hub.hpp"
+#include "proxy/row_builder.hpp"
+#include "proxy/session.hpp"
+
+namespace tessera::proxy {
+
+using parser::StatementKind;
+using pool::ReplyKind;
+
+namespace {
+
+parser::Fingerprint& scratch_print() {
+  thread_local parser::Fingerprint print;
+  return print;
+}
+router::BindScratch& scratch_bind() {
+  thread_local router::BindScratch scratch;
+  return scratch;
+}
+
+}  // namespace
+
+PlanningView& Session::view() {
+  if (!view_stale_) return view_;
+  view_stale_ = false;
+  view_.session.user = options_.user;
+  view_.session.hints_allowed = options_.database->settings().hints;
+  view_.session.temporary_tables = temporary_tables_;
+  view_.session.shard_setting = shard_setting_;
+  view_.session.search_path = search_path();
+  view_.lexer.standard_conforming_strings = standard_conforming_strings();
+  view_.cacheable = temporary_tables_.empty();
+  std::string meaning = fmt::format("{}\n{}\n", shard_setting_, view_.lexer.standard_conforming_strings);
+  for (const std::string& schema : view_.session.search_path) meaning += schema + '\n';
+  view_.meaning = std::hash<std::string>{}(meaning) | 1;
+  return view_;
+}
+
+bool Session::handle_query(std::string_view whole) {
+  std::string_view sql;
+  if (!postgres::parse_query(whole.substr(postgres::frame_header_size), sql)) {
+    refuse(postgres::invalid_message("Query"));
+    return true;
+  }
+  if (unit_open_ || !deferred_.empty()) {
+    // A simple query in the middle of an extended unit: what was put off goes first, on the shard at hand.
+    const Got got = settle(std::nullopt);
+    if (got != Got::ready) return got == Got::refused;
+  }
+  if (wait_for_effects() == Got::wait) return false;
+  parser::Fingerprint& print = scratch_print();
+  router::PlannedTextRef keep;
+  const router::PlannedText& text = options_.database->plan(sql, view(), print, &keep);
+
+  std::string reply;
+  if (lazy_statement(text, sql, reply)) {
+    postgres::append_ready_for_query(reply, local_status());
+    local_reply(reply);
+    options_.database->metrics().local.add();
+    request_started_ = {};
+    return true;
+  }
+  if (const Got got = wait_for_listen(text); got != Got::ready) return got == Got::refused;
+  if (answer_locally(text, sql, true)) return true;
+
+  Target target;
+  if (!text.syntax_error && !in_failed_transaction()) {
+    Result<Target> found = target_of(text, {sql, print.slots, {}});
+    if (!found) {
+      refuse(found.error());
+      return true;
+    }
+    target = std::move(*found);
+  } else if (text.syntax_error && multi_shard() && !in_failed_transaction()) {
+    // What we cannot read we cannot route.
+    refuse(*text.syntax_error);
+    return true;
+  }
+  if (target.scatter) return start_scatter({.sql = std::string(sql), .simple = true}, target.plan);
+  const Got got = engage(target.shard);
+  if (got != Got::ready) return got == Got::refused;
+  send_query(whole, keep);
+  return true;
+}
+
+// One shard for all statements of the text, or a scatter for its only one.
+Result<Session::Target> Session::target_of(const router::PlannedText& text, const router::Values& values) {
+  Target target;
+  const router::Topology& topology = *options_.database->routing()->topology;
+  for (const router::PlannedStatement& planned : text.statements) {
+    router::Plan plan;
+    if (Result<void> bound = router::bind(planned.plan, topology, values, scratch_bind(), plan); !bound) return std::unexpected(bound.error());
+    if (plan.op == router::Operator::any || plan.op == router::Operator::session) continue;
+    if (plan.op == router::Operator::scatter) {
+      if (!text.single())
+        return fail(sqlstate::feature_not_supported, "a statement that concerns several shards cannot be sent together with others", "send it in a message of its own");
+      target.scatter = true;
+      target.plan = std::move(plan);
+      return target;
+    }
+    if (target.shard && *target.shard != plan.shard)
+      return fail(sqlstate::feature_not_supported,
+                  fmt::format("the statements of this message concern shards \"{}\" and \"{}\"", topology.shard_name(*target.shard), topology.shard_name(plan.shard)),
+                  "send them one by one");
+    target.shard = plan.shard;
+  }
+  return target;
+}
+
+void Session::send_query(std::string_view whole, const router::PlannedTextRef& text) {
+  join_transaction();
+  if (ending_) return;
+  before_sending(*text);
+  std::uint32_t tag = 0;
+  begin_effects(text, whole.substr(postgres::frame_header_size, whole.size() - postgres::frame_header_size - 1), tag);
+  note_text(whole.substr(postgres::frame_header_size));
+  expect(ReplyKind::query, tag);
+  backend_->append_large(whole);
+  unnamed_on_backend_ = false;  // a simple query drops the unnamed statement
+  count(*text, backend_->endpoint().shard);
+}
+
+void Session::count(const router::PlannedText& text, ShardId shard) {
+  DatabaseMetrics& metrics = options_.database->metrics();
+  ++statements_;
+  if (shard.value() >= metrics.shards.size()) return;
+  DatabaseMetrics::Shard& of_shard = metrics.shards[shard.value()];
+  if (text.statements.empty()) of_shard.statements[static_cast<std::size_t>(StatementClass::other)].add();
+  for (const router::PlannedStatement& planned : text.statements) of_shard.statements[static_cast<std::size_t>(class_of(planned.plan.kind))].add();
+}
+
+bool Session::handle_function_call(std::string_view whole) {
+  if (wait_for_effects() == Got::wait) return false;
+  std::optional<ShardId> shard = options_.database->routing()->topology->default_shard();
+  if (!shard && multi_shard() && backend_ == nullptr) {
+    refuse({sqlstate::feature_not_supported, "a function call needs a shard, and the database has no default_shard", {}, "set default_shard in the configuration", 0});
+    return true;
+  }
+  if (in_transaction_ || !multi_shard()) shard.reset();
+  const Got got = engage(shard);
+  if (got != Got::ready) return got == Got::refused;
+  join_transaction();
+  if (ending_) return true;
+  backend_->mark_dirty();
+  expect(ReplyKind::function_call);
+  backend_->append_large(whole);
+  ++statements_;
+  return true;
+}
+
+StatementClass class_of(StatementKind kind) {
+  switch (kind) {
+    case StatementKind::select: return StatementClass::select;
+    case StatementKind::insert: return StatementClass::insert;
+    case StatementKind::update:
+    case StatementKind::merge: return StatementClass::update;
+    case StatementKind::delete_: return StatementClass::delete_;
+    case StatementKind::copy: return StatementClass::copy;
+    case StatementKind::begin:
+    case StatementKind::commit:
+    case StatementKind::rollback:
+    case StatementKind::savepoint:
+    case StatementKind::release_savepoint:
+    case StatementKind::rollback_to_savepoint:
+    case StatementKind::set_transaction:
+    case StatementKind::prepare_transaction:
+    case StatementKind::commit_prepared:
+    case StatementKind::rollback_prepared: return StatementClass::transaction;
+    case StatementKind::set:
+    case StatementKind::reset:
+    case StatementKind::show:
+    case StatementKind::discard:
+    case StatementKind::prepare:
+    case StatementKind::execute:
+    case StatementKind::deallocate:
+    case StatementKind::listen:
+    case StatementKind::unlisten:
+    case StatementKind::notify: return StatementClass::session;
+    case StatementKind::ddl:
+    case StatementKind::truncate: return StatementClass::ddl;
+    default: return StatementClass::other;
+  }
+}
+
+}  // namespace tessera::proxy

@@ -1,0 +1,169 @@
+// Lazy transactions. With several shards, BEGIN says nothing about where the transaction will run: it is answered here and sent
+// to the shard that the first statement chooses, together with the savepoints and SET LOCALs that came in between.
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "proxy/session.hpp"
+
+namespace tessera::proxy {
+
+using parser::Statement;
+using parser::StatementKind;
+using postgres::TransactionStatus;
+
+namespace {
+
+std::string complete(std::string_view tag) {
+  std::string message;
+  if (!postgres::append_command_complete(message, tag)) message.clear();
+  return message;
+}
+
+std::string error_message(const Error& error, postgres::Severity severity = postgres::Severity::error) {
+  std::string message;
+  postgres::append_error(message, error, severity);
+  return message;
+}
+
+std::string_view text_of(const Statement& statement, std::string_view sql) {
+  return sql.substr(statement.span.begin, statement.span.end - statement.span.begin);
+}
+
+}  // namespace
+
+TransactionStatus Session::local_status() const {
+  switch (lazy_) {
+    case LazyTransaction::none: return TransactionStatus::idle;
+    case LazyTransaction::open: return TransactionStatus::in_transaction;
+    case LazyTransaction::failed: return TransactionStatus::failed;
+  }
+  return TransactionStatus::idle;
+}
+
+bool Session::ends_transaction(const router::PlannedText& text) const {
+  if (!text.single()) return false;
+  const StatementKind kind = text.statements.front().plan.kind;
+  return kind == StatementKind::commit || kind == StatementKind::rollback || kind == StatementKind::rollback_to_savepoint;
+}
+
+Error Session::failed_transaction_error() {
+  if (lazy_error_) return *std::exchange(lazy_error_, std::nullopt);
+  return {sqlstate::in_failed_transaction, "current transaction is aborted, commands ignored until end of transaction block", {}, {}, 0};
+}
+
+// Can the one statement of `text` be answered without a shard? Then `reply` holds the answer, without ReadyForQuery.
+bool Session::lazy_statement(const router::PlannedText& text, std::string_view sql, std::string& reply) {
+  if (backend_ != nullptr && (in_transaction_ || unit_open_ || !backend_->replies().empty())) return false;
+  if (lazy_ == LazyTransaction::failed && !ends_transaction(text)) {
+    reply = error_message(failed_transaction_error());
+    return true;
+  }
+  if (!text.single()) return false;
+  const router::PlannedStatement& planned = text.statements.front();
+  if (lazy_ == LazyTransaction::failed) {
+    if (planned.plan.kind != StatementKind::rollback_to_savepoint)
+      lazy_end(*planned.statement, reply);
+    else if (lazy_savepoint(*planned.statement, sql, reply))
+      lazy_ = LazyTransaction::open;
+    else
+      reply = error_message(failed_transaction_error());
+    return true;
+  }
+  if (!planned.statement) return false;
+  const Statement& statement = *planned.statement;
+  if (statement.kind == StatementKind::begin && multi_shard()) {
+    lazy_begin(statement, sql, reply);
+    return true;
+  }
+  if (lazy_ != LazyTransaction::open) return false;
+  switch (statement.kind) {
+    case StatementKind::commit:
+    case StatementKind::rollback: lazy_end(statement, reply); return true;
+    case StatementKind::savepoint:
+    case StatementKind::release_savepoint:
+    case StatementKind::rollback_to_savepoint: return lazy_savepoint(statement, sql, reply);
+    case StatementKind::set_transaction:
+      lazy_sql_ += fmt::format(";{}", text_of(statement, sql));
+      reply = complete("SET");
+      return true;
+    case StatementKind::set:
+      if (!statement.setting || !statement.setting->local || statement.setting->name.starts_with("tessera.")) return false;
+      lazy_sql_ += fmt::format(";{}", text_of(statement, sql));
+      reply = complete("SET");
+      return true;
+    default: return false;
+  }
+}
+
+void Session::lazy_begin(const Statement& statement, std::string_view sql, std::string& reply) {
+  if (options_.mode == config::PoolMode::statement) {
+    reply = error_message({sqlstate::feature_not_supported, "transaction blocks are not allowed in statement pooling mode", {}, {}, 0});
+    return;
+  }
+  if (lazy_ == LazyTransaction::open) {
+    reply = error_message({SqlState("25001"), "there is already a transaction in progress", {}, {}, 0}, postgres::Severity::warning) + complete("BEGIN");
+    return;
+  }
+  lazy_ = LazyTransaction::open;
+  lazy_sql_ = text_of(statement, sql);
+  lazy_savepoints_.clear();
+  settings_.begin();
+  reply = complete(statement.command == "START TRANSACTION" ? "START TRANSACTION" : "BEGIN");
+}
+
+void Session::lazy_end(const Statement& statement, std::string& reply) {
+  const bool commit = statement.kind == StatementKind::commit && lazy_ == LazyTransaction::open;
+  if (commit)
+    settings_.commit();
+  else
+    settings_.rollback();
+  settings_changed();
+  reply = complete(commit ? "COMMIT" : "ROLLBACK");
+  lazy_savepoints_.clear();
+  if (statement.transaction && statement.transaction->chain) {
+    lazy_ = LazyTransaction::open;
+    lazy_sql_.resize(std::min(lazy_sql_.size(), lazy_sql_.find(';')));
+    settings_.begin();
+    return;
+  }
+  lazy_ = LazyTransaction::none;
+  lazy_sql_.clear();
+}
+
+bool Session::lazy_savepoint(const Statement& statement, std::string_view sql, std::string& reply) {
+  const std::string& name = statement.transaction ? statement.transaction->name : std::string();
+  const auto found = std::find(lazy_savepoints_.rbegin(), lazy_savepoints_.rend(), name);
+  if (statement.kind == StatementKind::savepoint) {
+    lazy_savepoints_.push_back(name);
+    settings_.savepoint(name);
+    reply = complete("SAVEPOINT");
+  } else if (found == lazy_savepoints_.rend()) {
+    if (lazy_ == LazyTransaction::failed) return false;
+    reply = error_message({SqlState("3B001"), fmt::format("savepoint \"{}\" does not exist", name), {}, {}, 0});
+    lazy_ = LazyTransaction::failed;
+    return true;
+  } else if (statement.kind == StatementKind::release_savepoint) {
+    lazy_savepoints_.erase(std::prev(found.base()), lazy_savepoints_.end());
+    settings_.release(name);
+    reply = complete("RELEASE");
+  } else {
+    lazy_savepoints_.erase(found.base(), lazy_savepoints_.end());
+    settings_.rollback_to(name);
+    reply = complete("ROLLBACK");
+  }
+  lazy_sql_ += fmt::format(";{}", text_of(statement, sql));
+  return true;
+}
+
+// The current connection takes part in the transaction that has been open in name only.
+void Session::join_transaction() {
+  if (lazy_ != LazyTransaction::open) return;
+  if (!postgres::append_query(backend_->out(), lazy_sql_)) return fatal({sqlstate::program_limit_exceeded, "the transaction's opening statements are too long", {}, {}, 0});
+  expect(pool::ReplyKind::query, 0, pool::Delivery::ignore);
+  lazy_ = LazyTransaction::none;
+  lazy_sql_.clear();
+  in_transaction_ = true;
+}
+
+}  // namespace tessera::proxy

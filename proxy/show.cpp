@@ -1,0 +1,98 @@
+#include "proxy/show.hpp"
+
+#include <fmt/format.h>
+
+#include "proxy/row_builder.hpp"
+#include "proxy/session.hpp"
+#include "proxy/version.hpp"
+
+namespace tessera::proxy {
+
+namespace {
+
+RowBuilder show_shards(const WorkerDatabase& database) {
+  RowBuilder rows({"shard", "primary", "database", "replicas"});
+  for (const config::Shard& shard : database.settings().shards)
+    rows.row({shard.name, shard.primary.text(), database.runtime().primaries[rows.size()]->database, std::to_string(shard.replicas.size())});
+  return rows;
+}
+
+RowBuilder show_topology(const WorkerDatabase& database) {
+  RowBuilder rows({"schema", "table", "kind", "key", "rule", "shard"});
+  const router::Topology& topology = *database.routing()->topology;
+  using Kind = router::TableRouting::Kind;
+  for (const router::TableRouting& table : topology.tables()) {
+    const bool sharded = table.kind == Kind::sharded;
+    rows.row({table.schema, table.name, sharded ? "sharded" : table.kind == Kind::reference ? "reference" : "plain",
+              sharded ? fmt::format("{}", fmt::join(table.key_columns, ", ")) : "", sharded ? topology.rule(table.rule).describe() : "",
+              table.kind == Kind::plain ? std::string(topology.shard_name(table.shard)) : ""});
+  }
+  return rows;
+}
+
+RowBuilder show_pools(const Session& session) {
+  RowBuilder rows({"shard", "user", "idle", "busy", "connecting", "waiting", "open", "limit", "last_error"});
+  session.options().database->each_pool([&](const pool::Pool& pool) {
+    // One's own only: other users' pools are the administrator's business.
+    if (pool.options().user != session.options().identity->user) return;
+    const pool::PoolCounts counts = pool.counts();
+    rows.row({pool.options().endpoint->name, pool.options().user, std::to_string(counts.idle), std::to_string(counts.busy), std::to_string(counts.connecting),
+              std::to_string(counts.waiting), std::to_string(pool.budget().open()), std::to_string(pool.budget().limit()), pool.last_error()});
+  });
+  return rows;
+}
+
+RowBuilder show_session(const Session& session) {
+  RowBuilder rows({"user", "database", "state", "shard", "pinned", "statements"});
+  rows.row({session.options().user, session.options().database->name(), std::string(session.state_name()),
+            session.backend() != nullptr ? session.backend()->endpoint().name : "", session.pin_reasons(), std::to_string(session.statements())});
+  return rows;
+}
+
+RowBuilder one_value(const std::string& column, const std::string& value) {
+  RowBuilder rows({column});
+  rows.row({value});
+  return rows;
+}
+
+}  // namespace
+
+std::string show_tessera(std::string_view what, const Session& session, std::optional<Error>& error) {
+  const WorkerDatabase& database = *session.options().database;
+  if (what == "shards") return show_shards(database).all("SHOW");
+  if (what == "topology") return show_topology(database).all("SHOW");
+  if (what == "pools") return show_pools(session).all("SHOW");
+  if (what == "session" || what == "sessions") return show_session(session).all("SHOW");
+  if (what == "shard") return one_value("tessera.shard", session.shard_setting()).all("SHOW");
+  if (what == "version") return one_value("tessera.version", std::string(version)).all("SHOW");
+  error = Error{sqlstate::undefined_object, fmt::format("unrecognized configuration parameter \"tessera.{}\"", what), {},
+                "known: tessera.shards, tessera.topology, tessera.pools, tessera.sessions, tessera.shard, tessera.version", 0};
+  return {};
+}
+
+std::vector<std::string> explain_lines(const router::PlannedText& text, const router::Values& values, const router::Topology& topology) {
+  std::vector<std::string> lines;
+  const auto add = [&](const std::string& block) {
+    for (std::size_t at = 0; at < block.size();) {
+      const std::size_t end = std::min(block.find('\n', at), block.size());
+      lines.push_back(block.substr(at, end - at));
+      at = end + 1;
+    }
+  };
+  if (text.syntax_error) add(fmt::format("error: {}", text.syntax_error->message));
+  for (const router::PlannedStatement& planned : text.statements) {
+    router::BindScratch scratch;
+    router::Plan plan;
+    const bool parameters = !values.parameters.empty() || values.sql.find('$') == std::string_view::npos;
+    const Result<void> bound = router::bind(planned.plan, topology, values, scratch, plan);
+    if (bound)
+      add(router::describe(plan, planned.plan, topology));
+    else if (!parameters && !planned.plan.refusal)
+      add(router::describe(planned.plan, topology));
+    else
+      add(fmt::format("refused: {}{}{}", bound.error().message, bound.error().hint.empty() ? "" : "\nhint: ", bound.error().hint));
+  }
+  return lines;
+}
+
+}  // namespace tessera::proxy

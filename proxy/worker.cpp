@@ -1,0 +1,172 @@
+#include "proxy/worker.hpp"
+
+#include <fmt/format.h>
+
+#include "proxy/log.hpp"
+#include "proxy/server.hpp"
+
+namespace tessera::proxy {
+
+namespace {
+constexpr std::chrono::milliseconds tick_interval{50};
+std::atomic<std::uint64_t> next_session_id = 1;
+}  // namespace
+
+Worker::Worker(Server& server, unsigned number, std::shared_ptr<const Runtime> runtime) : server_(server), number_(number), runtime_(std::move(runtime)) {
+  for (const auto& [name, database] : runtime_->databases) databases_.emplace(name, make_database(database));
+  loop_.set_ticker(tick_interval, [this] { tick(); });
+}
+
+Worker::~Worker() = default;
+
+pool::KeyDerivation& Worker::derivation() { return server_.derivation(); }
+
+Worker::DatabaseState Worker::make_database(const std::shared_ptr<const DatabaseRuntime>& runtime) {
+  WorkerDatabase::Shared shared{&server_.budgets(), &server_.derivation(), [this](const std::string& database, std::shared_ptr<const router::Catalog> catalog) {
+                                  server_.publish_catalog(database, std::move(catalog));
+                                }};
+  DatabaseState state;
+  state.database = std::make_unique<WorkerDatabase>(runtime, loop_, std::move(shared));
+  state.listen = std::make_unique<ListenHub>(*state.database);
+  return state;
+}
+
+void Worker::start() {
+  thread_ = std::thread([this] { run(); });
+}
+
+void Worker::join() {
+  if (thread_.joinable()) thread_.join();
+}
+
+void Worker::run() {
+  loop_.run();
+  shut_down();
+}
+
+// What is left goes while the loop still stands.
+void Worker::shut_down() {
+  end_all({sqlstate::admin_shutdown, "terminating connection due to administrator command", {}, {}, 0});
+  clients_.clear();
+  cancels_.clear();
+  for (auto& [name, state] : databases_) {
+    state.listen->shut_down();
+    state.database->shut_down({sqlstate::admin_shutdown, "Tessera is shutting down", {}, {}, 0});
+  }
+}
+
+// ---- clients --------------------------------------------------------------------------------------------------------
+
+void Worker::adopt(net::Descriptor socket, std::string address, std::vector<Admission::Ticket> tickets) {
+  const SessionId id(next_session_id.fetch_add(1, std::memory_order_relaxed));
+  auto client = std::make_unique<Client>(*this, id, std::move(socket), std::move(address), std::move(tickets));
+  Client& adopted = *client;
+  clients_.emplace(id, std::move(client));
+  client_count_.fetch_add(1, std::memory_order_relaxed);
+  adopted.start();
+}
+
+void Worker::forget(SessionId id) {
+  auto node = clients_.extract(id);
+  if (node.empty()) return;
+  client_count_.fetch_sub(1, std::memory_order_relaxed);
+  loop_.defer([doomed = std::move(node.mapped())] {});
+}
+
+Client* Worker::find_client(SessionId id) {
+  const auto found = clients_.find(id);
+  return found == clients_.end() ? nullptr : found->second.get();
+}
+
+void Worker::cancel(SessionId session, std::function<void()> done) {
+  Client* client = find_client(session);
+  std::vector<pool::Backend*> targets;
+  if (client != nullptr && client->session() != nullptr) targets = client->session()->cancel_targets();
+  if (targets.empty()) return done();
+  auto left = std::make_shared<std::size_t>(targets.size());
+  for (pool::Backend* backend : targets) {
+    backend->cancel_started();
+    const std::uint64_t number = next_cancel_++;
+    const auto delivered = [this, number, session, backend, alive = backend->alive(), left, done] {
+      if (*alive) backend->cancel_finished();
+      if (Client* waiting = find_client(session); waiting != nullptr && waiting->session() != nullptr) waiting->session()->on_cancel_delivered();
+      auto node = cancels_.extract(number);
+      if (!node.empty()) loop_.defer([doomed = std::move(node.mapped())] {});
+      if (--*left == 0) done();
+    };
+    auto& delivery = cancels_[number] = std::make_unique<pool::CancelDelivery>(*backend, loop_, delivered);
+    delivery->start();
+    if (client->session() != nullptr) client->session()->options().database->metrics().cancels.add();
+  }
+}
+
+// ---- configuration --------------------------------------------------------------------------------------------------
+
+WorkerDatabase* Worker::find_database(std::string_view name) {
+  const auto found = databases_.find(name);
+  return found == databases_.end() ? nullptr : found->second.database.get();
+}
+
+ListenHub* Worker::listen_hub(WorkerDatabase& database) {
+  const auto found = databases_.find(database.name());
+  return found == databases_.end() ? nullptr : found->second.listen.get();
+}
+
+void Worker::reconfigure(std::shared_ptr<const Runtime> runtime) {
+  runtime_ = std::move(runtime);
+  for (const auto& [name, database] : runtime_->databases) {
+    const auto found = databases_.find(name);
+    // Another number of shards is another database: sessions of the old one end where they are.
+    const bool same_shape = found != databases_.end() && found->second.database->shard_count() == database->primaries.size();
+    if (same_shape) {
+      found->second.database->reconfigure(database);
+      continue;
+    }
+    if (found != databases_.end()) removed_.push_back(std::move(found->second));
+    databases_.insert_or_assign(name, make_database(database));
+  }
+  for (auto it = databases_.begin(); it != databases_.end();) {
+    if (runtime_->databases.contains(it->first)) {
+      ++it;
+      continue;
+    }
+    removed_.push_back(std::move(it->second));
+    it = databases_.erase(it);
+  }
+}
+
+void Worker::set_routing(const std::string& database, const RoutingRef& routing) {
+  WorkerDatabase* found = find_database(database);
+  if (found != nullptr && routing->topology->shard_count() == found->shard_count()) found->set_routing(routing);
+}
+
+// ---- time and ending ------------------------------------------------------------------------------------------------
+
+void Worker::tick() {
+  const TimePoint now = loop_.now();
+  for (auto& [name, state] : databases_) {
+    state.database->sweep(now);
+    state.listen->sweep(now);
+  }
+  for (DatabaseState& state : removed_) state.database->sweep(now);
+  std::vector<pool::CancelDelivery*> deliveries;
+  for (auto& [number, delivery] : cancels_) deliveries.push_back(delivery.get());
+  for (pool::CancelDelivery* delivery : deliveries) delivery->check_deadline(now);
+  std::vector<Client*> clients;
+  clients.reserve(clients_.size());
+  for (auto& [id, client] : clients_) clients.push_back(client.get());
+  for (Client* client : clients) {
+    client->sweep(now);
+    if (draining_) client->drain();
+  }
+}
+
+void Worker::drain() { draining_ = true; }
+
+void Worker::end_all(const Error& reason) {
+  std::vector<Client*> clients;
+  for (auto& [id, client] : clients_) clients.push_back(client.get());
+  for (Client* client : clients) client->terminate(reason);
+}
+
+}  // namespace tessera::proxy

@@ -1,0 +1,84 @@
+// One worker: a thread, its event loop, and everything that lives on it: clients, pools, plan caches, listeners. Other threads reach it by
+// `loop().post` only.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "net/event_loop.hpp"
+#include "pool/cancel.hpp"
+#include "pool/key_derivation.hpp"
+#include "proxy/client.hpp"
+#include "proxy/listen_hub.hpp"
+#include "proxy/worker_database.hpp"
+
+namespace tessera::proxy {
+
+class Server;
+
+class Worker {
+ public:
+  Worker(Server& server, unsigned number, std::shared_ptr<const Runtime> runtime);
+  ~Worker();
+
+  void start();
+  void join();  // after loop().stop()
+
+  net::EventLoop& loop() { return loop_; }
+  Server& server() { return server_; }
+  pool::KeyDerivation& derivation();
+  unsigned number() const { return number_; }
+  int clients() const { return client_count_.load(std::memory_order_relaxed); }
+
+  // ---- on its thread
+  const Runtime& runtime() const { return *runtime_; }
+  void adopt(net::Descriptor socket, std::string address, std::vector<Admission::Ticket> tickets);
+  void forget(SessionId id);
+  WorkerDatabase* find_database(std::string_view name);
+  ListenHub* listen_hub(WorkerDatabase& database);
+  void reconfigure(std::shared_ptr<const Runtime> runtime);
+  void set_routing(const std::string& database, const RoutingRef& routing);
+  // Cancels what the session runs; `done` is called on this thread when the servers have been told.
+  void cancel(SessionId session, std::function<void()> done);
+  Client* find_client(SessionId id);
+  void drain();
+  void end_all(const Error& reason);
+  template <typename Visit>
+  void each_client(Visit&& visit) {
+    for (auto& [id, client] : clients_) visit(*client);
+  }
+  template <typename Visit>
+  void each_database(Visit&& visit) {
+    for (auto& [name, state] : databases_) visit(*state.database);
+  }
+
+ private:
+  struct DatabaseState {
+    std::unique_ptr<WorkerDatabase> database;
+    std::unique_ptr<ListenHub> listen;
+  };
+  void run();
+  void tick();
+  void shut_down();
+  DatabaseState make_database(const std::shared_ptr<const DatabaseRuntime>& runtime);
+
+  Server& server_;
+  unsigned number_;
+  std::shared_ptr<const Runtime> runtime_;
+  net::EventLoop loop_;
+  std::map<std::string, DatabaseState, std::less<>> databases_;
+  std::vector<DatabaseState> removed_;  // databases that left the configuration while sessions use them
+  std::unordered_map<SessionId, std::unique_ptr<Client>> clients_;
+  std::unordered_map<std::uint64_t, std::unique_ptr<pool::CancelDelivery>> cancels_;
+  std::uint64_t next_cancel_ = 0;
+  std::atomic<int> client_count_ = 0;
+  bool draining_ = false;
+  std::thread thread_;
+};
+
+}  // namespace tessera::proxy

@@ -1,0 +1,237 @@
+#include "proxy/worker_database.hpp"
+
+#include <fmt/format.h>
+
+#include "parser/postgres/parse.hpp"
+#include "proxy/catalog_query.hpp"
+
+namespace tessera::proxy {
+
+using parser::StatementKind;
+
+namespace {
+
+// Statements that the session itself answers or must remember; their text is needed beside their plan.
+bool concerns_session(const parser::Statement& statement) {
+  switch (statement.kind) {
+    case StatementKind::begin:
+    case StatementKind::commit:
+    case StatementKind::rollback:
+    case StatementKind::savepoint:
+    case StatementKind::release_savepoint:
+    case StatementKind::rollback_to_savepoint:
+    case StatementKind::prepare_transaction:
+    case StatementKind::set:
+    case StatementKind::set_transaction:
+    case StatementKind::reset:
+    case StatementKind::show:
+    case StatementKind::discard:
+    case StatementKind::prepare:
+    case StatementKind::execute:
+    case StatementKind::deallocate:
+    case StatementKind::listen:
+    case StatementKind::unlisten:
+    case StatementKind::notify: return true;
+    default: return statement.effects.temporary_objects || statement.explain_tessera || statement.kind == StatementKind::ddl;
+  }
+}
+
+bool same_credential(const postgres::ServerCredential& a, const postgres::ServerCredential& b) {
+  if (a.index() != b.index()) return false;
+  if (const auto* password = std::get_if<postgres::PlainPassword>(&a)) return password->password == std::get<postgres::PlainPassword>(b).password;
+  if (const auto* keys = std::get_if<postgres::ScramKeys>(&a)) return *keys == std::get<postgres::ScramKeys>(b);
+  if (const auto* verifier = std::get_if<postgres::Md5Verifier>(&a)) return verifier->text == std::get<postgres::Md5Verifier>(b).text;
+  return true;
+}
+
+std::string greeting_key(const std::string& user, const pool::SettingsMap& settings) {
+  std::string key = user;
+  for (const auto& [name, sql] : settings) key += '\0' + name + '\0' + sql;
+  return key;
+}
+
+}  // namespace
+
+WorkerDatabase::WorkerDatabase(std::shared_ptr<const DatabaseRuntime> runtime, net::EventLoop& loop, Shared shared)
+    : name_(runtime->settings->name),
+      runtime_(std::move(runtime)),
+      loop_(&loop),
+      shared_(std::move(shared)),
+      cache_(static_cast<std::size_t>(settings().limits.plan_cache)),
+      metrics_(std::make_unique<DatabaseMetrics>(shard_count())) {}
+
+WorkerDatabase::~WorkerDatabase() = default;
+
+pool::Pool& WorkerDatabase::pool(const pool::IdentityRef& identity, const std::string& user, ShardId shard) {
+  const std::string key = fmt::format("{}/{}", user, shard.value());
+  std::unique_ptr<pool::Pool>& found = pools_[key];
+  if (found) return *found;
+  const config::Pool& limits = settings().pool;
+  const pool::EndpointRef& endpoint = runtime_->primaries[shard.value()];
+  const std::string server = fmt::format("{}/{}", name_, endpoint->name);
+  auto budget = shared_.budgets->get(fmt::format("{}/{}", server, user), limits.size, server, limits.max_server_connections);
+  pool::Pool::Options options{name_, user, endpoint, identity, limits, settings().limits.message_size};
+  found = std::make_unique<pool::Pool>(std::move(options), std::move(budget), *loop_, *shared_.derivation);
+  return *found;
+}
+
+std::unique_ptr<pool::Pool> WorkerDatabase::own_pool(const pool::IdentityRef& identity, const std::string& user, ShardId shard, const std::string& purpose) {
+  config::Pool limits = settings().pool;
+  limits.size = 1;
+  limits.min_idle = 0;
+  limits.max_lifetime = limits.idle_timeout = limits.health_interval = config::Milliseconds(0);
+  const pool::EndpointRef& endpoint = runtime_->primaries[shard.value()];
+  auto budget = std::make_shared<pool::Budget>(1, nullptr);
+  pool::Pool::Options options{name_, user + "/" + purpose, endpoint, identity, limits, settings().limits.message_size};
+  return std::make_unique<pool::Pool>(std::move(options), std::move(budget), *loop_, *shared_.derivation);
+}
+
+pool::IdentityRef WorkerDatabase::identity(const std::string& role, const postgres::ServerCredential& credential) {
+  pool::IdentityRef& known = identities_[role];
+  if (known && same_credential(known->credential, credential)) return known;
+  known = std::make_shared<const pool::Identity>(pool::Identity{role, credential});
+  for (auto& [key, pool] : pools_)
+    if (pool->options().identity->user == role) pool->set_identity(known);
+  return known;
+}
+
+pool::PreparedTextRef WorkerDatabase::intern(std::string_view sql, const std::vector<postgres::Oid>& types) {
+  pool::PreparedTextRef made = pool::make_prepared_text(sql, types);
+  std::weak_ptr<const pool::PreparedText>& known = prepared_texts_[made->server_name];
+  if (pool::PreparedTextRef shared = known.lock()) return shared;
+  known = made;
+  if (prepared_texts_.size() > sweep_prepared_at_) {
+    std::erase_if(prepared_texts_, [](const auto& entry) { return entry.second.expired(); });
+    sweep_prepared_at_ = std::max<std::size_t>(1024, prepared_texts_.size() * 2);
+  }
+  return made;
+}
+
+void WorkerDatabase::reconfigure(std::shared_ptr<const DatabaseRuntime> runtime) {
+  runtime_ = std::move(runtime);
+  if (metrics_->shards.size() < shard_count()) metrics_ = std::make_unique<DatabaseMetrics>(shard_count());
+  for (auto& [key, pool] : pools_) {
+    const std::size_t shard = pool->options().endpoint->shard.value();
+    if (shard >= shard_count()) continue;
+    pool->reconfigure(runtime_->primaries[shard], pool->options().identity, settings().pool);
+  }
+}
+
+void WorkerDatabase::set_routing(RoutingRef routing) {
+  routing_ = std::move(routing);
+  cache_.clear();
+  metrics_->cache_entries.set(0);
+  for (auto& then : std::exchange(waiting_for_catalog_, {})) then({});
+}
+
+void WorkerDatabase::routing_failed(const Error& reason) {
+  const Result<void> failed = std::unexpected(reason);
+  for (auto& waiting : std::exchange(waiting_for_catalog_, {})) waiting(failed);
+}
+
+bool WorkerDatabase::ensure_catalog(const pool::IdentityRef& identity, std::function<void(const Result<void>&)> then) {
+  if (routing_) return true;
+  waiting_for_catalog_.push_back(std::move(then));
+  if (!loading_catalog_) catalog_changed(identity);
+  return false;
+}
+
+void WorkerDatabase::catalog_changed(const pool::IdentityRef& identity) {
+  const std::uint32_t shard = settings().default_shard.empty() ? 0 : [&] {
+    for (std::uint32_t i = 0; i < shard_count(); ++i)
+      if (settings().shards[i].name == settings().default_shard) return i;
+    return 0u;
+  }();
+  loading_catalog_ = true;
+  run(pool(identity, identity->user, ShardId(shard)), pool::no_settings(), catalog_queries(), [this](Result<pool::TextQuery::Answer> answer) {
+    loading_catalog_ = false;
+    if (answer) return shared_.publish_catalog(name_, read_catalog(answer->results));
+    const Result<void> failed = std::unexpected(answer.error());
+    for (auto& waiting : std::exchange(waiting_for_catalog_, {})) waiting(failed);
+  });
+}
+
+void WorkerDatabase::run(pool::Pool& pool, pool::Settings settings, std::vector<std::string> queries, std::function<void(Result<pool::TextQuery::Answer>)> done) {
+  const std::uint64_t id = next_query_++;
+  auto query = std::make_unique<pool::TextQuery>(pool, std::move(settings), std::move(queries), [this, id, done = std::move(done)](Result<pool::TextQuery::Answer> answer) {
+    // The query is on the stack: it goes when the round is over.
+    auto node = queries_.extract(id);
+    if (!node.empty()) loop_->defer([doomed = std::move(node.mapped())] {});
+    done(std::move(answer));
+  });
+  pool::TextQuery& started = *query;
+  queries_.emplace(id, std::move(query));
+  started.start();
+}
+
+GreetingRef WorkerDatabase::greeting(const pool::IdentityRef& identity, const std::string& user, ShardId shard, const pool::Settings& settings, GreetingDone then) {
+  const std::string key = greeting_key(user, *settings);
+  if (const auto found = greetings_.find(key); found != greetings_.end()) return found->second;
+  run(pool(identity, identity->user, shard), settings, {"SELECT pg_catalog.current_setting('search_path')"}, [this, key, then = std::move(then)](Result<pool::TextQuery::Answer> answer) {
+    if (!answer) return then(std::unexpected(answer.error()));
+    auto made = std::make_shared<Greeting>();
+    made->parameters = std::move(answer->parameters);
+    if (!answer->results[0].empty()) made->search_path = answer->results[0][0][0].value_or("");
+    if (greetings_.size() >= 10'000) greetings_.clear();
+    greetings_.insert_or_assign(key, made);
+    then(GreetingRef(made));
+  });
+  return nullptr;
+}
+
+const router::PlannedText& WorkerDatabase::plan(std::string_view sql, const PlanningView& view, parser::Fingerprint& print,
+                                                router::PlannedTextRef* keep) {
+  parser::fingerprint(sql, view.lexer, print);
+  const bool by_key = print.exact && view.cacheable;
+  const router::PlanCache::Key key{print.high, print.low, view.meaning};
+  if (by_key) {
+    if (const router::PlannedTextRef* found = cache_.find(key)) {
+      metrics_->cache_hits.add();
+      if (keep != nullptr) *keep = *found;
+      return **found;
+    }
+  }
+  metrics_->cache_misses.add();
+  uncached_ = make_plan(sql, view, print);
+  if (by_key && uncached_->cacheable) {
+    cache_.insert(key, uncached_);
+    metrics_->cache_entries.set(cache_.size());
+  }
+  if (keep != nullptr) *keep = uncached_;
+  return *uncached_;
+}
+
+router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const PlanningView& view, const parser::Fingerprint& print) const {
+  auto text = std::make_shared<router::PlannedText>();
+  Result<std::vector<parser::Statement>> parsed = parser::postgres::parse(sql);
+  if (!parsed) {
+    text->syntax_error = parsed.error();
+    text->cacheable = false;
+    return text;
+  }
+  const std::string_view hint = sql.substr(print.hint_begin, print.hint_end - print.hint_begin);
+  for (parser::Statement& statement : *parsed) {
+    router::PlannedStatement& planned = text->statements.emplace_back();
+    planned.plan = router::plan(statement, sql, print.exact ? std::span<const parser::Slot>(print.slots) : std::span<const parser::Slot>(), hint,
+                                *routing_->topology, *routing_->catalog, view.session);
+    if (!concerns_session(statement)) continue;
+    text->session_effects = true;
+    // SET x = '1' and SET x = '2' share a fingerprint.
+    if (!print.slots.empty()) text->cacheable = false;
+    planned.statement = std::make_shared<const parser::Statement>(std::move(statement));
+  }
+  // A hint is a comment, which the fingerprint does not see.
+  if (!print.exact || (!hint.empty() && view.session.hints_allowed)) text->cacheable = false;
+  return text;
+}
+
+void WorkerDatabase::sweep(TimePoint now) {
+  for (auto& [key, pool] : pools_) pool->sweep(now);
+}
+
+void WorkerDatabase::shut_down(const Error& reason) {
+  queries_.clear();
+  for (auto& [key, pool] : pools_) pool->shut_down(reason);
+}
+
+}  // namespace tessera::proxy

@@ -1,0 +1,111 @@
+// One database as one worker sees it: its pools, its plan cache, its counters, and the routing snapshot in force. Without locks:
+// everything happens on the worker's thread, and what comes from outside (a new configuration, a new catalog) is posted to it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "parser/fingerprint.hpp"
+#include "pool/text_query.hpp"
+#include "proxy/metrics.hpp"
+#include "proxy/runtime.hpp"
+#include "router/plan_cache.hpp"
+#include "router/planner.hpp"
+
+namespace tessera::proxy {
+
+// What a session's planning depends on.
+struct PlanningView {
+  router::SessionView session;
+  std::uint64_t meaning = 0;          // hash of the above
+  parser::LexerMode lexer;
+  bool cacheable = true;              // false: the session has temporary tables of its own
+};
+
+// What a server tells a new session: once for each user and set of start-up settings.
+struct Greeting {
+  pool::SettingsMap parameters;  // ParameterStatus
+  std::string search_path;       // its effective value, defaults of role and database included
+};
+using GreetingRef = std::shared_ptr<const Greeting>;
+
+class WorkerDatabase {
+ public:
+  struct Shared {                     // belongs to the process
+    pool::Budgets* budgets;
+    pool::KeyDerivation* derivation;
+    // Publishes a catalog that this worker has loaded to all workers.
+    std::function<void(const std::string& database, std::shared_ptr<const router::Catalog>)> publish_catalog;
+  };
+
+  WorkerDatabase(std::shared_ptr<const DatabaseRuntime> runtime, net::EventLoop& loop, Shared shared);
+  ~WorkerDatabase();
+
+  const std::string& name() const { return name_; }
+  const DatabaseRuntime& runtime() const { return *runtime_; }
+  std::shared_ptr<const DatabaseRuntime> runtime_ref() const { return runtime_; }
+  const config::Database& settings() const { return *runtime_->settings; }
+  std::size_t shard_count() const { return runtime_->primaries.size(); }
+  DatabaseMetrics& metrics() { return *metrics_; }
+  net::EventLoop& loop() { return *loop_; }
+
+  void reconfigure(std::shared_ptr<const DatabaseRuntime> runtime);
+  void set_routing(RoutingRef routing);
+  // The rules do not fit the catalog that was just read.
+  void routing_failed(const Error& reason);
+  const RoutingRef& routing() const { return routing_; }
+  // Routing needs the catalog before the first statement can be planned. True: it is there. False: it is being loaded
+  // through `identity`'s pool, and `then` is called with the outcome.
+  bool ensure_catalog(const pool::IdentityRef& identity, std::function<void(const Result<void>&)> then);
+  // After DDL through us: load again, soon.
+  void catalog_changed(const pool::IdentityRef& identity);
+
+  pool::Pool& pool(const pool::IdentityRef& identity, const std::string& user, ShardId shard);
+  // A pool of one connection beside the user's own, for what a connection must be kept for; the caller sweeps it.
+  std::unique_ptr<pool::Pool> own_pool(const pool::IdentityRef& identity, const std::string& user, ShardId shard, const std::string& purpose);
+  // As whom a client works on the servers. Its pools are kept under the role's name and take new credentials over.
+  pool::IdentityRef identity(const std::string& role, const postgres::ServerCredential& credential);
+  // One object for equal prepared statements.
+  pool::PreparedTextRef intern(std::string_view sql, const std::vector<postgres::Oid>& types);
+  template <typename Visit>
+  void each_pool(Visit&& visit) {
+    for (auto& [key, pool] : pools_) visit(*pool);
+  }
+
+  // The plan of a text, from the cache or made anew. Valid until the next call. `print` is filled with the text's literals.
+  const router::PlannedText& plan(std::string_view sql, const PlanningView& view, parser::Fingerprint& print, router::PlannedTextRef* keep);
+
+  // The greeting for a session, at once if it is known (then `then` is not called), else asked of a server.
+  using GreetingDone = std::function<void(const Result<GreetingRef>&)>;
+  GreetingRef greeting(const pool::IdentityRef& identity, const std::string& user, ShardId shard, const pool::Settings& settings, GreetingDone then);
+
+  void sweep(TimePoint now);
+  void shut_down(const Error& reason);
+
+ private:
+  void run(pool::Pool& pool, pool::Settings settings, std::vector<std::string> queries, std::function<void(Result<pool::TextQuery::Answer>)> done);
+  router::PlannedTextRef make_plan(std::string_view sql, const PlanningView& view, const parser::Fingerprint& print) const;
+
+  std::string name_;
+  std::shared_ptr<const DatabaseRuntime> runtime_;
+  net::EventLoop* loop_;
+  Shared shared_;
+  RoutingRef routing_;
+  router::PlanCache cache_;
+  router::PlannedTextRef uncached_;
+  std::unordered_map<std::string, std::unique_ptr<pool::Pool>> pools_;  // "user/shard"
+  std::unordered_map<std::string, pool::IdentityRef> identities_;  // by role
+  std::unordered_map<std::string, std::weak_ptr<const pool::PreparedText>> prepared_texts_;  // by server name
+  std::size_t sweep_prepared_at_ = 1024;
+  std::unordered_map<std::string, GreetingRef> greetings_;
+  std::unordered_map<std::uint64_t, std::unique_ptr<pool::TextQuery>> queries_;  // under way
+  std::uint64_t next_query_ = 0;
+  bool loading_catalog_ = false;
+  std::unique_ptr<DatabaseMetrics> metrics_;
+  std::vector<std::function<void(const Result<void>&)>> waiting_for_catalog_;
+};
+
+}  // namespace tessera::proxy
