@@ -62,8 +62,8 @@ class Scatter::Branch final : public pool::BackendOwner, public pool::PoolClient
     postgres::append_sync(out);
     backend_->replies().expect({.kind = ReplyKind::parse, .delivery = Delivery::ignore});
     backend_->replies().expect({.kind = ReplyKind::bind, .delivery = Delivery::ignore});
-    backend_->replies().expect({.kind = ReplyKind::describe_portal});
-    backend_->replies().expect({.kind = ReplyKind::execute, .hide_completion = true});
+    backend_->replies().expect({.kind = ReplyKind::describe_portal, .ordered = true});
+    backend_->replies().expect({.kind = ReplyKind::execute, .hide_completion = true, .ordered = true});
     backend_->replies().expect({.kind = ReplyKind::sync, .delivery = Delivery::ignore});
     backend_->flush();
     return true;

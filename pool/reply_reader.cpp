@@ -218,7 +218,7 @@ Result<void> ReplyReader::answer(char type, std::string_view whole, Run& run, Re
   }
   if (completes(head.kind, type)) {
     copying_in_ = false;
-    if (head.hide_completion) run.flush();
+    if (head.ordered) run.flush();
     sink.on_done(head, type, body_of(whole));
     pop(run, sink);
   } else if (type == backend::command_complete || type == backend::empty_query_response) {

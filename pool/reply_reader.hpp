@@ -36,6 +36,7 @@ struct ExpectedReply {
   Delivery delivery = Delivery::forward;
   bool poison = false;        // an error that we provoke: the client gets `local` in its place
   bool hide_completion = false;  // forward the rows, keep CommandComplete: on_done has it
+  bool ordered = false;       // bytes are delivered before the event that follows them, not in one run with later ones
   std::uint32_t tag = 0;      // the owner's own number
   std::string local;          // kind local, or poison: what the client gets
 };
