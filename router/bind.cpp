@@ -184,6 +184,7 @@ private:
       if (!parser::decode_string(token, kind, scratch_.texts.front())) return false;
       bytes = scratch_.texts.front();
     }
+    if (foreign(bytes, term.key_types.front())) return false;
     return evaluate_elements(term, operand, ArrayReader(bytes, binary), binary, element);
   }
 
@@ -252,6 +253,12 @@ private:
 
   static TypeOid element_oid(TypeOid array_oid) { return oid_of(element_type_of(array_oid)); }
 
+  // Text that the server will see as other bytes.
+  bool foreign(std::string_view bytes, KeyType type) const {
+    if (values_.same_encoding || (class_of(type) != KeyType::text && type != KeyType::char_)) return false;
+    return std::ranges::any_of(bytes, [](char c) { return static_cast<unsigned char>(c) >= 0x80; });
+  }
+
   Conversion value_of(const KeyOperand& operand, KeyType type, std::string& text, KeyValue& key, bool& null) const {
     switch (operand.kind) {
       case KeyOperand::Kind::null:
@@ -262,6 +269,7 @@ private:
         const auto& parameter = values_.parameters[operand.index];
         null = parameter.null;
         if (null) return Conversion::no_row;
+        if (foreign(parameter.bytes, type)) return Conversion::unknown;
         return from_parameter(parameter.bytes, parameter.binary, parameter.declared, type, operand.cast, text, key);
       }
       case KeyOperand::Kind::slot:
@@ -270,7 +278,7 @@ private:
     }
     std::string_view token;
     parser::LiteralKind kind{};
-    if (!literal(operand, token, kind)) return Conversion::unknown;
+    if (!literal(operand, token, kind) || foreign(token, type)) return Conversion::unknown;
     return from_literal(token, kind, operand.negative, type, operand.cast, text, key);
   }
 

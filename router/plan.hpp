@@ -102,6 +102,9 @@ struct Values {
     TypeOid declared = 0;
   };
   std::span<const Parameter> parameters;
+  // Whether the client's encoding is the database's. If not, the bytes of a text that is not ASCII are not those that
+  // the server hashes or compares: such a key is not decided.
+  bool same_encoding = true;
 };
 
 // Reused by one worker so that binding does not allocate.
