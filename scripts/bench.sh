@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# pgbench through Tessera, PgBouncer and HAProxy in turns: ./dev bench [--quick] [--only groups] …; see --help and docs/benchmarks.md.
+# TESSERA_BINARY=… measures that binary and builds nothing.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+case " $* " in *" --help "* | *" -h "*) exec "$PYTHON" "$ROOT/tests/bench/run.py" --help ;; esac
+if [ -n "${TESSERA_BINARY:-}" ]; then
+  "$ROOT/scripts/install.sh" bench
+else
+  "$ROOT/scripts/install.sh" build bench
+  build_preset release tessera
+fi
+exec "$PYTHON" "$ROOT/tests/bench/run.py" "$@"

@@ -1,0 +1,20 @@
+"""./dev bench: pgbench straight to PostgreSQL, and through PgBouncer, HAProxy and Tessera, in turns.
+
+run         the command line; the order of things
+server      the one PostgreSQL, its accounts table whole and split over four databases
+contenders  each proxy as a child process
+cells       what is measured: protocol, number of clients, TLS, reconnecting
+pgbench     one pgbench run, its throughput and latencies, what it cost the proxy
+idle        memory per idle connection
+bulk        a million rows to one reader
+syscalls    system calls per statement (strace)
+process     CPU time and memory of a process, from /proc
+machine     what this was measured on and with
+report      tables out of the result; docs/benchmarks.md
+
+The result (.bench/result.json) holds every round; medians and ratios are taken when it is shown.
+"""
+
+
+class BenchError(Exception):
+    """Something could not be measured; the message says what and why."""

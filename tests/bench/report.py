@@ -1,0 +1,210 @@
+"""Tables out of .bench/result.json: report.py [result.json] writes docs/benchmarks.md.
+
+A figure is the median of its rounds. A ratio is the median of the rounds' own ratios, so that both sides of each were measured
+within seconds of each other.
+"""
+
+import json
+import sys
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "docs" / "benchmarks.md"
+NOTHING = "–"
+RIVALS = [("pgbouncer", "PgBouncer"), ("haproxy", "HAProxy")]
+OURS = [("tessera", "one shard"), ("tessera4", "4 shards")]
+
+
+def middle(rounds, key):
+    values = [one[key] for one in rounds or [] if key in one]
+    return median(values) if values else None
+
+
+def ratio(rounds, name, rival, key):
+    pairs = [(ours[key], theirs[key]) for ours, theirs in zip(rounds.get(name, []), rounds.get(rival, [])) if key in ours and key in theirs]
+    values = [ours / theirs for ours, theirs in pairs if theirs]
+    return median(values) if values else None
+
+
+def number(value, decimals=0):
+    return NOTHING if value is None else f"{value:,.{decimals}f}"
+
+
+def table(head, rows):
+    """A Markdown table that can also be read as it is; the first column to the left, the others to the right."""
+    widths = [max(len(line[column]) for line in [head, *rows]) for column in range(len(head))]
+
+    def line(values):
+        padded = [value.ljust(width) if i == 0 else value.rjust(width) for i, (value, width) in enumerate(zip(values, widths))]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join([line(head), line(rule), *map(line, rows)])
+
+
+# The sections
+
+def cpu(result):
+    shown = {name: title for name, title in result["contenders"].items() if name != "direct"}
+
+    def cell(rounds):
+        total = middle(rounds, "cpu_us")
+        return NOTHING if total is None else f"{total:,.1f} ({middle(rounds, 'cpu_user_us'):,.1f})"
+
+    rows = [[one["name"], *(cell(one["rounds"].get(name)) for name in shown)] for one in result["cells"]]
+    return table(["CPU µs of the proxy per statement (user)", *shown.values()], rows)
+
+
+def throughput(result):
+    rows = [[one["name"], *(number(middle(one["rounds"].get(name), "tps")) for name in result["contenders"])] for one in result["cells"]]
+    return table(["statements per second", *result["contenders"].values()], rows)
+
+
+def latency(result):
+    def cell(rounds):
+        return " / ".join(number(middle(rounds, f"p{percent}_us")) for percent in (50, 95, 99)) if rounds else NOTHING
+
+    rows = [[one["name"], *(cell(one["rounds"].get(name)) for name in result["contenders"])] for one in result["cells"]]
+    return table(["latency, µs: p50 / p95 / p99", *result["contenders"].values()], rows)
+
+
+def ratios(result, rival, title):
+    ours = [(name, short) for name, short in OURS if name in result["contenders"]]
+    head = [f"Tessera ÷ {title}", *(f"{short}: {what}" for _, short in ours for what in ("CPU", "rate", "p99"))]
+    rows = []
+    for one in result["cells"]:
+        figures = [ratio(one["rounds"], name, rival, key) for name, _ in ours for key in ("cpu_us", "tps", "p99_us")]
+        rows.append([one["name"], *(number(figure, 2) for figure in figures)])
+    return table(head, rows)
+
+
+def memory(result):
+    rows = []
+    for name, title in result["contenders"].items():
+        plain, tls = (result["idle"].get(kind, {}).get(name) for kind in ("plain", "TLS"))
+        if plain or tls:
+            peak = max((one["rss"] for cell in result["cells"] for one in cell["rounds"].get(name, [])), default=None)
+            rows.append([title, number(middle(plain, "connections")), _kilobytes(plain, "bytes_each", 1), _kilobytes(tls, "bytes_each", 1),
+                         _kilobytes(plain, "rss_before"), number(peak and peak / 1024), number(middle(plain, "login_cpu_us")),
+                         number(middle(tls, "login_cpu_us"))])
+    return table(["memory (RSS), kB", "idle connections", "each, plain", "each, TLS", "fresh process", "after all cells", "login, CPU µs",
+                  "login with TLS, CPU µs"], rows)
+
+
+def _kilobytes(rounds, key, decimals=0):
+    value = middle(rounds, key)
+    return number(value and value / 1024, decimals)
+
+
+def bulk(result):
+    rows = []
+    for name, title in result["contenders"].items():
+        rounds = result["bulk"].get(name)
+        against = [number(ratio(result["bulk"], name, rival, "cpu_ms"), 2) for rival, _ in RIVALS]
+        if rounds:
+            own = middle(rounds, "cpu_ms")
+            split = NOTHING if own is None else f"{own:,.0f} ({middle(rounds, 'cpu_user_ms'):,.0f})"
+            rows.append([title, number(middle(rounds, "first_ms"), 1), number(middle(rounds, "last_ms")), split, *against,
+                         _kilobytes(rounds, "rss")])
+    head = ["a million rows", "first byte, ms", "last, ms", "CPU of the proxy, ms (user)", "÷ PgBouncer", "÷ HAProxy", "RSS, kB"]
+    return table(head, rows)
+
+
+def syscalls(result):
+    shown = {name: title for name, title in result["contenders"].items() if name != "direct"}
+
+    def cell(rounds):
+        if not rounds:
+            return NOTHING
+        most = ", ".join(f"{name} {count:.2f}" for name, count in rounds[0]["by_name"].items() if count >= 0.005)
+        return f"{rounds[0]['per_statement']:.2f} ({most})"
+
+    rows = [[one["name"], *(cell(one["rounds"].get(name)) for name in shown)] for one in result["syscalls"]]
+    return table(["system calls per statement", *shown.values()], rows)
+
+
+def skipped(result):
+    """Why some places are empty; each reason once."""
+    reasons = {}
+    for cell in result["cells"]:
+        for why in cell["skipped"].values():
+            reasons.setdefault(why, []).append(cell["name"])
+    return [f"{why}: left out of {'; '.join(names)}." for why, names in reasons.items()]
+
+
+def sections(result):
+    """(heading, table) of everything that was measured."""
+    if result["cells"]:
+        yield "CPU of the proxy", cpu(result)
+        for rival, title in RIVALS:
+            if rival in result["contenders"] and any(name in result["contenders"] for name, _ in OURS):
+                yield f"Ratios to {title}", ratios(result, rival, title)
+        yield "Throughput", throughput(result)
+        yield "Latency", latency(result)
+    if result["idle"]:
+        yield "Memory", memory(result)
+    if result["bulk"]:
+        yield "Bulk", bulk(result)
+    if result["syscalls"]:
+        yield "System calls", syscalls(result)
+
+
+def tables(result):
+    parts = [f"\n{body}" for _, body in sections(result)]
+    notes = [*skipped(result), *(f"PROBLEM {problem}" for problem in result["problems"])]
+    return "\n".join([*parts, "", *notes])
+
+
+def introduction(result):
+    machine, settings = result["machine"], result["settings"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    where = "the proxy on one core, pgbench and PostgreSQL on the rest" if settings["pinned"] else \
+        "pgbench, the proxy and PostgreSQL share them all"
+    quick = "\n**This was a quick run: it shows that everything works, not how fast it is.**\n" if settings["quick"] else ""
+    return f"""# Benchmarks
+
+Written by `./dev bench --document` on {machine['when']}, commit {machine['commit']}.
+{quick}
+- {machine['cpu']}, {machine['cores']} cores ({where}), {machine['memory_mb']:,} MB, Linux {machine['kernel']}
+- {versions}
+- {settings['rounds']} round(s) of {settings['seconds']} s a cell; in each round every contender has its turn
+
+One PostgreSQL, fsync off, a million of pgbench's accounts (scale {settings['scale']}). The statement is that of `pgbench -S`, one row by its
+key, the key a literal (simple) or a parameter (extended, prepared). Each proxy works with one thread, plain TCP to the server and, the
+poolers, transaction pooling with {settings['pool_size']} connections a pool. *Tessera* has one shard. *Tessera, 4 shards* parses and routes
+every statement by a hash of its key to one of four databases on the same server, each with its own pool. Logins are SCRAM unless
+a cell says trust: PgBouncer holds the verifier, Tessera the password, HAProxy passes them on to the server.
+
+How to read it: machine and load drift, so only ratios within this run count, and the proxy's own CPU time per statement is the steadiest
+figure. Ratios below 1 are better for CPU and p99, above 1 for the rate. With -C (reconnecting) a statement is a whole connection: connect,
+log in, one SELECT, disconnect; its latencies are pgbench's, without the connecting.
+"""
+
+
+def document(result):
+    parts = [introduction(result)]
+    parts += [f"## {heading}\n\n{body}\n" for heading, body in sections(result)]
+    notes = [*skipped(result), *(f"Problem: {problem}" for problem in result["problems"])]
+    if notes:
+        parts.append("## Not measured\n\n" + "\n".join(f"- {note}" for note in notes) + "\n")
+    parts.append("""## Again
+
+`./dev bench` installs what it needs, builds, and takes about 20 minutes; `--quick` four, `--only select,bulk` some groups,
+`--contenders pgbouncer,tessera4` some contenders, `--pin` gives the proxy a core of its own, `--document` writes this file.
+Every round stands in `.bench/result.json`; `tests/bench/report.py` writes this file from it again.
+
+- RSS counts no socket buffers of the kernel. HAProxy's idle connections are fewer: each holds a connection of the server.
+- strace slows what it watches; the system calls are from runs of their own.
+- The CPU of a cell contains the logins of its clients.
+""")
+    return "\n".join(parts)
+
+
+def write_document(result):
+    DOCUMENT.write_text(document(result))
+
+
+if __name__ == "__main__":
+    source = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / ".bench" / "result.json"
+    write_document(json.loads(source.read_text()))

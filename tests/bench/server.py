@@ -1,0 +1,51 @@
+"""The one PostgreSQL that all contenders stand in front of.
+
+Database `acc` holds pgbench's accounts, a million rows at scale 10; `acc0` to `acc3` hold the same rows split as the hash
+rule splits them: bucket = extended hash & 1023, and each shard a quarter of the buckets.
+"""
+
+from harness import places, postgres
+
+SCALE = 10
+USER, PASSWORD = "bench", "bench"
+TRUSTED_USER = "trusted"  # logs in without proof, everywhere
+DATABASE = "acc"
+SHARDS = [f"{DATABASE}{i}" for i in range(4)]
+BUCKETS = 1024
+
+SETTINGS = {"max_connections": "700", "shared_buffers": "512MB", "wal_level": "minimal", "max_wal_senders": "0", "max_wal_size": "4GB",
+            "autovacuum": "off", "max_parallel_workers_per_gather": "0"}
+HBA = f"host all {TRUSTED_USER} 127.0.0.1/32 trust\n"
+
+
+def start(root, name="bench"):
+    postgres.prepare(root)
+    return postgres.PostgresServer(root, name, settings=SETTINGS, hba=HBA).start()
+
+
+def load(server):
+    server.run(f"create role {USER} login password '{PASSWORD}'; create role {TRUSTED_USER} login")
+    server.run(f"create database {DATABASE}")
+    places.run_as_server(["pgbench", "-i", "-q", "-s", SCALE, "-h", server.directory, "-p", server.port, "-U", server.user, DATABASE])
+    for number, shard in enumerate(SHARDS):
+        server.run(f"create database {shard}")
+        _copy_shard(server, number, shard)
+    for database in [DATABASE, *SHARDS]:
+        server.run(f"grant select on all tables in schema public to {USER}, {TRUSTED_USER}", database)
+    server.run("checkpoint")
+
+
+def _copy_shard(server, number, shard):
+    server.run("create table pgbench_accounts (aid int not null, bid int, abalance int, filler char(84)) with (fillfactor = 100)", shard)
+    mine = f"(hashint4extended(aid, 0) & {BUCKETS - 1}) * {len(SHARDS)} / {BUCKETS} = {number}"
+    psql = f"psql -Xq -v ON_ERROR_STOP=1 -h '{server.directory}' -p {server.port} -U {server.user}"
+    places.run_as_server(["bash", "-c", "set -euo pipefail; "
+                          f"{psql} -d {DATABASE} -c 'copy (select * from pgbench_accounts where {mine} order by aid) to stdout' | "
+                          f"{psql} -d {shard} -c 'copy pgbench_accounts from stdin'"])
+    server.run("alter table pgbench_accounts add primary key (aid)", shard)
+    server.run("vacuum analyze pgbench_accounts", shard)
+
+
+def verifier(server):
+    """The SCRAM verifier of USER, for a proxy that keeps no password."""
+    return server.run(f"select rolpassword from pg_authid where rolname = '{USER}'").strip()
