@@ -43,7 +43,7 @@ void Stream::close() {
 }
 
 Stream::Status Stream::handshake() {
-  TlsSession::Status status = TlsSession::Status::want_read;
+  TlsSession::Status status = tls_->handshake();  // the side that connects speaks first
   while (status == TlsSession::Status::want_read) {
     if (tls_->unread().empty()) {
       std::size_t n = 0;
