@@ -129,12 +129,14 @@ void add_function_row(router::Catalog& catalog, const Row& row) {
 
 std::vector<std::string> catalog_queries() { return {std::string(relations_sql), std::string(functions_sql)}; }
 
-std::shared_ptr<router::Catalog> read_catalog(const std::vector<std::vector<Row>>& results) {
+std::shared_ptr<router::Catalog> read_catalog(const std::vector<std::vector<Row>>& results, const std::vector<std::string>& read_only_functions) {
   auto catalog = std::make_shared<router::Catalog>();
   for (const Row& row : results.at(0))
     if (row.size() == 12) add_relation_row(*catalog, row);
   for (const Row& row : results.at(1))
     if (row.size() == 4) add_function_row(*catalog, row);
+  for (const std::string& name : read_only_functions)
+    if (const auto found = catalog->functions.find(name); found != catalog->functions.end() && found->second.volatility == 'v') found->second.volatility = 's';
   flatten_views(*catalog);
   catalog->loaded = true;
   return catalog;

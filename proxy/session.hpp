@@ -17,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -64,8 +65,8 @@ class Session final : public pool::BackendOwner, public pool::PoolClient {
   void open(std::function<void(const pool::SettingsMap& parameters)> ready, std::function<void(const Error&)> failed);
   // Bytes from the client, all taken.
   void on_client_bytes(std::string_view bytes);
-  // The session cannot take more now.
-  bool blocked() const { return wait_ != Wait::none || input_.size() > net::Stream::high_water; }
+  // The session cannot take more now. (What it holds while it does not wait is one message that is not complete yet.)
+  bool blocked() const { return wait_ != Wait::none; }
   void on_client_drained();
   void on_client_gone();
   // The connections that work for us: where a cancel request goes.
@@ -115,11 +116,19 @@ class Session final : public pool::BackendOwner, public pool::PoolClient {
     std::string reply;                  // local: all of the answer
     bool local = false;                 // nothing goes to the server
   };
+  // A statement that was prepared by SQL, with several shards.
+  struct SqlPrepared {
+    std::string server_name;
+    std::string prepare_sql;            // PREPARE under that name
+    std::string body;
+    std::set<BackendId> known_to;       // connections that have it
+  };
   // What an error must undo, or what a success confirms.
   struct Undo {
     bool named = false;                 // the client's statement `name` was (re)defined or closed
     std::string name;
     std::optional<Prepared> previous;
+    std::string sql_prepared;           // PREPARE of this name was sent
     std::string server_name;            // was added to the connection's prepared statements
     router::PlannedTextRef effects;     // statements whose success changes the session
     std::string sql;                    // their text
@@ -177,9 +186,17 @@ class Session final : public pool::BackendOwner, public pool::PoolClient {
   Got wait_for_listen(const router::PlannedText& text);
   std::vector<std::string> search_path() const;
   bool standard_conforming_strings() const;
+  std::string_view parameter(std::string_view name) const;
+  bool same_encoding() const;
+  std::optional<Error> unreadable(std::string_view sql) const;
   void send_query(std::string_view whole, const router::PlannedTextRef& text);
   bool handle_function_call(std::string_view whole);
   std::string explain(const parser::Statement& statement, std::string_view sql);
+
+  // ---- session_prepare.cpp
+  std::optional<bool> handle_sql_prepared(const router::PlannedText& text, std::string_view sql);
+  bool sql_prepare(const parser::Statement& statement, const router::PlanTemplate& plan, std::string_view sql);
+  bool sql_execute(const parser::Statement& statement, std::string_view sql);
 
   // ---- session_extended.cpp
   bool handle_parse(std::string_view whole);
@@ -206,6 +223,7 @@ class Session final : public pool::BackendOwner, public pool::PoolClient {
   bool forward_portal(std::string_view whole, pool::ReplyKind kind, std::uint32_t tag);
   bool describe_portal(std::string_view whole, std::string_view name);
   bool leave_side_unit();
+  std::optional<Error> extended_refusal(const router::PlannedText& text, std::string_view sql) const;
   bool is_local(const router::PlannedText& text) const;
   std::string run_local(const Portal& portal, std::optional<Error>& error);
   bool execute_local(const Portal& portal);
@@ -292,6 +310,7 @@ class Session final : public pool::BackendOwner, public pool::PoolClient {
   std::vector<pool::Backend*> parked_;        // kept for this session (session pooling, pins), not current
   pool::Pool* waiting_in_ = nullptr;
   std::uint8_t pins_ = 0;
+  ShardId temporary_shard_;                   // where the temporary objects are, if pinned by them
   bool needs_reset_ = false;
   bool unit_open_ = false;                    // extended messages were sent since the last Sync
   bool unit_prepares_only_ = true;            // …and none of them was more than Parse, Describe, Close
@@ -313,6 +332,8 @@ class Session final : public pool::BackendOwner, public pool::PoolClient {
 
   std::map<std::string, Prepared, std::less<>> prepared_;
   Prepared unnamed_;
+  std::map<std::string, SqlPrepared, std::less<>> sql_prepared_;
+  std::uint64_t next_sql_prepared_ = 1;
   std::map<std::string, Portal, std::less<>> portals_;
   Portal unnamed_portal_;
   std::vector<Deferred> deferred_;

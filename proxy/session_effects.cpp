@@ -43,6 +43,7 @@ void Session::before_sending(const router::PlannedText& text) {
     if (effects.opaque_code || planned.plan.kind == StatementKind::other) backend_->mark_dirty();
     if (effects.temporary_objects) {
       pins_ |= pin_temporary;
+      temporary_shard_ = backend_->endpoint().shard;
       if (planned.statement)
         for (const parser::TableRef& table : planned.statement->tables)
           if (table.use == parser::TableUse::ddl_target) temporary_tables_.push_back(table.name);
@@ -152,6 +153,7 @@ void Session::begin_effects(const router::PlannedTextRef& text, std::string_view
 
 void Session::discard_all() {
   prepared_.clear();
+  sql_prepared_.clear();
   unnamed_.valid = false;
   portals_.clear();
   temporary_tables_.clear();
@@ -205,7 +207,7 @@ bool Session::local_statement(const Statement& statement, std::string& reply, st
       reply = complete(statement.kind == StatementKind::listen ? "LISTEN" : "UNLISTEN");
       return true;
     case StatementKind::deallocate:
-      if (!statement.prepared || (pins_ & pin_prepared) != 0) return false;
+      if (!statement.prepared || (!multi_shard() && (pins_ & pin_prepared) != 0)) return false;
       if (statement.prepared->all) {
         prepared_.clear();
         reply = complete("DEALLOCATE ALL");
@@ -334,12 +336,29 @@ std::vector<std::string> Session::search_path() const {
   return path;
 }
 
-bool Session::standard_conforming_strings() const {
-  const auto changed = parameters_.find("standard_conforming_strings");
-  if (changed != parameters_.end()) return changed->second == "on";
-  if (!greeting_) return true;
-  const auto greeted = greeting_->parameters.find("standard_conforming_strings");
-  return greeted == greeting_->parameters.end() || greeted->second == "on";
+// What the server reports of a parameter, as the client knows it.
+std::string_view Session::parameter(std::string_view name) const {
+  if (const auto changed = parameters_.find(name); changed != parameters_.end()) return changed->second;
+  if (!greeting_) return {};
+  const auto greeted = greeting_->parameters.find(name);
+  return greeted == greeting_->parameters.end() ? std::string_view() : std::string_view(greeted->second);
+}
+
+bool Session::standard_conforming_strings() const { return parameter("standard_conforming_strings") != "off"; }
+
+bool Session::same_encoding() const { return parameter("client_encoding") == parameter("server_encoding"); }
+
+// Texts whose meaning our grammar could get wrong. One shard needs no understanding.
+std::optional<Error> Session::unreadable(std::string_view sql) const {
+  if (!multi_shard()) return {};
+  if (!view_.lexer.standard_conforming_strings && sql.find('\\') != std::string_view::npos)
+    return Error{sqlstate::feature_not_supported, "statements with backslashes cannot be routed while standard_conforming_strings is off", {},
+                 "SET standard_conforming_strings = on, or write E'…'", 0};
+  // In these a byte of a longer character can look like a quote or a backslash.
+  static constexpr std::string_view unsafe[] = {"SJIS", "BIG5", "GBK", "UHC", "GB18030", "JOHAB", "SHIFT_JIS_2004"};
+  const std::string_view encoding = parameter("client_encoding");
+  if (std::find(std::begin(unsafe), std::end(unsafe), encoding) == std::end(unsafe)) return {};
+  return Error{sqlstate::feature_not_supported, fmt::format("statements in client_encoding {} cannot be routed", encoding), {}, "SET client_encoding = UTF8", 0};
 }
 
 }  // namespace tessera::proxy

@@ -245,6 +245,10 @@ bool Session::handle_bind(std::string_view whole) {
   const Prepared* statement = find_prepared(bind.statement);
   if (statement == nullptr) return forward_unknown(whole, bind.statement);
   const router::PlannedText& text = *statement->plan;
+  if (const std::optional<Error> problem = extended_refusal(text, statement->sql_text())) {
+    refuse(*problem);
+    return true;
+  }
   if (is_local(text)) {
     set_portal(bind.portal, {.plan = statement->plan, .sql = std::string(statement->sql_text()), .local = true});
     return answer_in_unit(made<postgres::append_bind_complete>());
@@ -255,7 +259,7 @@ bool Session::handle_bind(std::string_view whole) {
   }
   Target target;
   if (!text.syntax_error && !in_failed_transaction()) {
-    Result<Target> found = target_of(text, {statement->sql_text(), statement->slots, parameters_of(bind, *statement)});
+    Result<Target> found = target_of(text, {statement->sql_text(), statement->slots, parameters_of(bind, *statement), same_encoding()});
     if (!found) {
       refuse(found.error());
       return true;
@@ -283,6 +287,16 @@ bool Session::handle_bind(std::string_view whole) {
   set_portal(bind.portal, text.session_effects ? Portal{.plan = statement->plan, .sql = std::string(statement->sql_text())} : Portal{});
   count(text, backend_->endpoint().shard);
   return true;
+}
+
+std::optional<Error> Session::extended_refusal(const router::PlannedText& text, std::string_view sql) const {
+  if (std::optional<Error> problem = unreadable(sql)) return problem;
+  if (!multi_shard() || in_failed_transaction()) return {};
+  for (const router::PlannedStatement& planned : text.statements)
+    if (planned.plan.kind == StatementKind::prepare || planned.plan.kind == StatementKind::execute)
+      return Error{sqlstate::feature_not_supported, fmt::format("{} cannot be sent by the extended protocol", planned.plan.command), {},
+                   "send it as a simple query, or prepare the statement itself by the protocol", 0};
+  return {};
 }
 
 std::span<const router::Values::Parameter> Session::parameters_of(const postgres::BindView& bind, const Prepared& statement) {

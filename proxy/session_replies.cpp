@@ -50,6 +50,7 @@ void Session::undo(std::uint32_t tag) {
     else
       prepared_.erase(entry.name);
   }
+  if (!entry.sql_prepared.empty()) sql_prepared_.erase(entry.sql_prepared);
   if (!entry.server_name.empty() && backend_ != nullptr) backend_->prepared().erase(entry.server_name);
   forget_undo(tag);
 }
@@ -59,7 +60,9 @@ bool Session::on_error(const ExpectedReply& expected, const postgres::ErrorField
   if (fields.is_fatal()) return false;  // the connection's end is reported by on_backend_lost
   options_.database->metrics().count_error(fields.find_or(postgres::error_field::code, "XX000"));
   if (lazy_ == LazyTransaction::open) lazy_ = LazyTransaction::failed;  // a Parse on the side of a transaction that nobody has joined yet
-  if (expected.kind != ReplyKind::query && expected.tag != 0) undo(expected.tag);
+  const auto entry = undo_.find(expected.tag);
+  const bool failed_prepare = entry != undo_.end() && !entry->second.sql_prepared.empty();
+  if (expected.tag != 0 && (expected.kind != ReplyKind::query || failed_prepare)) undo(expected.tag);
   if (expected.poison) {
     host_.stream().append(expected.local);
     return false;

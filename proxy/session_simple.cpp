@@ -63,12 +63,17 @@ bool Session::handle_query(std::string_view whole) {
     request_started_ = {};
     return true;
   }
+  if (const std::optional<Error> problem = unreadable(sql)) {
+    refuse(*problem);
+    return true;
+  }
+  if (const std::optional<bool> done = handle_sql_prepared(text, sql)) return *done;
   if (const Got got = wait_for_listen(text); got != Got::ready) return got == Got::refused;
   if (answer_locally(text, sql, true)) return true;
 
   Target target;
   if (!text.syntax_error && !in_failed_transaction()) {
-    Result<Target> found = target_of(text, {sql, print.slots, {}});
+    Result<Target> found = target_of(text, {sql, print.slots, {}, same_encoding()});
     if (!found) {
       refuse(found.error());
       return true;
@@ -85,6 +90,15 @@ bool Session::handle_query(std::string_view whole) {
   send_query(whole, keep);
   return true;
 }
+
+namespace {
+// Does a statement run on whichever shard is at hand? With temporary tables that must be theirs.
+bool needs_some_shard(const router::PlannedText& text) {
+  for (const router::PlannedStatement& planned : text.statements)
+    if (planned.plan.placement == router::Placement::any_shard) return true;
+  return false;
+}
+}  // namespace
 
 // One shard for all statements of the text, or a scatter for its only one.
 Result<Session::Target> Session::target_of(const router::PlannedText& text, const router::Values& values) {
@@ -107,6 +121,7 @@ Result<Session::Target> Session::target_of(const router::PlannedText& text, cons
                   "send them one by one");
     target.shard = plan.shard;
   }
+  if (!target.shard && (pins_ & pin_temporary) != 0 && needs_some_shard(text)) target.shard = temporary_shard_;
   return target;
 }
 

@@ -72,6 +72,7 @@ pool::Pool& WorkerDatabase::pool(const pool::IdentityRef& identity, const std::s
   auto budget = shared_.budgets->get(fmt::format("{}/{}", server, user), limits.size, server, limits.max_server_connections);
   pool::Pool::Options options{name_, user, endpoint, identity, limits, settings().limits.message_size};
   found = std::make_unique<pool::Pool>(std::move(options), std::move(budget), *loop_, *shared_.derivation);
+  if (paused_) found->pause();
   return *found;
 }
 
@@ -145,7 +146,7 @@ void WorkerDatabase::catalog_changed(const pool::IdentityRef& identity) {
   loading_catalog_ = true;
   run(pool(identity, identity->user, ShardId(shard)), pool::no_settings(), catalog_queries(), [this](Result<pool::TextQuery::Answer> answer) {
     loading_catalog_ = false;
-    if (answer) return shared_.publish_catalog(name_, read_catalog(answer->results));
+    if (answer) return shared_.publish_catalog(name_, read_catalog(answer->results, settings().read_only_functions));
     const Result<void> failed = std::unexpected(answer.error());
     for (auto& waiting : std::exchange(waiting_for_catalog_, {})) waiting(failed);
   });
@@ -223,6 +224,24 @@ router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const Pla
   // A hint is a comment, which the fingerprint does not see.
   if (!print.exact || (!hint.empty() && view.session.hints_allowed)) text->cacheable = false;
   return text;
+}
+
+// Idle connections are closed at once, the others when they come back: the servers may be restarted then.
+void WorkerDatabase::pause() {
+  paused_ = true;
+  for (auto& [key, pool] : pools_) {
+    pool->pause();
+    pool->reconnect();
+  }
+}
+
+void WorkerDatabase::resume() {
+  paused_ = false;
+  for (auto& [key, pool] : pools_) pool->resume();
+}
+
+void WorkerDatabase::reconnect() {
+  for (auto& [key, pool] : pools_) pool->reconnect();
 }
 
 void WorkerDatabase::sweep(TimePoint now) {

@@ -1,0 +1,153 @@
+// SQL-level PREPARE, EXECUTE and DEALLOCATE with several shards. PREPARE is checked by one shard and remembered; EXECUTE is
+// routed by its arguments, and a shard that has not seen the statement is given it first. On the servers the statements have names of
+// our own. A session that uses them keeps its connections.
+#include <fmt/format.h>
+
+#include "parser/fingerprint.hpp"
+#include "proxy/session.hpp"
+
+namespace tessera::proxy {
+
+using parser::Operand;
+using parser::StatementKind;
+using pool::Delivery;
+using pool::ReplyKind;
+
+namespace {
+
+std::string_view text_of(const parser::Statement& statement, std::string_view sql) {
+  return sql.substr(statement.span.begin, statement.span.end - statement.span.begin);
+}
+
+// The statement with its name replaced.
+std::string renamed(const parser::Statement& statement, std::string_view sql, const std::string& name) {
+  const parser::SourceSpan at = statement.prepared->name_span;
+  return fmt::format("{}{}{}", sql.substr(statement.span.begin, at.begin - statement.span.begin), name, sql.substr(at.end, statement.span.end - at.end));
+}
+
+constexpr router::TypeOid undecidable = 2278;  // void: no key has this type, so nothing is concluded from the value
+
+// A plain literal as the text that the server would make of it; anything else decides nothing.
+router::Values::Parameter parameter_of(const Operand& argument, std::string_view sql, std::string& text) {
+  if (argument.kind == Operand::Kind::null) return {{}, true, false, 0};
+  if (argument.kind != Operand::Kind::literal || !argument.cast.empty()) return {{}, false, false, undecidable};
+  const std::string_view token = sql.substr(argument.span.begin, argument.span.end - argument.span.begin);
+  const bool quoted = token.starts_with('\'');
+  if (quoted && !parser::decode_string(token, parser::LiteralKind::string, text)) return {{}, false, false, undecidable};
+  if (!quoted && token.find_first_not_of("0123456789") != std::string_view::npos) return {{}, false, false, undecidable};
+  if (!quoted) text = fmt::format("{}{}", argument.negative ? "-" : "", token);
+  return {text, false, false, 0};
+}
+
+}  // namespace
+
+// PREPARE, EXECUTE or DEALLOCATE as the only statement of a simple query. Nothing: it is none of them, or not ours to handle.
+std::optional<bool> Session::handle_sql_prepared(const router::PlannedText& text, std::string_view sql) {
+  if (!multi_shard() || in_failed_transaction()) return {};
+  const auto concerns = [](const router::PlannedStatement& planned) {
+    return planned.plan.kind == StatementKind::prepare || planned.plan.kind == StatementKind::execute;
+  };
+  if (!text.single()) {
+    for (const router::PlannedStatement& planned : text.statements) {
+      if (!concerns(planned)) continue;
+      refuse({sqlstate::feature_not_supported, fmt::format("{} cannot be sent together with other statements", planned.plan.command), {}, "send it in a message of its own", 0});
+      return true;
+    }
+    return {};
+  }
+  const router::PlannedStatement& planned = text.statements.front();
+  if (!planned.statement || !planned.statement->prepared) return {};
+  const parser::Statement& statement = *planned.statement;
+  if (statement.kind == StatementKind::prepare) return sql_prepare(statement, planned.plan, sql);
+  if (statement.kind == StatementKind::execute) return sql_execute(statement, sql);
+  if (statement.kind == StatementKind::deallocate) {
+    if (statement.prepared->all)
+      sql_prepared_.clear();
+    else if (sql_prepared_.erase(statement.prepared->name) > 0)
+      prepared_.try_emplace(statement.prepared->name);  // for the ordinary answer below
+  }
+  return {};
+}
+
+bool Session::sql_prepare(const parser::Statement& statement, const router::PlanTemplate& plan, std::string_view sql) {
+  if (plan.refusal) {
+    refuse(*plan.refusal);
+    return true;
+  }
+  const std::string& name = statement.prepared->name;
+  if (sql_prepared_.contains(name) || prepared_.contains(name)) {
+    refuse({SqlState("42P05"), fmt::format("prepared statement \"{}\" already exists", name), {}, {}, 0});
+    return true;
+  }
+  const Got got = engage(std::nullopt);
+  if (got != Got::ready) return got == Got::refused;
+  join_transaction();
+  if (ending_) return true;
+  SqlPrepared prepared;
+  prepared.server_name = fmt::format("tessera_sql_{}", next_sql_prepared_++);
+  prepared.prepare_sql = renamed(statement, sql, prepared.server_name);
+  prepared.body = sql.substr(statement.prepared->body.begin, statement.prepared->body.end - statement.prepared->body.begin);
+  prepared.known_to.insert(backend_->id());
+  std::uint32_t tag = 0;
+  Undo& undo = new_undo(tag);
+  undo.sql_prepared = name;
+  pins_ |= pin_prepared;
+  needs_reset_ = true;
+  if (!postgres::append_query(backend_->out(), prepared.prepare_sql)) {
+    refuse({sqlstate::program_limit_exceeded, "the statement is too long", {}, {}, 0});
+    return true;
+  }
+  sql_prepared_.insert_or_assign(name, std::move(prepared));
+  expect(ReplyKind::query, tag);
+  unnamed_on_backend_ = false;
+  return true;
+}
+
+bool Session::sql_execute(const parser::Statement& statement, std::string_view sql) {
+  const auto found = sql_prepared_.find(statement.prepared->name);
+  if (found == sql_prepared_.end()) {
+    refuse({SqlState("26000"), fmt::format("prepared statement \"{}\" does not exist", statement.prepared->name), {},
+            prepared_.contains(statement.prepared->name) ? "it was prepared by the protocol's Parse: execute it by Bind and Execute" : "", 0});
+    return true;
+  }
+  SqlPrepared& prepared = found->second;
+  std::vector<std::string> texts(statement.prepared->arguments.size());
+  std::vector<router::Values::Parameter> parameters;
+  for (std::size_t i = 0; i < texts.size(); ++i) parameters.push_back(parameter_of(statement.prepared->arguments[i], sql, texts[i]));
+  parser::Fingerprint print;
+  router::PlannedTextRef plan;
+  options_.database->plan(prepared.body, view(), print, &plan);
+  if (plan->syntax_error) {
+    refuse(*plan->syntax_error);
+    return true;
+  }
+  Result<Target> target = target_of(*plan, {prepared.body, print.slots, parameters, same_encoding()});
+  if (target && target->scatter) {
+    target = fail(sqlstate::feature_not_supported, fmt::format("EXECUTE of a statement that concerns {} shards is not supported by this version", target->plan.shards.size()),
+                  "send the statement itself, or prepare it by the protocol");
+  }
+  if (!target) {
+    refuse(target.error());
+    return true;
+  }
+  const Got got = engage(target->shard);
+  if (got != Got::ready) return got == Got::refused;
+  join_transaction();
+  if (ending_) return true;
+  before_sending(*plan);
+  if (prepared.known_to.insert(backend_->id()).second) {
+    if (!postgres::append_query(backend_->out(), prepared.prepare_sql)) return true;
+    expect(ReplyKind::query, 0, Delivery::ignore);
+  }
+  if (!postgres::append_query(backend_->out(), renamed(statement, sql, prepared.server_name))) {
+    refuse({sqlstate::program_limit_exceeded, "the statement is too long", {}, {}, 0});
+    return true;
+  }
+  note_text(text_of(statement, sql));
+  expect(ReplyKind::query);
+  unnamed_on_backend_ = false;
+  count(*plan, backend_->endpoint().shard);
+  return true;
+}
+
+}  // namespace tessera::proxy
