@@ -9,20 +9,20 @@ import fcntl
 import json
 import os
 import resource
+import shutil
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import BenchError, bulk, cells, contenders, idle, machine, pgbench, process, report, server, syscalls  # noqa: E402
-from harness import places, postgres, wire  # noqa: E402
+from harness import places, postgres, tessera, wire  # noqa: E402
 from harness.certificates import CertificateAuthority  # noqa: E402
 from harness.places import SetupError  # noqa: E402
-from harness.tessera import TesseraFailed  # noqa: E402
 
 GROUPS = ["idle", "select", "tls", "reconnect", "bulk", "syscalls"]
 CHECKED_KEYS = range(1, 41)
-Failure = (BenchError, SetupError, TesseraFailed, OSError, wire.WireError)
+Failure = (BenchError, SetupError, tessera.TesseraFailed, OSError, wire.WireError)
 
 
 class Bench:
@@ -203,6 +203,14 @@ def measure(options, groups, root):
     return bench.result
 
 
+def hold_binary(place):
+    """A copy of Tessera, so that a build in the meantime does not change what is measured."""
+    held = place / "tessera"
+    held.unlink(missing_ok=True)
+    shutil.copy2(tessera.binary(), held)
+    os.environ["TESSERA_BINARY"] = str(held)
+
+
 def pin_server(postgres_server, cores):
     postmaster = int((postgres_server.data / "postmaster.pid").read_text().split()[0])
     process.pin(postmaster, cores)
@@ -261,6 +269,8 @@ def main():
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise SetupError("another ./dev bench is at work here") from None
+        if any(name.startswith("tessera") for name in options.contenders):
+            hold_binary(place)
         result = measure(options, options.only, root)
         (place / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     print(report.tables(result))
