@@ -174,8 +174,8 @@ One PostgreSQL, fsync off, a million of pgbench's accounts (scale {settings['sca
 key, the key a literal (simple) or a parameter (extended, prepared). Each proxy works with one thread, plain TCP to the server and, the
 poolers, transaction pooling with {settings['pool_size']} connections a pool. *Tessera* has one shard. *Tessera, 4 shards* parses and routes
 every statement by a hash of its key to one of four databases on the same server, each with its own pool: up to
-{4 * settings['pool_size']} server processes instead of {settings['pool_size']}, which costs its rate and latency, not its CPU. Logins are SCRAM unless a cell says trust: PgBouncer holds
-the verifier, Tessera the password, HAProxy passes them on to the server.
+{4 * settings['pool_size']} server processes instead of {settings['pool_size']} on the same cores. Logins are SCRAM unless a cell says
+trust: PgBouncer holds the verifier, Tessera the password, HAProxy passes them on to the server.
 
 How to read it: machine and load drift, so only ratios within this run count, and the proxy's own CPU time per statement is the steadiest
 figure. Ratios below 1 are better for CPU and p99, above 1 for the rate. With -C (reconnecting) a statement is a whole connection:
