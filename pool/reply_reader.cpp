@@ -70,6 +70,7 @@ bool allowed(ReplyKind kind, char type) {
     case ReplyKind::execute: return is_result(type) || type == backend::portal_suspended;
     case ReplyKind::close: return type == backend::close_complete;
     case ReplyKind::sync:
+    case ReplyKind::copy_end:
     case ReplyKind::local: return false;
   }
   return false;
@@ -81,6 +82,7 @@ bool completes(ReplyKind kind, char type) {
     case ReplyKind::query:
     case ReplyKind::function_call:
     case ReplyKind::sync:
+    case ReplyKind::copy_end:
     case ReplyKind::local: return false;
     case ReplyKind::describe_statement: return type != backend::parameter_description;
     case ReplyKind::execute:
@@ -125,13 +127,16 @@ Result<void> ReplyReader::consume(std::string_view bytes, ReplySink& sink) {
       carry_.assign(bytes);
       break;
     }
+    // A message that ends its entry is held until it is whole: what follows the entry must not come in between.
+    const bool streams = passes_unread(header.type) && (queue_.empty() || !completes(queue_.front().kind, header.type));
+    if (!streams && header.length > max_message_) return violation(fmt::format("a message of {} bytes", header.length));
     if (status == FrameStatus::complete && carry_.empty()) {
       const std::string_view whole = bytes.substr(0, header.total_size());
       if (Result<void> done = message(header, whole, run, sink); !done) return done;
       bytes.remove_prefix(whole.size());
       continue;
     }
-    if (passes_unread(header.type)) {
+    if (streams) {
       if (Result<void> done = message(header, front, run, sink); !done) return done;
       streaming_left_ = header.total_size() - front.size();
       streaming_forward_ = !queue_.empty() && queue_.front().delivery == Delivery::forward;
@@ -143,7 +148,6 @@ Result<void> ReplyReader::consume(std::string_view bytes, ReplySink& sink) {
       }
       continue;
     }
-    if (header.length > max_message_) return violation(fmt::format("a message of {} bytes", header.length));
     if (carry_.empty()) {
       carry_.assign(bytes);
       break;
@@ -213,7 +217,7 @@ Result<void> ReplyReader::answer(char type, std::string_view whole, Run& run, Re
     run.flush();
     if (type == backend::copy_in_response) copying_in_ = true;
     sink.on_copy(head, type);
-    if (type == backend::copy_in_response && head.kind == ReplyKind::execute) swallow_syncs(sink);
+    if (type == backend::copy_in_response) swallow_syncs(sink);
     return {};
   }
   if (completes(head.kind, type)) {
@@ -265,15 +269,16 @@ Result<void> ReplyReader::ready(std::string_view whole, Run& run, ReplySink& sin
 
 void ReplyReader::pop(Run& run, ReplySink& sink) {
   queue_.pop_front();
-  if (queue_.empty() || queue_.front().kind != ReplyKind::local) return;
+  if (queue_.empty() || (queue_.front().kind != ReplyKind::local && queue_.front().kind != ReplyKind::copy_end)) return;
   run.flush();
   deliver_local(sink);
 }
 
 void ReplyReader::deliver_local(ReplySink& sink) {
-  while (!queue_.empty() && queue_.front().kind == ReplyKind::local) {
+  while (!queue_.empty() && (queue_.front().kind == ReplyKind::local || queue_.front().kind == ReplyKind::copy_end)) {
     const ExpectedReply entry = std::move(queue_.front());
     queue_.pop_front();
+    if (entry.kind == ReplyKind::copy_end) continue;
     if (entry.delivery == Delivery::forward && !entry.local.empty()) sink.on_relay(entry.local);
     sink.on_done(entry, 0, {});
   }
@@ -290,9 +295,14 @@ void ReplyReader::skip_to_sync(ReplySink& sink) {
 }
 
 void ReplyReader::swallow_syncs(ReplySink& sink) {
-  while (queue_.size() > 1 && queue_[1].kind == ReplyKind::sync) {
+  // Those that were sent before the client ended the COPY. If it has ended it already, later Syncs count again.
+  while (queue_.size() > 1 && (queue_[1].kind == ReplyKind::sync || queue_[1].kind == ReplyKind::copy_end)) {
     const ExpectedReply entry = std::move(queue_[1]);
     queue_.erase(queue_.begin() + 1);
+    if (entry.kind == ReplyKind::copy_end) {
+      copying_in_ = false;
+      return;
+    }
     sink.on_skipped(entry);
   }
 }

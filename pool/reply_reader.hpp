@@ -23,6 +23,7 @@ enum class ReplyKind : std::uint8_t {
   function_call,  // likewise
   parse, bind, describe_statement, describe_portal, execute, close,
   sync,           // ReadyForQuery
+  copy_end,       // nothing from the server: here the client ended a COPY IN that had perhaps not begun yet
   local           // nothing from the server: bytes of our own belong here in the client's stream
 };
 
@@ -84,7 +85,10 @@ class ReplyReader {
   bool skipping() const { return skipping_; }
   bool copying_in() const { return copying_in_; }
   // The client ended or failed its COPY IN: what follows is read again as usual.
-  void end_copy_in() { copying_in_ = false; }
+  void end_copy_in() {
+    if (!copying_in_ && !queue_.empty()) queue_.push_back({.kind = ReplyKind::copy_end, .delivery = Delivery::ignore});
+    copying_in_ = false;
+  }
   // A message was cut and its first part is with the client: nothing else may be sent to the client now.
   bool inside_message() const { return streaming_left_ > 0 && streaming_forward_; }
   const std::deque<ExpectedReply>& queue() const { return queue_; }
