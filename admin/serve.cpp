@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 
 #include "admin/commands.hpp"
+#include "admin/endpoint.hpp"
 #include "config/load.hpp"
 #include "proxy/log.hpp"
 #include "proxy/server.hpp"
@@ -105,8 +106,11 @@ int serve(const ServeOptions& options) {
 
   proxy::Server server(config);
   if (const Result<void> started = server.start(); !started) return complain(started.error());
+  Result<std::unique_ptr<Endpoint>> admin = Endpoint::start(server);
+  if (!admin) return complain(admin.error());
   log::info("tessera is ready", {{"version", proxy::version},
                                  {"postgres", config->listen.postgres ? config->listen.postgres->text() : "off"},
+                                 {"admin", config->admin.listen ? config->admin.listen->text() : "off"},
                                  {"workers", std::to_string(server.workers().size())}});
   notify_systemd("READY=1");
   while (true) {
@@ -119,10 +123,9 @@ int serve(const ServeOptions& options) {
     if (number == SIGUSR1) continue;
     notify_systemd("STOPPING=1");
     log::info("draining", {{"signal", number == SIGTERM ? "SIGTERM" : "SIGINT"}});
-    if (number == SIGTERM)
-      server.drain_and_stop();
-    else
-      server.stop();
+    if (number == SIGTERM) server.drain();
+    admin->reset();  // before the workers that it asks
+    server.stop();
     log::info("tessera has ended");
     return 0;
   }

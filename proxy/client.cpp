@@ -270,7 +270,8 @@ void Client::logged_in() {
   if (startup_.database == console_database) {
     state_ = State::console;
     login_.reset();
-    console_ = std::make_unique<Console>(worker_.server(), worker_.server().console_role(startup_.user), *this);
+    deadline_ = never;
+    console_ = std::make_unique<Console>(worker_, worker_.server().console_role(startup_.user), *this);
     console_->greet();
     if (!input_.empty()) console_->on_client_bytes(std::exchange(input_, {}));
     return;
@@ -381,7 +382,12 @@ void Client::close_when_sent() {
 void Client::close_now() {
   if (state_ == State::closed) return;
   state_ = State::closed;
-  if (session_) session_->on_client_gone();
+  if (session_) {
+    session_->on_client_gone();
+    DatabaseMetrics& metrics = session_->options().database->metrics();
+    metrics.client_bytes_in.add(stream_.bytes_in());
+    metrics.client_bytes_out.add(stream_.bytes_out());
+  }
   if (stream_.tls() != nullptr && stream_.is_open()) {
     stream_.tls()->shutdown();
     stream_.flush();
@@ -416,3 +422,4 @@ void Client::sweep(TimePoint now) {
 }
 
 }  // namespace tessera::proxy
+  if (console_ && state_ == State::console) console_->sweep();

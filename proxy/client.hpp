@@ -38,6 +38,8 @@ class Client final : public net::EventHandler, public SessionHost {
   bool uses_tls() const { return stream_.tls() != nullptr; }
   TimePoint connected_at() const { return connected_at_; }
   const CancelKey& cancel_key() const { return cancel_key_; }
+  std::uint64_t bytes_in() const { return stream_.bytes_in(); }
+  std::uint64_t bytes_out() const { return stream_.bytes_out(); }
 
  private:
   enum class State : std::uint8_t { first_packet, tls, authenticating, looking_up, opening, running, console, cancelling, closing, closed };

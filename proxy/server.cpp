@@ -67,7 +67,7 @@ Result<void> Server::start() {
   return {};
 }
 
-void Server::drain_and_stop() {
+void Server::drain() {
   draining_ = true;
   if (!workers_.empty())
     for (const auto& listener : listeners_) workers_[0]->loop().post([raw = listener.get()] { raw->close(); });
@@ -76,10 +76,10 @@ void Server::drain_and_stop() {
   const auto busy = [this] { return std::any_of(workers_.begin(), workers_.end(), [](const auto& worker) { return worker->clients() > 0; }); };
   while (busy() && Clock::now() < until) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   if (busy()) log::warn("the drain timeout has passed: ending the transactions that are left");
-  stop();
 }
 
 void Server::stop() {
+  chores_.stop();
   for (const auto& worker : workers_) worker->loop().stop();
   for (const auto& worker : workers_) worker->join();
   listeners_.clear();
@@ -154,9 +154,15 @@ Server::ReloadOutcome Server::reload() {
   for (const auto& [name, database] : (*made)->databases)
     if (const RoutingRef routing = this->routing(name)) publish_routing(name, *database, routing->catalog);
   ++reloads_;
+  if (on_reload_) on_reload_(*config);
   outcome.changed = true;
   log::info("configuration reloaded", {{"file", config->source}});
   return outcome;
+}
+
+void Server::on_reload(std::function<void(const config::Config&)> then) {
+  const std::scoped_lock lock(reload_mutex_);
+  on_reload_ = std::move(then);
 }
 
 void Server::publish_catalog(const std::string& database, std::shared_ptr<const router::Catalog> catalog) {

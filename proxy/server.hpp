@@ -17,6 +17,7 @@
 #include "proxy/admission.hpp"
 #include "proxy/auth_query.hpp"
 #include "proxy/cancel_registry.hpp"
+#include "proxy/chores.hpp"
 #include "proxy/console.hpp"
 #include "proxy/runtime.hpp"
 #include "proxy/worker.hpp"
@@ -32,8 +33,9 @@ class Server {
 
   // Loads certificates, binds the sockets, starts the workers. An error: nothing runs.
   Result<void> start();
-  // Takes no new clients, lets transactions end, up to drain_timeout. Then stops. Returns when all workers have ended.
-  void drain_and_stop();
+  // Takes no new clients, lets transactions end, up to drain_timeout.
+  void drain();
+  // Ends all workers. Whoever asks them questions (gather.hpp) from other threads must have ended before.
   void stop();
   bool draining() const { return draining_; }
 
@@ -43,11 +45,14 @@ class Server {
     std::vector<std::string> problems;
   };
   ReloadOutcome reload();
+  // `then` is called after each reload that took place, on the reloading thread; an empty function ends that.
+  void on_reload(std::function<void(const config::Config&)> then);
 
   pool::KeyDerivation& derivation() { return *derivation_; }
   pool::Budgets& budgets() { return budgets_; }
   Admission& admission() { return admission_; }
   CancelRegistry& cancels() { return cancels_; }
+  Chores& chores() { return chores_; }
   const std::string& mock_key() const { return mock_key_; }
   std::shared_ptr<const Runtime> runtime() const;
   const std::vector<std::unique_ptr<Worker>>& workers() const { return workers_; }
@@ -87,7 +92,8 @@ class Server {
   TimePoint started_at_;
   std::atomic<bool> draining_ = false;
   std::atomic<std::uint64_t> reloads_ = 0;
-  std::mutex reload_mutex_;            // one reload at a time
+  std::mutex reload_mutex_;            // one reload at a time; guards on_reload_
+  std::function<void(const config::Config&)> on_reload_;
 
   mutable std::mutex mutex_;           // guards what follows
   std::shared_ptr<const config::Config> config_;
@@ -100,5 +106,6 @@ class Server {
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::unique_ptr<Listener>> listeners_;
 };
+  Chores chores_;                      // its jobs use all of the above
 
 }  // namespace tessera::proxy

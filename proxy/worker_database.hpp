@@ -82,6 +82,12 @@ class WorkerDatabase {
   using GreetingDone = std::function<void(const Result<GreetingRef>&)>;
   GreetingRef greeting(const pool::IdentityRef& identity, const std::string& user, ShardId shard, const pool::Settings& settings, GreetingDone then);
 
+  // PAUSE, RESUME, RECONNECT: all pools, also those that are made while it lasts.
+  void pause();
+  void resume();
+  void reconnect();
+  bool paused() const { return paused_; }
+
   void sweep(TimePoint now);
   void shut_down(const Error& reason);
 
@@ -105,6 +111,7 @@ class WorkerDatabase {
   std::uint64_t next_query_ = 0;
   bool loading_catalog_ = false;
   std::unique_ptr<DatabaseMetrics> metrics_;
+  bool paused_ = false;
   std::vector<std::function<void(const Result<void>&)>> waiting_for_catalog_;
 };
 

@@ -1,0 +1,202 @@
+#include "admin/routes.hpp"
+
+#include <charconv>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "admin/console_page.hpp"
+#include "admin/facts_json.hpp"
+#include "admin/metrics_text.hpp"
+#include "admin/openapi.hpp"
+#include "config/load.hpp"
+#include "proxy/gather.hpp"
+#include "proxy/log.hpp"
+
+namespace tessera::admin {
+
+namespace {
+
+using nlohmann::ordered_json;
+using proxy::Facts;
+
+HttpResponse json_response(const ordered_json& body, unsigned status = 200) {
+  return {status, body.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n"};
+}
+
+// Collects from all workers; `answer` makes the response, on a worker's thread: it must only compute.
+void with_facts(Exchange exchange, const proxy::Wanted& wanted,
+                std::function<HttpResponse(const Facts&, const proxy::Server&)> answer) {
+  proxy::Server* server = &exchange.server;
+  const auto question = [wanted](proxy::Worker& worker) { return proxy::collect(worker, wanted); };
+  proxy::gather<Facts>(*server, question,
+                       [server, reply = std::move(exchange.reply), answer = std::move(answer)](
+                           std::vector<Facts> parts) { reply(answer(proxy::merge(std::move(parts)), *server)); });
+}
+
+template <ordered_json (*View)(const Facts&, const proxy::Server&)>
+void facts_view(Exchange exchange) {
+  with_facts(std::move(exchange), {},
+             [](const Facts& facts, const proxy::Server& server) { return json_response(View(facts, server)); });
+}
+
+template <ordered_json (*View)(const proxy::Server&)>
+void static_view(Exchange exchange) {
+  exchange.reply(json_response(View(exchange.server)));
+}
+
+// ---- process --------------------------------------------------------------------------------------------------------
+
+void healthz(Exchange exchange) {
+  exchange.reply(json_response({{"status", "ok"}}));
+}
+
+void readyz(Exchange exchange) {
+  // At once, so that load balancers hear of it while the workers are still busy with ending sessions.
+  if (exchange.server.draining())
+    return exchange.reply(json_response({{"ready", false}, {"reasons", {"draining"}}}, 503));
+  with_facts(std::move(exchange), {},
+             [](const Facts& facts, const proxy::Server& server) { return json_response(readiness(facts, server)); });
+}
+
+void metrics(Exchange exchange) {
+  with_facts(std::move(exchange), {}, [](const Facts& facts, const proxy::Server& server) {
+    return HttpResponse{200, metrics_text(facts, proxy::process_facts(server), server),
+                        "text/plain; version=0.0.4; charset=utf-8"};
+  });
+}
+
+// ---- facts ----------------------------------------------------------------------------------------------------------
+
+constexpr std::size_t default_session_limit = 1'000;
+constexpr std::size_t max_session_limit = 100'000;
+
+void sessions(Exchange exchange) {
+  proxy::Wanted wanted;
+  wanted.sessions = true;
+  wanted.max_sessions = default_session_limit;
+  wanted.database = exchange.request.parameter("database").value_or("");
+  if (const auto limit = exchange.request.parameter("limit")) {
+    const char* end = limit->data() + limit->size();
+    const auto [at, error] = std::from_chars(limit->data(), end, wanted.max_sessions);
+    if (error != std::errc() || at != end || wanted.max_sessions == 0 || wanted.max_sessions > max_session_limit)
+      return exchange.reply(error_response(400, fmt::format("limit must be a number from 1 to {}", max_session_limit)));
+  }
+  with_facts(std::move(exchange), wanted, [limit = wanted.max_sessions](const Facts& facts, const proxy::Server&) {
+    return json_response(sessions_json(facts, limit));
+  });
+}
+
+void pools(Exchange exchange) {
+  proxy::Wanted wanted;
+  wanted.connections = true;
+  with_facts(std::move(exchange), wanted,
+             [](const Facts& facts, const proxy::Server&) { return json_response(pools_json(facts)); });
+}
+
+// ---- configuration --------------------------------------------------------------------------------------------------
+
+void config_view(Exchange exchange) {
+  exchange.reply({200, config::describe(*exchange.server.runtime()->config) + "\n"});
+}
+
+void reload(Exchange exchange) {
+  proxy::Server* server = &exchange.server;
+  Reply reply = exchange.reply;
+  const bool taken = server->chores().post([server, reply] {
+    const proxy::Server::ReloadOutcome outcome = server->reload();
+    for (const std::string& problem : outcome.problems)
+      proxy::log::error("configuration not reloaded, the old one stays", {{"problem", problem}});
+    reply(json_response({{"reloaded", outcome.problems.empty()}, {"problems", outcome.problems}},
+                        outcome.problems.empty() ? 200 : 422));
+  });
+  if (!taken) reply(error_response(503, "too much administrative work waits already"));
+}
+
+// ---- files ----------------------------------------------------------------------------------------------------------
+
+// Nothing but our own script may run in the page, and nobody may frame it.
+HttpResponse file(std::string_view content, std::string_view type) {
+  HttpResponse response{200, std::string(content), std::string(type)};
+  response.headers.emplace_back("Content-Security-Policy",
+                                "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri "
+                                "'none'; form-action 'none'; frame-ancestors 'none'");
+  return response;
+}
+
+void page(Exchange exchange) {
+  exchange.reply(file(console_html(), "text/html; charset=utf-8"));
+}
+void script(Exchange exchange) {
+  exchange.reply(file(console_js(), "text/javascript; charset=utf-8"));
+}
+void style(Exchange exchange) {
+  exchange.reply(file(console_css(), "text/css; charset=utf-8"));
+}
+void openapi(Exchange exchange) {
+  exchange.reply(json_response(openapi_document(routes())));
+}
+
+// ---- the table ------------------------------------------------------------------------------------------------------
+
+constexpr std::chrono::milliseconds reload_limit{60'000};
+
+constexpr Route table[] = {
+    {"GET", "/", Access::everyone, page, "The console page"},
+    {"GET", "/console.js", Access::everyone, script, "The console page's script"},
+    {"GET", "/console.css", Access::everyone, style, "The console page's style"},
+    {"GET", "/healthz", Access::viewer_or_loopback, healthz, "Is the process alive"},
+    {"GET", "/readyz", Access::viewer_or_loopback, readyz, "May it get traffic: 503 while draining"},
+    {"GET", "/metrics", Access::viewer_or_loopback, metrics, "Counters and gauges for Prometheus"},
+    {"GET", "/v1/databases", Access::viewer, facts_view<databases_json>, "Databases with their counters"},
+    {"GET", "/v1/shards", Access::viewer, facts_view<shards_json>, "Shards with their health"},
+    {"GET", "/v1/tables", Access::viewer, static_view<tables_json>, "Tables and how they are spread"},
+    {"GET", "/v1/rules", Access::viewer, static_view<rules_json>, "Sharding rules"},
+    {"GET", "/v1/topology", Access::viewer, static_view<topology_json>,
+     "Shards, rules and tables of each database as routing uses them"},
+    {"GET", "/v1/pools", Access::viewer, pools, "Connection pools with their server connections"},
+    {"GET", "/v1/sessions", Access::viewer, sessions,
+     "Client sessions; ?database= chooses one, ?limit= bounds the answer"},
+    {"GET", "/v1/config", Access::viewer, config_view, "The configuration in force, defaults included, secrets as ***"},
+    {"POST", "/v1/config/reload", Access::operator_, reload,
+     "Reads the configuration again: 200, or 422 with every problem and nothing changed", reload_limit},
+    {"GET", "/v1/openapi.json", Access::viewer, openapi, "This document"},
+};
+
+constexpr std::chrono::milliseconds at_once{2'000};
+
+}  // namespace
+
+std::span<const Route> routes() {
+  return table;
+}
+
+std::chrono::milliseconds dispatch(proxy::Server& server, HttpRequest request, Reply reply) {
+  const auto refuse = [&](HttpResponse response) {
+    reply(std::move(response));
+    return at_once;
+  };
+  const auto runtime = server.runtime();
+  const config::Admin& settings = runtime->config->admin;
+  if (auto refusal = check_request(request, settings)) return refuse(std::move(*refusal));
+  const std::string_view method = request.method == "HEAD" ? std::string_view("GET") : std::string_view(request.method);
+  const Route* found = nullptr;
+  std::string allowed;
+  for (const Route& route : table) {
+    if (route.path != request.path()) continue;
+    if (route.method == method) found = &route;
+    allowed += fmt::format("{}{}", allowed.empty() ? "" : ", ", route.method == "GET" ? "GET, HEAD" : route.method);
+  }
+  if (found == nullptr && allowed.empty())
+    return refuse(error_response(404, "there is nothing here: /v1/openapi.json lists what there is"));
+  if (found == nullptr) {
+    HttpResponse response = error_response(405, "the method is not allowed here");
+    response.headers.emplace_back("Allow", allowed);
+    return refuse(std::move(response));
+  }
+  if (auto refusal = check_access(request, found->access, settings)) return refuse(std::move(*refusal));
+  if (auto refusal = check_body(request)) return refuse(std::move(*refusal));
+  found->handle({server, std::move(request), std::move(reply)});
+  return found->time_limit;
+}
+
+}  // namespace tessera::admin

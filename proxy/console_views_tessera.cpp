@@ -1,0 +1,126 @@
+#include "proxy/console_views_tessera.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+#include "config/load.hpp"
+#include "proxy/console_commands.hpp"
+#include "proxy/server.hpp"
+#include "proxy/version.hpp"
+
+namespace tessera::proxy {
+
+namespace {
+
+std::string seconds(Duration time) {
+  return fmt::format("{:.3f}", std::chrono::duration<double>(time).count());
+}
+
+// {"a": {"b": [1]}} becomes a.b.0 = 1.
+void flatten(const nlohmann::ordered_json& value, const std::string& name, RowBuilder& rows) {
+  if (value.is_structured() && !value.empty()) {
+    for (const auto& [key, child] : value.items()) flatten(child, name.empty() ? key : name + "." + key, rows);
+    return;
+  }
+  const bool fixed = name == "listen.postgres" || name == "listen.mysql" || name == "admin.listen" || name == "workers";
+  const std::string text = value.is_string()                          ? value.get<std::string>()
+                           : value.is_null() || value.is_structured() ? ""
+                                                                      : value.dump();
+  rows.row({name, text, "", fixed ? "no" : "yes"});
+}
+
+}  // namespace
+
+std::string_view pool_mode_name(config::PoolMode mode) {
+  switch (mode) {
+    case config::PoolMode::transaction:
+      return "transaction";
+    case config::PoolMode::session:
+      return "session";
+    case config::PoolMode::statement:
+      return "statement";
+  }
+  return "unknown";
+}
+
+RowBuilder show_tessera_pools(const Facts& facts, const Server&) {
+  RowBuilder rows({"database", "user", "shard", "primary", "idle", "busy", "connecting", "waiting", "open", "limit",
+                   "longest_wait", "checkouts", "waits", "wait_time", "checkout_timeouts", "connects",
+                   "connect_failures", "paused", "last_error"});
+  for (const auto& [key, pool] : facts.pools)
+    rows.row({pool.database, pool.user, pool.shard, pool.primary, std::to_string(pool.counts.idle),
+              std::to_string(pool.counts.busy), std::to_string(pool.counts.connecting),
+              std::to_string(pool.counts.waiting), std::to_string(pool.open), std::to_string(pool.limit),
+              seconds(pool.longest_wait), std::to_string(pool.totals.checkouts), std::to_string(pool.totals.waits),
+              seconds(Duration(static_cast<std::int64_t>(pool.totals.wait_ns))), std::to_string(pool.totals.timeouts),
+              std::to_string(pool.totals.connects), std::to_string(pool.totals.connect_failures),
+              pool.paused ? "yes" : "no", pool.last_error});
+  return rows;
+}
+
+RowBuilder show_tessera_sessions(const Facts& facts, const Server&) {
+  RowBuilder rows({"id", "worker", "database", "user", "address", "application_name", "state", "shard", "pinned", "age",
+                   "request_age", "statements", "tls"});
+  for (const SessionFacts& one : facts.sessions)
+    rows.row({std::to_string(one.id), std::to_string(one.worker), one.database, one.user, one.address,
+              one.application_name, one.state, one.shard, one.pins, seconds(one.age),
+              one.request_age == Duration{} ? "" : seconds(one.request_age), std::to_string(one.statements),
+              one.tls ? "yes" : "no"});
+  return rows;
+}
+
+RowBuilder show_tessera_shards(const Facts& facts, const Server& server) {
+  RowBuilder rows({"database", "shard", "primary", "dbname", "replicas", "healthy", "connections", "last_error"});
+  const auto runtime = server.runtime();
+  for (const auto& [name, database] : runtime->databases) {
+    for (std::size_t i = 0; i < database->settings->shards.size(); ++i) {
+      const config::Shard& shard = database->settings->shards[i];
+      const ShardHealth health = health_of(facts, name, shard.name);
+      rows.row({name, shard.name, shard.primary.text(), database->primaries[i]->database,
+                std::to_string(shard.replicas.size()), health.healthy ? "yes" : "no",
+                std::to_string(health.connections), health.last_error});
+    }
+  }
+  return rows;
+}
+
+RowBuilder show_tessera_topology(const Facts&, const Server& server) {
+  RowBuilder rows({"database", "schema", "table", "kind", "key", "rule", "shard"});
+  const auto runtime = server.runtime();
+  for (const auto& [name, database] : runtime->databases)
+    for (const config::Table& table : database->settings->tables)
+      rows.row({name, table.schema, table.name,
+                table.reference      ? "reference"
+                : table.rule.empty() ? "plain"
+                                     : "sharded",
+                fmt::format("{}", fmt::join(table.key, ", ")), table.rule, table.shard});
+  return rows;
+}
+
+RowBuilder show_config(const Facts&, const Server& server) {
+  RowBuilder rows({"key", "value", "default", "changeable"});
+  const nlohmann::ordered_json whole =
+      nlohmann::ordered_json::parse(config::describe(*server.runtime()->config), nullptr, false);
+  if (!whole.is_discarded()) flatten(whole, "", rows);
+  return rows;
+}
+
+RowBuilder show_help(const Facts&, const Server&) {
+  RowBuilder rows({"command"});
+  const std::string help = console_help();
+  for (std::size_t at = 0; at < help.size();) {
+    const std::size_t end = std::min(help.find('\n', at), help.size());
+    rows.row({help.substr(at, end - at)});
+    at = end + 1;
+  }
+  return rows;
+}
+
+RowBuilder show_version(const Facts&, const Server&) {
+  RowBuilder rows({"version"});
+  rows.row({fmt::format("Tessera {}", version)});
+  return rows;
+}
+
+}  // namespace tessera::proxy
