@@ -191,6 +191,11 @@ Stream::Status Stream::flush_tls() {
     std::size_t sent = 0;
     const Status status = send(std::string_view(output).substr(tls_sent_), {}, sent);
     tls_sent_ += sent;
+    if (tls_sent_ > high_water) {
+      // As in trim(): what a slow peer has taken must not pile up behind what it has not.
+      output.erase(0, tls_sent_);
+      tls_sent_ = 0;
+    }
     if (status != Status::ok) return status;
     if (sent == 0) return Status::ok;
   }

@@ -136,10 +136,10 @@ void Backend::login_ready() {
   const std::string rest = std::exchange(login_input_, {});
   login_.reset();
   state_ = State::idle;
-  ready_once_ = true;
   deadline_ = never;
-  connected_at_ = idle_since_ = loop_->now();
+  connected_at_ = idle_since_ = checked_at_ = loop_->now();
   if (!rest.empty() && !take(rest)) return;
+  ready_once_ = true;
   observer_->on_backend_ready(*this);
 }
 
@@ -156,6 +156,8 @@ void Backend::check_deadline(TimePoint now) {
 void Backend::on_ready(bool readable, bool writable) {
   if (state_ == State::connecting) {
     if (writable) on_connected();
+    // Readiness is reported once: what the server says without having been asked must be read now.
+    if (readable && state_ == State::login) read();
     return;
   }
   if (state_ == State::tls) return on_tls_progress();
@@ -255,12 +257,13 @@ void Backend::unlease() {
   owner_ = nullptr;
   if (state_ == State::closed) return;
   state_ = State::idle;
-  idle_since_ = loop_->now();
+  idle_since_ = checked_at_ = loop_->now();
 }
 
-bool Backend::prepare(const Settings& wanted) {
-  if (settings_ == wanted) return true;
-  const std::string sql = settings_change(*settings_, *wanted);
+bool Backend::prepare(const Settings& wanted, std::string_view more) {
+  if (settings_ == wanted && more.empty()) return true;
+  std::string sql = settings_change(*settings_, *wanted);
+  sql += more;
   if (sql.empty()) {
     settings_ = wanted;
     return true;
@@ -281,6 +284,7 @@ void Backend::send_own_query(std::string_view sql) {
 
 void Backend::clean(std::string_view extra_sql) {
   state_ = State::cleaning;
+  checking_ = false;
   deadline_ = loop_->now() + cleaning_time;
   // DISCARD ALL refuses to run inside a multi-statement string, hence one query each.
   send_own_query("DISCARD ALL");
@@ -291,6 +295,7 @@ void Backend::clean(std::string_view extra_sql) {
 
 void Backend::health_check() {
   state_ = State::cleaning;
+  checking_ = true;
   deadline_ = loop_->now() + cleaning_time;
   wanted_settings_ = settings_;
   own_error_.reset();
@@ -306,7 +311,8 @@ void Backend::own_query_ended() {
     settings_ = wanted_settings_;
     dirty_ = false;
     state_ = State::idle;
-    idle_since_ = loop_->now();
+    checked_at_ = loop_->now();
+    if (!checking_) idle_since_ = checked_at_;  // a connection that is only checked is still unused
     return observer_->on_backend_clean(*this);
   }
   state_ = State::leased;
@@ -341,7 +347,10 @@ void Backend::close(const Error& reason) {
   state_ = State::closed;
   stream_.close();
   if (BackendOwner* owner = std::exchange(owner_, nullptr)) owner->on_backend_lost(*this, reason);
-  observer_->on_backend_closed(*this, reason);
+  if (ready_once_)
+    observer_->on_backend_closed(*this, reason);
+  else
+    observer_->on_backend_failed(*this, reason);
 }
 
 void Backend::close_quietly() {
@@ -352,7 +361,12 @@ void Backend::close_quietly() {
   close({sqlstate::admin_shutdown, "closed by the pool", {}, {}, 0});
 }
 
-void Backend::leave_loop() { stream_.detach(*this); }
+void Backend::leave_loop() {
+  stream_.detach(*this);
+  // What was deferred on this loop for us must not run any more: by then we may belong to another thread.
+  *alive_ = false;
+  alive_ = std::make_shared<bool>(true);
+}
 
 Result<void> Backend::join_loop(net::EventLoop& loop, BackendObserver& observer) {
   loop_ = &loop;

@@ -71,7 +71,8 @@ class Backend final : public net::EventHandler, private ReplySink {
   // Gives it back to the pool's hands; the pool decides what becomes of it.
   void unlease();
   // Brings the connection to the owner's settings. True: nothing to do, go on at once; false: on_backend_prepared follows.
-  bool prepare(const Settings& wanted);
+  // `more`: SQL to run besides.
+  bool prepare(const Settings& wanted, std::string_view more = {});
   // For messages: append to out() and expect() replies in the same order, then flush().
   std::string& out() { return stream_.out(); }
   void append(std::string_view bytes) { stream_.append(bytes); }
@@ -108,12 +109,21 @@ class Backend final : public net::EventHandler, private ReplySink {
   void note_settings(const Settings& settings) { settings_ = settings; }
   void mark_dirty() { dirty_ = true; }
   bool dirty() const { return dirty_; }
+  // What was done here ends with the connection only.
+  void mark_spoiled() { spoiled_ = true; }
+  bool spoiled() const { return spoiled_; }
+  // Marks where one session's use ends and the next one's begins: what sequences remember (currval) crosses that line.
+  void used_by(std::uint64_t session) {
+    if (std::exchange(last_session_, session) != session) foreign_sequences_ = true;
+  }
+  bool take_foreign_sequences() { return std::exchange(foreign_sequences_, false); }
   std::uint32_t pid() const { return pid_; }
   const std::string& cancel_key() const { return cancel_key_; }
   const net::SocketAddress& address() const { return options_.endpoint->addresses[address_index_]; }
   TimePoint connected_at() const { return connected_at_; }
   TimePoint idle_since() const { return idle_since_; }
-  void touch_idle(TimePoint now) { idle_since_ = now; }
+  // When the server was last known to answer: as idle_since, and after each health check.
+  TimePoint checked_at() const { return checked_at_; }
   bool uses_tls() const { return stream_.tls() != nullptr; }
   const std::shared_ptr<bool>& alive() const { return alive_; }
   // Cancel requests on their way to this connection's server process: it must not serve another client before they have arrived.
@@ -169,11 +179,16 @@ class Backend final : public net::EventHandler, private ReplySink {
   std::uint32_t pid_ = 0;
   std::string cancel_key_;
   bool dirty_ = false;
-  bool ready_once_ = false;
+  bool spoiled_ = false;
+  bool foreign_sequences_ = false;
+  std::uint64_t last_session_ = 0;
+  bool ready_once_ = false;    // the observer was told so
+  bool checking_ = false;      // state cleaning is a health check
   bool choked_ = false;        // the write queue went above high water
   int cancels_ = 0;
   TimePoint connected_at_{};
   TimePoint idle_since_{};
+  TimePoint checked_at_{};
   TimePoint deadline_ = never;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // for callbacks from other threads
 };

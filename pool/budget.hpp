@@ -19,7 +19,7 @@ class Pool;
 // Connections of one server over all identities (pool.max_server_connections).
 struct ServerBudget {
   std::atomic<int> open = 0;
-  int limit = 0;  // 0: unlimited
+  std::atomic<int> limit = 0;  // 0: unlimited
 };
 
 class Budget {

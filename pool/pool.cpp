@@ -28,17 +28,25 @@ Pool::~Pool() {
 
 Backend* Pool::checkout(PoolClient& client) {
   ++totals_.checkouts;
-  while (!idle_.empty() && waiters_.empty() && !paused_) {
-    Backend* backend = idle_.back();
-    idle_.pop_back();
-    if (backend->state() == Backend::State::idle && !expired(*backend)) return backend;
-    backend->close_quietly();
-  }
+  if (waiters_.empty() && !paused_)
+    if (Backend* backend = take_idle()) return backend;
   ++totals_.waits;
   const auto timeout = options_.limits.checkout_timeout;
   const TimePoint now = loop_->now();
   waiters_.push_back({&client, now, timeout.count() == 0 ? never : now + timeout});
   open_wanted();
+  return nullptr;
+}
+
+// The most recently used connection that is fit for a client.
+Backend* Pool::take_idle() {
+  for (std::size_t i = idle_.size(); i-- > 0;) {
+    Backend* backend = idle_[i];
+    if (backend->cancel_in_flight()) continue;  // stays until the request has arrived, see offer()
+    idle_.erase(idle_.begin() + static_cast<std::ptrdiff_t>(i));
+    if (backend->state() == Backend::State::idle && !expired(*backend)) return backend;
+    backend->close_quietly();
+  }
   return nullptr;
 }
 
@@ -99,7 +107,8 @@ void Pool::adopt(std::unique_ptr<Backend> backend) {
   Backend& adopted = *backend;
   backends_[adopted.id()] = {std::move(backend), generation_};
   if (Result<void> joined = adopted.join_loop(*loop_, *this); !joined) return adopted.close(joined.error());
-  if (shut_down_) return adopted.close_quietly();
+  // The giver may not have heard of a new configuration yet.
+  if (shut_down_ || adopted.endpoint_ref() != options_.endpoint) return adopted.close_quietly();
   offer(adopted);
 }
 
@@ -183,6 +192,7 @@ void Pool::drop(Backend& backend) {
 }
 
 bool Pool::stale(const Backend& backend) const {
+  if (backend.spoiled()) return true;
   const auto found = backends_.find(backend.id());
   return found != backends_.end() && found->second.generation != generation_;
 }
@@ -228,7 +238,7 @@ void Pool::sweep_idle(TimePoint now) {
   for (Backend* backend : idle) {
     if (backend->state() != Backend::State::idle) continue;
     const IdleAction action = stale(*backend) ? IdleAction::close
-                                              : idle_action(options_.limits, now, backend->connected_at(), backend->idle_since(), left > options_.limits.min_idle);
+                                              : idle_action(options_.limits, now, backend->connected_at(), backend->idle_since(), backend->checked_at(), left > options_.limits.min_idle);
     if (action == IdleAction::close) {
       --left;
       backend->close_quietly();
@@ -258,7 +268,8 @@ void Pool::reconnect() {
 
 void Pool::resume() {
   paused_ = false;
-  for (Backend* backend : std::exchange(idle_, {})) offer(*backend);
+  for (Backend* backend : std::exchange(idle_, {}))
+    if (backend->state() == Backend::State::idle) offer(*backend);
   open_wanted();
 }
 
@@ -271,7 +282,12 @@ void Pool::shut_down(const Error& reason) {
 }
 
 void Pool::fail_waiters(const Error& reason) {
-  for (const Waiter& waiter : std::exchange(waiters_, {})) waiter.client->on_checkout_failed(reason);
+  // One at a time: a client that hears of it may take others out of the queue, or put itself in again.
+  for (std::size_t left = waiters_.size(); left > 0 && !waiters_.empty(); --left) {
+    PoolClient* const client = waiters_.front().client;
+    waiters_.pop_front();
+    client->on_checkout_failed(reason);
+  }
 }
 
 PoolCounts Pool::counts() const {

@@ -106,6 +106,7 @@ class Pool final : public BackendObserver {
 
   void offer(Backend& backend);   // an idle, clean connection: to a waiter, a starving worker, or the idle list
   bool give_away(Backend& backend);
+  Backend* take_idle();
   void open_wanted();
   void open_one();
   void drop(Backend& backend);

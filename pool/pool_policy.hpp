@@ -15,6 +15,8 @@ class Backoff {
   Backoff(Duration minimum, Duration maximum) : minimum_(minimum), maximum_(maximum) {}
   bool may_try(TimePoint now) const { return now >= next_; }
   void failed(TimePoint now) {
+    // Several connects that were under way together count as one attempt.
+    if (!may_try(now)) return;
     delay_ = delay_ == Duration::zero() ? minimum_ : std::min(delay_ * 2, maximum_);
     next_ = now + delay_;
   }
@@ -47,12 +49,14 @@ inline int connections_wanted(const PoolCounts& counts, int min_idle) {
 
 enum class IdleAction { keep, close, check };
 
-// What to do with a connection that nobody uses. `surplus`: closing it leaves min_idle intact.
-inline IdleAction idle_action(const config::Pool& limits, TimePoint now, TimePoint connected_at, TimePoint idle_since, bool surplus) {
+// What to do with a connection that nobody uses. `checked_at`: when its server was last heard of, by a client or by a health check.
+// `surplus`: closing it leaves min_idle intact.
+inline IdleAction idle_action(const config::Pool& limits, TimePoint now, TimePoint connected_at, TimePoint idle_since, TimePoint checked_at,
+                              bool surplus) {
   using std::chrono::milliseconds;
   if (limits.max_lifetime > milliseconds::zero() && now - connected_at >= limits.max_lifetime) return IdleAction::close;
   if (surplus && limits.idle_timeout > milliseconds::zero() && now - idle_since >= limits.idle_timeout) return IdleAction::close;
-  if (limits.health_interval > milliseconds::zero() && now - idle_since >= limits.health_interval) return IdleAction::check;
+  if (limits.health_interval > milliseconds::zero() && now - checked_at >= limits.health_interval) return IdleAction::check;
   return IdleAction::keep;
 }
 

@@ -5,8 +5,10 @@
 namespace tessera::pool {
 
 PreparedTextRef make_prepared_text(std::string_view sql, const std::vector<std::uint32_t>& types) {
-  std::string content(reinterpret_cast<const char*>(types.data()), types.size() * sizeof(std::uint32_t));
-  content += static_cast<char>(types.size());
+  // The count comes first and in full, so that no text can be taken for types, or the other way round.
+  const std::uint64_t count = types.size();
+  std::string content(reinterpret_cast<const char*>(&count), sizeof count);
+  content.append(reinterpret_cast<const char*>(types.data()), types.size() * sizeof(std::uint32_t));
   content += sql;
   const Sha256Digest digest = sha256(content);
   auto text = std::make_shared<PreparedText>();

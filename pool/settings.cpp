@@ -53,6 +53,11 @@ std::string reset_sql(std::string_view name) {
 
 std::string settings_change(const SettingsMap& from, const SettingsMap& to) {
   std::string sql, identity;
+  const auto value = [](const SettingsMap& map, std::string_view name) {
+    const auto found = map.find(name);
+    return found == map.end() ? std::string_view() : std::string_view(found->second);
+  };
+  const bool new_authorization = value(from, "session_authorization") != value(to, "session_authorization");
   const auto stale = [&](const auto& entry) {
     const auto wanted = to.find(entry.first);
     return wanted == to.end() || (is_identity(entry.first) && wanted->second != entry.second);
@@ -63,7 +68,9 @@ std::string settings_change(const SettingsMap& from, const SettingsMap& to) {
     if (!is_identity(entry.first) && stale(entry)) sql += reset_sql(entry.first) + ';';
   for (const auto& [name, statement] : to) {
     const auto have = from.find(name);
-    if (have != from.end() && have->second == statement) continue;
+    // A new session authorization makes the server forget the role, also one that stays the same.
+    const bool forgotten = new_authorization && name == "role";
+    if (have != from.end() && have->second == statement && !forgotten) continue;
     // session_authorization before role: the former resets the latter.
     std::string& into = is_identity(name) ? identity : sql;
     if (name == "session_authorization")
