@@ -70,6 +70,7 @@ bool allowed(ReplyKind kind, char type) {
     case ReplyKind::execute: return is_result(type) || type == backend::portal_suspended;
     case ReplyKind::close: return type == backend::close_complete;
     case ReplyKind::sync:
+    case ReplyKind::maybe_sync:
     case ReplyKind::copy_end:
     case ReplyKind::local: return false;
   }
@@ -82,6 +83,7 @@ bool completes(ReplyKind kind, char type) {
     case ReplyKind::query:
     case ReplyKind::function_call:
     case ReplyKind::sync:
+    case ReplyKind::maybe_sync:
     case ReplyKind::copy_end:
     case ReplyKind::local: return false;
     case ReplyKind::describe_statement: return type != backend::parameter_description;
@@ -97,7 +99,9 @@ bool completes(ReplyKind kind, char type) {
 
 std::string_view body_of(std::string_view whole) { return whole.substr(postgres::frame_header_size); }
 
-bool ends_with_ready(ReplyKind kind) { return kind == ReplyKind::query || kind == ReplyKind::function_call || kind == ReplyKind::sync; }
+bool is_sync(ReplyKind kind) { return kind == ReplyKind::sync || kind == ReplyKind::maybe_sync; }
+
+bool ends_with_ready(ReplyKind kind) { return kind == ReplyKind::query || kind == ReplyKind::function_call || is_sync(kind); }
 
 std::unexpected<Error> violation(std::string_view what) {
   return fail(sqlstate::protocol_violation, fmt::format("the server broke the protocol: {}", what));
@@ -128,7 +132,8 @@ Result<void> ReplyReader::consume(std::string_view bytes, ReplySink& sink) {
       break;
     }
     // A message that ends its entry is held until it is whole: what follows the entry must not come in between.
-    const bool streams = passes_unread(header.type) && (queue_.empty() || !completes(queue_.front().kind, header.type));
+    const bool streams = passes_unread(header.type) &&
+                         (queue_.empty() || !(completes(queue_.front().kind, header.type) || is_sync(queue_.front().kind)));
     if (!streams && header.length > max_message_) return violation(fmt::format("a message of {} bytes", header.length));
     if (status == FrameStatus::complete && carry_.empty()) {
       const std::string_view whole = bytes.substr(0, header.total_size());
@@ -208,6 +213,8 @@ Result<bool> ReplyReader::asynchronous(char type, std::string_view body, ReplySi
 
 Result<void> ReplyReader::answer(char type, std::string_view whole, Run& run, ReplySink& sink) {
   if (queue_.empty()) return violation(fmt::format("unexpected message '{}'", type));
+  if (is_sync(queue_.front().kind) && (!settle_doubt(sink) || queue_.empty()))
+    return violation(fmt::format("unexpected message '{}'", type));
   ExpectedReply& head = queue_.front();
   if (!allowed(head.kind, type)) return violation(fmt::format("message '{}' does not answer what was asked", type));
   const bool ends = type == backend::command_complete || type == backend::empty_query_response || type == backend::portal_suspended;
@@ -215,19 +222,19 @@ Result<void> ReplyReader::answer(char type, std::string_view whole, Run& run, Re
   if (type == backend::data_row || type == backend::copy_data) return {};
   if (type == backend::copy_in_response || type == backend::copy_out_response || type == backend::copy_both_response) {
     run.flush();
-    if (type == backend::copy_in_response) copying_in_ = true;
+    if (type == backend::copy_in_response) copying_in_ = copied_in_ = true;
     sink.on_copy(head, type);
-    if (type == backend::copy_in_response) swallow_syncs(sink);
+    if (type == backend::copy_in_response) doubt_syncs();
     return {};
   }
   if (completes(head.kind, type)) {
-    copying_in_ = false;
-    if (head.ordered) run.flush();
-    sink.on_done(head, type, body_of(whole));
+    if (copied_in_) drop_swallowed(sink);
+    if (queue_.front().ordered) run.flush();
+    sink.on_done(queue_.front(), type, body_of(whole));
     pop(run, sink);
   } else if (type == backend::command_complete || type == backend::empty_query_response) {
-    copying_in_ = false;
-    sink.on_done(head, type, body_of(whole));
+    if (copied_in_) drop_swallowed(sink);
+    sink.on_done(queue_.front(), type, body_of(whole));
   }
   return {};
 }
@@ -255,6 +262,7 @@ Result<void> ReplyReader::ready(std::string_view whole, Run& run, ReplySink& sin
   if (!postgres::parse_ready_for_query(body_of(whole), status)) return violation("malformed ReadyForQuery");
   if (queue_.empty() || !ends_with_ready(queue_.front().kind)) return violation("ReadyForQuery out of place");
   copying_in_ = false;
+  if (queue_.front().kind == ReplyKind::maybe_sync) ++doubtful_readies_;
   const bool forward = queue_.front().delivery == Delivery::forward;
   run.flush();
   // The owner may start the client's next statement from here, so the entry leaves the queue first.
@@ -264,6 +272,7 @@ Result<void> ReplyReader::ready(std::string_view whole, Run& run, ReplySink& sin
   if (forward && relay) run.add(whole);
   run.flush();
   deliver_local(sink);
+  if (queue_.empty()) doubtful_readies_ = 0;
   return {};
 }
 
@@ -286,7 +295,7 @@ void ReplyReader::deliver_local(ReplySink& sink) {
 
 void ReplyReader::skip_to_sync(ReplySink& sink) {
   queue_.pop_front();
-  while (!queue_.empty() && queue_.front().kind != ReplyKind::sync) {
+  while (!queue_.empty() && !is_sync(queue_.front().kind)) {
     const ExpectedReply entry = std::move(queue_.front());
     queue_.pop_front();
     sink.on_skipped(entry);
@@ -294,17 +303,41 @@ void ReplyReader::skip_to_sync(ReplySink& sink) {
   skipping_ = queue_.empty();
 }
 
-void ReplyReader::swallow_syncs(ReplySink& sink) {
-  // Those that were sent before the client ended the COPY. If it has ended it already, later Syncs count again.
-  while (queue_.size() > 1 && (queue_[1].kind == ReplyKind::sync || queue_[1].kind == ReplyKind::copy_end)) {
-    const ExpectedReply entry = std::move(queue_[1]);
-    queue_.erase(queue_.begin() + 1);
-    if (entry.kind == ReplyKind::copy_end) {
-      copying_in_ = false;
+// A COPY IN begins: Syncs that were sent behind it, before the client ended the COPY, may be read as part of it.
+void ReplyReader::doubt_syncs() {
+  for (std::size_t i = 1; i < queue_.size(); ++i) {
+    if (queue_[i].kind == ReplyKind::sync) {
+      queue_[i].kind = ReplyKind::maybe_sync;
+    } else if (queue_[i].kind == ReplyKind::copy_end) {
+      copying_in_ = false;  // the client has ended the COPY already; later Syncs count
+      return;
+    } else if (queue_[i].kind != ReplyKind::maybe_sync) {
       return;
     }
+  }
+}
+
+// The COPY at the head went well, so it has swallowed what was sent into it.
+void ReplyReader::drop_swallowed(ReplySink& sink) {
+  copying_in_ = copied_in_ = false;
+  while (queue_.size() > 1 && queue_[1].kind == ReplyKind::maybe_sync) {
+    const ExpectedReply entry = std::move(queue_[1]);
+    queue_.erase(queue_.begin() + 1);
     sink.on_skipped(entry);
   }
+}
+
+// Something other than ReadyForQuery comes while Syncs in doubt are at the head: they were swallowed. A Sync behind them was
+// answered by a ReadyForQuery that we put down to one of them. False: there was none.
+bool ReplyReader::settle_doubt(ReplySink& sink) {
+  while (!queue_.empty() && (is_sync(queue_.front().kind) || queue_.front().kind == ReplyKind::copy_end)) {
+    if (queue_.front().kind == ReplyKind::sync && doubtful_readies_-- == 0) return false;
+    const ExpectedReply entry = std::move(queue_.front());
+    queue_.pop_front();
+    if (entry.kind != ReplyKind::copy_end) sink.on_skipped(entry);
+  }
+  doubtful_readies_ = 0;
+  return true;
 }
 
 }  // namespace tessera::pool

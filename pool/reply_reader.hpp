@@ -1,11 +1,12 @@
-// Follows what a server answers. Whoever sends a message to a server also says here what reply it expects; the reader then
-// cuts the server's bytes into messages, matches them with the head of that queue and reports runs of bytes that belong
-// to the client, without looking inside rows. A reply that the head does not allow means that we lost track: `consume`
-// fails and the connection must be destroyed, because the next client could otherwise read an answer that is not its own.
+// Follows what a server answers. Whoever sends a message to a server also says here what reply it expects; the reader
+// then cuts the server's bytes into messages, matches them with the head of that queue and reports runs of bytes that
+// belong to the client, without looking inside rows. A reply that the head does not allow means that we lost track:
+// `consume` fails and the connection must be destroyed, because the next client could otherwise read an answer that is
+// not its own.
 //
-// The rules are those of protocol.sgml: after an error in the extended protocol the server skips everything up to the next
-// Sync, and so the entries up to it are dropped (on_skipped); in COPY IN it swallows Syncs that were already on their way.
-// Pure: no sockets, no clock. One per server connection, on its worker's thread.
+// The rules are those of protocol.sgml: after an error in the extended protocol the server skips everything up to the
+// next Sync, and so the entries up to it are dropped (on_skipped); in COPY IN it swallows Syncs that were already on
+// their way. Pure: no sockets, no clock. One per server connection, on its worker's thread.
 #pragma once
 
 #include <cstdint>
@@ -21,10 +22,16 @@ namespace tessera::pool {
 enum class ReplyKind : std::uint8_t {
   query,          // simple query: results until ReadyForQuery
   function_call,  // likewise
-  parse, bind, describe_statement, describe_portal, execute, close,
-  sync,           // ReadyForQuery
-  copy_end,       // nothing from the server: here the client ended a COPY IN that had perhaps not begun yet
-  local           // nothing from the server: bytes of our own belong here in the client's stream
+  parse,
+  bind,
+  describe_statement,
+  describe_portal,
+  execute,
+  close,
+  sync,      // ReadyForQuery
+  maybe_sync,  // a Sync sent into a COPY IN: swallowed if read while copying, answered if the COPY has failed by then
+  copy_end,  // nothing from the server: here the client ended a COPY IN that had perhaps not begun yet
+  local      // nothing from the server: bytes of our own belong here in the client's stream
 };
 
 enum class Delivery : std::uint8_t {
@@ -35,21 +42,21 @@ enum class Delivery : std::uint8_t {
 struct ExpectedReply {
   ReplyKind kind = ReplyKind::query;
   Delivery delivery = Delivery::forward;
-  bool poison = false;        // an error that we provoke: the client gets `local` in its place
+  bool poison = false;           // an error that we provoke: the client gets `local` in its place
   bool hide_completion = false;  // forward the rows, keep CommandComplete: on_done has it
-  bool ordered = false;       // bytes are delivered before the event that follows them, not in one run with later ones
-  std::uint32_t tag = 0;      // the owner's own number
-  std::string local;          // kind local, or poison: what the client gets
+  bool ordered = false;   // bytes are delivered before the event that follows them, not in one run with later ones
+  std::uint32_t tag = 0;  // the owner's own number
+  std::string local;      // kind local, or poison: what the client gets
 };
 
 // Told by `consume`, in the order of the stream. Views are valid during the call.
 class ReplySink {
- public:
+public:
   virtual ~ReplySink() = default;
   // Bytes for the client: whole messages or parts of one.
   virtual void on_relay(std::string_view bytes) = 0;
-  // One statement of a query ended (CommandComplete, EmptyQueryResponse), or an execute did (also PortalSuspended), or another extended
-  // message was answered: `type` is the message.
+  // One statement of a query ended (CommandComplete, EmptyQueryResponse), or an execute did (also PortalSuspended), or
+  // another extended message was answered: `type` is the message.
   virtual void on_done(const ExpectedReply& expected, char type, std::string_view body) = 0;
   // True: the client shall see it as it is. (Fatal ones announce that the connection ends.)
   virtual bool on_error(const ExpectedReply& expected, const postgres::ErrorFields& fields) = 0;
@@ -66,15 +73,17 @@ class ReplySink {
 };
 
 class ReplyReader {
- public:
+public:
   // `max_message`: cap for messages that are held whole (errors, notices, …); rows and copy data stream through.
   explicit ReplyReader(std::uint64_t max_message = postgres::max_message_length) : max_message_(max_message) {}
 
   void expect(ExpectedReply reply) {
-    if (reply.kind == ReplyKind::sync) skipping_ = false;
+    if (reply.kind == ReplyKind::sync && copying_in_) reply.kind = ReplyKind::maybe_sync;
+    if (reply.kind == ReplyKind::sync || reply.kind == ReplyKind::maybe_sync) skipping_ = false;
     queue_.push_back(std::move(reply));
   }
-  // Gives `sink` the local entries at the head of the queue: call after expecting one, when nothing may be outstanding before it.
+  // Gives `sink` the local entries at the head of the queue: call after expecting one, when nothing may be outstanding
+  // before it.
   void deliver_local(ReplySink& sink);
   // Reads `bytes`; everything is taken. An error: the server broke the protocol.
   Result<void> consume(std::string_view bytes, ReplySink& sink);
@@ -94,7 +103,7 @@ class ReplyReader {
   const std::deque<ExpectedReply>& queue() const { return queue_; }
   std::deque<ExpectedReply>& queue() { return queue_; }
 
- private:
+private:
   class Run;
   Result<void> message(const postgres::FrameHeader& header, std::string_view whole, Run& run, ReplySink& sink);
   Result<bool> asynchronous(char type, std::string_view body, ReplySink& sink, bool& relay);
@@ -103,16 +112,20 @@ class ReplyReader {
   Result<void> ready(std::string_view whole, Run& run, ReplySink& sink);
   void pop(Run& run, ReplySink& sink);
   void skip_to_sync(ReplySink& sink);
-  void swallow_syncs(ReplySink& sink);
+  void doubt_syncs();
+  void drop_swallowed(ReplySink& sink);
+  bool settle_doubt(ReplySink& sink);
   std::string_view fill_carry(std::string_view bytes, std::size_t want);
 
   std::uint64_t max_message_;
   std::deque<ExpectedReply> queue_;
-  std::string carry_;                // an incomplete header, or an incomplete message that must be seen whole
-  std::size_t streaming_left_ = 0;   // bytes of a message that still pass through unread
+  std::string carry_;               // an incomplete header, or an incomplete message that must be seen whole
+  std::size_t streaming_left_ = 0;  // bytes of a message that still pass through unread
   bool streaming_forward_ = false;
   bool skipping_ = false;
   bool copying_in_ = false;
+  bool copied_in_ = false;  // the head of the queue is or was a COPY IN
+  std::size_t doubtful_readies_ = 0;  // ReadyForQuery put down to a maybe_sync; it may be that of the Sync behind it
 };
 
 }  // namespace tessera::pool

@@ -269,10 +269,11 @@ bool Session::handle_bind(std::string_view whole) {
   if (target.scatter) return bind_scatter(*statement, bind, whole, target.plan);
   if (unit_open_ && unit_prepares_only_ && target.shard && backend_ != nullptr && !in_transaction_ && backend_->endpoint().shard != *target.shard)
     return leave_side_unit();
-  const Got got = settle(target.shard);
+  const Got got = engage(target.shard);
   if (got != Got::ready) return got == Got::refused;
-  join_transaction();
+  join_transaction();  // before what was put off: BEGIN, a simple query, would drop the unnamed statement
   if (ending_) return true;
+  emit_deferred();
   before_sending(text);
   note_text(statement->sql_text());
   ensure_prepared(*statement);
@@ -569,11 +570,10 @@ bool Session::handle_sync(std::string_view whole) {
     return true;
   }
   if (!deferred_.empty()) emit_deferred();
-  // A COPY that reads from us swallows a Sync.
-  const bool swallowed = backend_->replies().copying_in();
+  const bool into_copy = backend_->replies().copying_in();
   backend_->append(whole);
-  if (!swallowed) {
-    expect(ReplyKind::sync);
+  expect(ReplyKind::sync);
+  if (!into_copy) {
     unit_open_ = false;
     unit_prepares_only_ = true;
   }
