@@ -161,13 +161,7 @@ void Backend::on_ready(bool readable, bool writable) {
     return;
   }
   if (state_ == State::tls) return on_tls_progress();
-  if (writable && stream_.pending() > 0) {
-    flush();
-    if (choked_ && stream_.drained() && owner_ != nullptr) {
-      choked_ = false;
-      owner_->on_backend_drained(*this);
-    }
-  }
+  if (writable && stream_.pending() > 0) flush();
   if (readable && state_ != State::closed) read();
 }
 
@@ -241,8 +235,15 @@ void Backend::append_large(std::string_view bytes) {
 
 void Backend::flush() {
   if (state_ == State::closed) return;
-  stream_.flush();
   if (stream_.pending() > Stream::high_water) choked_ = true;
+  stream_.flush();
+  if (!choked_ || !stream_.drained()) return;
+  // Also when this very call has emptied the queue: the owner may have seen it full a moment ago, and no event will come. Later, because
+  // the caller may be the owner.
+  choked_ = false;
+  loop_->defer([this, alive = alive_] {
+    if (*alive && owner_ != nullptr) owner_->on_backend_drained(*this);
+  });
 }
 
 // ---- leasing --------------------------------------------------------------------------------------------------------

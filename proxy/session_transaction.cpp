@@ -161,6 +161,7 @@ void Session::join_transaction() {
   if (lazy_ != LazyTransaction::open) return;
   if (!postgres::append_query(backend_->out(), lazy_sql_)) return fatal({sqlstate::program_limit_exceeded, "the transaction's opening statements are too long", {}, {}, 0});
   expect(pool::ReplyKind::query, 0, pool::Delivery::ignore);
+  unnamed_on_backend_ = false;
   lazy_ = LazyTransaction::none;
   lazy_sql_.clear();
   in_transaction_ = true;
