@@ -8,7 +8,7 @@ namespace {
 constexpr std::chrono::seconds patience{5};
 }
 
-CancelDelivery::CancelDelivery(const Backend& backend, net::EventLoop& loop, std::function<void()> done)
+CancelDelivery::CancelDelivery(const Backend& backend, net::EventLoop& loop, std::function<void(bool)> done)
     : loop_(loop),
       endpoint_(backend.endpoint_ref()),
       address_(backend.address()),
@@ -61,14 +61,15 @@ void CancelDelivery::send_request() {
 }
 
 void CancelDelivery::check_deadline(TimePoint now) {
-  if (now >= deadline_) finish();
+  // The server has not even taken the connection: the request stands in a queue and may be read at any time.
+  if (now >= deadline_) finish(state_ != State::sent);
 }
 
-void CancelDelivery::finish() {
+void CancelDelivery::finish(bool settled) {
   if (state_ == State::done) return;
   state_ = State::done;
   stream_.close();
-  done_();
+  done_(settled);
 }
 
 }  // namespace tessera::pool

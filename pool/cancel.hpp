@@ -13,14 +13,15 @@ namespace tessera::pool {
 
 class CancelDelivery final : public net::EventHandler {
  public:
-  CancelDelivery(const Backend& backend, net::EventLoop& loop, std::function<void()> done);
+  // `done(settled)`: not settled means that the request was sent and nobody knows when it will be heard.
+  CancelDelivery(const Backend& backend, net::EventLoop& loop, std::function<void(bool settled)> done);
   void start();
   void check_deadline(TimePoint now);
 
  private:
   void on_ready(bool readable, bool writable) override;
   void send_request();
-  void finish();
+  void finish(bool settled = true);
 
   enum class State { connecting, tls_answer, tls_handshake, sent, done };
   net::EventLoop& loop_;
@@ -32,7 +33,7 @@ class CancelDelivery final : public net::EventHandler {
   net::Stream stream_;
   State state_ = State::connecting;
   TimePoint deadline_;
-  std::function<void()> done_;
+  std::function<void(bool)> done_;
 };
 
 }  // namespace tessera::pool

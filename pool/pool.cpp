@@ -165,6 +165,11 @@ void Pool::on_backend_ready(Backend& backend) {
 void Pool::on_backend_failed(Backend& backend, const Error& reason) {
   --connecting_;
   ++totals_.connect_failures;
+  constexpr std::chrono::seconds between_complaints{10};
+  if (options_.complain && (reason.message != last_error_.message || loop_->now() - complained_at_ >= between_complaints)) {
+    complained_at_ = loop_->now();
+    options_.complain(reason);
+  }
   last_error_ = reason;
   backoff_.failed(loop_->now());
   drop(backend);

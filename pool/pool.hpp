@@ -5,6 +5,7 @@
 
 #include <deque>
 #include <list>
+#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -44,6 +45,7 @@ class Pool final : public BackendObserver {
     IdentityRef identity;
     config::Pool limits;
     std::uint64_t message_size = postgres::max_message_length;
+    std::function<void(const Error&)> complain = {};  // why no connection can be made; now and then, not for each attempt
   };
 
   Pool(Options options, std::shared_ptr<Budget> budget, net::EventLoop& loop, KeyDerivation& derivation);
@@ -130,6 +132,7 @@ class Pool final : public BackendObserver {
   bool paused_ = false;
   bool shut_down_ = false;
   Error last_error_{sqlstate::internal_error, "", {}, {}, 0};
+  TimePoint complained_at_{};
   PoolTotals totals_;
 };
 

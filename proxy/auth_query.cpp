@@ -93,6 +93,11 @@ void AuthQuery::forget_answers() {
   answers_.clear();
 }
 
+void AuthQuery::forget_answer(const std::string& database, const std::string& user) {
+  const std::scoped_lock lock(mutex_);
+  answers_.erase({database, user});
+}
+
 void AuthQuery::run() {
   std::unique_lock lock(mutex_);
   while (true) {

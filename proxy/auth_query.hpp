@@ -29,6 +29,7 @@ class AuthQuery {
   void look_up(std::shared_ptr<const DatabaseRuntime> database, std::string user, net::EventLoop& loop, Done done);
   // After a change of roles or configuration.
   void forget_answers();
+  void forget_answer(const std::string& database, const std::string& user);
 
  private:
   struct Job {

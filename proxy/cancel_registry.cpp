@@ -24,12 +24,34 @@ void CancelRegistry::remove(const CancelKey& key) {
   entries_.erase(key.pid);
 }
 
-std::optional<CancelRegistry::Target> CancelRegistry::find(std::uint32_t pid, std::string_view secret) const {
+// Every request counts while an address is over the limit, so that hammering on does not help.
+bool CancelRegistry::is_guessing(const std::string& address, TimePoint now) {
+  const auto found = failures_.find(address);
+  if (found == failures_.end()) return false;
+  if (now - found->second.last >= quiet) {
+    failures_.erase(found);
+    return false;
+  }
+  if (found->second.count < most_failures) return false;
+  found->second.last = now;
+  return true;
+}
+
+std::optional<CancelRegistry::Target> CancelRegistry::find(std::uint32_t pid, std::string_view secret,
+                                                           const std::string& address, TimePoint now) {
   const std::scoped_lock lock(mutex_);
+  if (is_guessing(address, now)) return {};
   const auto found = entries_.find(pid);
   const bool known = found != entries_.end();
   const bool equal = constant_time_equal(known ? found->second.secret : std::string(4, '\0'), secret);
-  return known && equal ? std::optional(found->second.target) : std::nullopt;
+  if (known && equal) return found->second.target;
+  if (address.empty()) return {};
+  constexpr std::size_t most_addresses = 10'000;
+  if (failures_.size() >= most_addresses) failures_.clear();
+  Failures& failures = failures_[address];
+  ++failures.count;
+  failures.last = now;
+  return {};
 }
 
 }  // namespace tessera::proxy

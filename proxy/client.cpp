@@ -66,6 +66,12 @@ void Client::resume_reading() {
   });
 }
 
+void Client::cancel_statement() {
+  worker_.cancel(id_, [] {});
+}
+
+void Client::abandon(const pool::Backend& backend) { worker_.abandon(backend); }
+
 bool Client::take(std::string_view bytes) {
   switch (state_) {
     case State::running:
@@ -236,6 +242,9 @@ void Client::begin_login(postgres::Credential credential, bool trust) {
 void Client::take_login() {
   while (state_ == State::authenticating) {
     postgres::FrameHeader header;
+    const auto is_due = [](char type) { return type == postgres::frontend::password || type == postgres::frontend::terminate; };
+    // Nothing else has a place here, so its length is not waited for.
+    if (!input_.empty() && !is_due(input_.front())) return login_step(login_->on_message(input_.front(), {}, stream_.out()));
     const FrameStatus status = postgres::peek_frame(input_, postgres::max_login_message_length, header);
     if (status == FrameStatus::malformed) return fail({sqlstate::protocol_violation, "invalid message length", {}, {}, 0});
     if (status != FrameStatus::complete) return;
@@ -261,6 +270,8 @@ void Client::login_step(LoginStep step) {
     case LoginStep::ok: return logged_in();
     case LoginStep::failed:
       if (WorkerDatabase* database = worker_.find_database(startup_.database)) database->metrics().login_failures.add();
+      // The answer of an auth_query may have been out of date: the next attempt asks again.
+      if (user_ == nullptr && database_) worker_.server().forget_credential(startup_.database, startup_.user);
       log::warn("login failed", {{"user", startup_.user}, {"database", startup_.database}, {"client", address_}, {"reason", login_->error().message}});
       return fail(login_->error());
   }
@@ -419,7 +430,7 @@ void Client::sweep(TimePoint now) {
     return fail({sqlstate::invalid_authorization, "login timed out", {}, {}, 0});
   }
   if (session_ && state_ == State::running) session_->sweep(now);
+  if (console_ && state_ == State::console) console_->sweep();
 }
 
 }  // namespace tessera::proxy
-  if (console_ && state_ == State::console) console_->sweep();

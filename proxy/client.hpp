@@ -50,6 +50,8 @@ class Client final : public net::EventHandler, public SessionHost {
   net::Stream& stream() override { return stream_; }
   void end_session() override;
   void resume_reading() override;
+  void cancel_statement() override;
+  void abandon(const pool::Backend& backend) override;
 
   void read();
   bool take(std::string_view bytes);

@@ -260,7 +260,8 @@ void Server::dispatch(net::Descriptor socket, const net::SocketAddress& peer) {
 }
 
 bool Server::cancel(std::uint32_t pid, std::string_view secret, Worker& from, SessionId requester) {
-  const std::optional<CancelRegistry::Target> target = cancels_.find(pid, secret);
+  const Client* client = from.find_client(requester);
+  const std::optional<CancelRegistry::Target> target = cancels_.find(pid, secret, client != nullptr ? client->address() : std::string(), from.loop().now());
   if (!target) return false;
   const auto tell = [&from, requester] {
     from.loop().post([&from, requester] {

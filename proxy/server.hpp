@@ -62,6 +62,7 @@ class Server {
   // What is known of a user: the verifier made from the configuration. Nothing: not configured with one.
   std::optional<postgres::Credential> credential(const std::string& database, const std::string& user) const;
   std::optional<postgres::Credential> console_credential(const std::string& user) const;
+  void forget_credential(const std::string& database, const std::string& user) { auth_query_.forget_answer(database, user); }
   Console::Role console_role(const std::string& user) const;
   // Asks the database's auth_query; `done` on `loop`'s thread.
   void auth_query(const std::shared_ptr<const DatabaseRuntime>& database, const std::string& user, net::EventLoop& loop, AuthQuery::Done done);
@@ -105,7 +106,7 @@ class Server {
 
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::unique_ptr<Listener>> listeners_;
-};
   Chores chores_;                      // its jobs use all of the above
+};
 
 }  // namespace tessera::proxy

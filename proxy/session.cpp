@@ -93,7 +93,8 @@ void Session::run() {
 std::size_t Session::handle_front(std::string_view bytes) {
   if (copy_left_ > 0) return pass_copy_data(bytes);
   FrameHeader header;
-  const std::uint64_t cap = options_.database->settings().limits.message_size;
+  // CopyData is never held as a whole, so the limit of what is held does not concern it.
+  const std::uint64_t cap = bytes.front() == frontend::copy_data ? postgres::max_message_length : options_.database->settings().limits.message_size;
   switch (postgres::peek_frame(bytes, cap, header)) {
     case FrameStatus::need_more: return 0;
     case FrameStatus::malformed:
@@ -127,6 +128,11 @@ std::size_t Session::pass_copy_data(std::string_view bytes) {
 
 bool Session::handle(char type, std::string_view whole) {
   if (discard_until_sync() && type != frontend::sync && type != frontend::terminate) return true;
+  if (backend_ != nullptr && backend_->pending() > net::Stream::high_water) {
+    // A client that sends and does not read stops the server, and we must not take what the server does not.
+    wait_ = Wait::drain;
+    return false;
+  }
   handling_extended_ = type != frontend::query && type != frontend::function_call;
   if (request_started_ == TimePoint{}) request_started_ = options_.database->loop().now();
   switch (type) {
@@ -144,10 +150,6 @@ bool Session::handle(char type, std::string_view whole) {
     case frontend::copy_fail:
       // A server that is not (or no longer) copying ignores these, and so do we when nobody is there to do it.
       if (backend_ != nullptr && !backend_->replies().empty()) {
-        if (backend_->pending() > net::Stream::high_water) {
-          wait_ = Wait::drain;
-          return false;
-        }
         if (type != frontend::copy_data) backend_->replies().end_copy_in();
         backend_->append_large(whole);
       }
@@ -291,8 +293,16 @@ Session::Got Session::use(Backend& backend) {
     wait_ = Wait::cancel;
     return Got::wait;
   }
-  if (!backend.replies().empty() || unit_open_ || backend.transaction_status() != TransactionStatus::idle) return Got::ready;
-  if (backend.prepare(settings_.current())) return Got::ready;
+  // Inside a transaction nothing is replayed, but for what its own RESET took away.
+  const TransactionStatus status = backend.transaction_status();
+  const bool may_prepare = status == TransactionStatus::idle || (status == TransactionStatus::in_transaction && !defaulted_.empty());
+  if (!backend.replies().empty() || unit_open_ || !may_prepare) return Got::ready;
+  backend.used_by(options_.number);
+  const bool forget_sequences = asks_sequences_ && status == TransactionStatus::idle && backend.take_foreign_sequences();
+  if (backend.prepare(settings_.current(), forget_sequences ? "DISCARD SEQUENCES" : "")) {
+    defaulted_.clear();
+    return Got::ready;
+  }
   wait_ = Wait::prepare;
   return Got::wait;
 }
@@ -340,6 +350,7 @@ void Session::on_checkout_failed(const Error& reason) {
 }
 
 void Session::on_backend_prepared(Backend&, const Result<void>& result) {
+  defaulted_.clear();
   if (!result) {
     wait_error_ = result.error();
     wait_error_->detail = "while the session's settings were being restored";
@@ -374,12 +385,14 @@ void Session::on_backend_drained(Backend&) {
 
 void Session::on_client_gone() {
   ending_ = true;
+  if (scatter_)
+    for (Backend* backend : scatter_->active()) host_.abandon(*backend);
   scatter_.reset();
   if (waiting_in_ != nullptr) std::exchange(waiting_in_, nullptr)->forget(*this);
   if (options_.listen != nullptr) options_.listen->forget(*this);
   if (Backend* backend = std::exchange(backend_, nullptr)) {
     pool::Pool& pool = pool_of(backend->endpoint().shard);
-    // A statement that still runs for nobody is stopped by closing its connection: the server notices when it answers.
+    if (!backend->replies().empty()) host_.abandon(*backend);
     const bool idle = backend->replies().empty() && !unit_open_ && backend->transaction_status() == TransactionStatus::idle;
     if (idle)
       pool.checkin(*backend, needs_reset_ || must_keep());
@@ -395,6 +408,13 @@ std::vector<Backend*> Session::cancel_targets() {
   return {};
 }
 
+void Session::cancel_wait() {
+  if (wait_ != Wait::checkout || waiting_in_ == nullptr) return;
+  std::exchange(waiting_in_, nullptr)->forget(*this);
+  wait_error_ = Error{sqlstate::query_canceled, "canceling statement due to user request", {}, {}, 0};
+  continue_after_wait();
+}
+
 void Session::on_cancel_delivered() {
   if (wait_ == Wait::cancel) continue_after_wait();
 }
@@ -402,47 +422,6 @@ void Session::on_cancel_delivered() {
 bool Session::is_between_transactions() const {
   return wait_ == Wait::none && !scatter_ && lazy_ == LazyTransaction::none && input_.empty() && deferred_.empty() &&
          (backend_ == nullptr || (backend_->replies().empty() && !unit_open_ && backend_->transaction_status() == TransactionStatus::idle));
-}
-
-void Session::sweep(TimePoint now) {
-  if (ending_) return;
-  const config::Limits& limits = options_.database->settings().limits;
-  const auto over = [&](config::Milliseconds limit, TimePoint since) { return limit.count() > 0 && now - since >= limit; };
-  const bool idle = wait_ == Wait::none && !scatter_ && (backend_ == nullptr || backend_->replies().empty());
-  const bool in_transaction = lazy_ != LazyTransaction::none || (backend_ != nullptr && backend_->transaction_status() != TransactionStatus::idle);
-  if (idle && in_transaction && over(limits.idle_in_transaction_timeout, last_activity_))
-    return fatal({SqlState("25P03"), "terminating connection due to idle-in-transaction timeout", {}, {}, 0});
-  if (idle && !in_transaction && over(limits.client_idle_timeout, last_activity_))
-    return fatal({SqlState("57P05"), "terminating connection due to idle-session timeout", {}, {}, 0});
-}
-
-std::string_view Session::state_name() const {
-  switch (wait_) {
-    case Wait::checkout: return "waiting for a connection";
-    case Wait::prepare: return "restoring settings";
-    case Wait::drain:
-    case Wait::listening:
-    case Wait::cancel:
-    case Wait::effects: return "waiting for replies";
-    case Wait::scatter: return "active";
-    case Wait::opening: return "starting";
-    case Wait::none: break;
-  }
-  if (backend_ != nullptr && !backend_->replies().empty()) return "active";
-  if (lazy_ != LazyTransaction::none || (backend_ != nullptr && backend_->transaction_status() != TransactionStatus::idle)) return "idle in transaction";
-  return "idle";
-}
-
-std::string Session::pin_reasons() const {
-  static constexpr std::pair<std::uint8_t, std::string_view> names[] = {{pin_temporary, "temporary objects"},
-                                                                        {pin_advisory_lock, "advisory locks"},
-                                                                        {pin_cursor, "cursors with hold"},
-                                                                        {pin_settings, "set_config"},
-                                                                        {pin_prepared, "PREPARE"}};
-  std::string text;
-  for (const auto& [bit, name] : names)
-    if ((pins_ & bit) != 0) text += fmt::format("{}{}", text.empty() ? "" : ", ", name);
-  return text;
 }
 
 }  // namespace tessera::proxy

@@ -1,6 +1,7 @@
 // One client's session after its login: takes the client's messages, finds the shard, leases a server connection and relays.
 // The heart of the proxy, split by theme: session.cpp (messages, sending, leases), session_simple.cpp (simple queries),
 // session_extended.cpp (Parse, Bind, …), session_transaction.cpp (lazy BEGIN), session_effects.cpp (what statements do to the session),
+// session_settings.cpp (SET and RESET), session_watch.cpp (time limits, SHOW),
 // session_replies.cpp (what the server answers).
 //
 // How a message is handled: a handler first gets everything it needs (a plan, a shard, a connection) without changing
@@ -43,6 +44,10 @@ class SessionHost {
   virtual void end_session() = 0;
   // The session was blocked and reads again.
   virtual void resume_reading() = 0;
+  // Asks the servers to stop what they do for this session; they answer with an error.
+  virtual void cancel_statement() = 0;
+  // Asks the server to stop what runs on this connection, which nobody will read.
+  virtual void abandon(const pool::Backend& backend) = 0;
 };
 
 struct SessionOptions {
@@ -73,6 +78,8 @@ class Session final : public pool::BackendOwner, public pool::PoolClient {
   std::vector<pool::Backend*> cancel_targets();
   // A cancel request for our connection has been delivered: what was held back may go on.
   void on_cancel_delivered();
+  // A session that waits for a connection does not any more.
+  void cancel_wait();
   // Draining: true when nothing would be lost by ending now.
   bool is_between_transactions() const;
   void sweep(TimePoint now);
@@ -94,7 +101,7 @@ class Session final : public pool::BackendOwner, public pool::PoolClient {
   enum class Got : std::uint8_t { ready, wait, refused };
   enum class LazyTransaction : std::uint8_t { none, open, failed };
   static constexpr std::uint32_t unnamed_tag = ~0u;  // a Parse of the unnamed statement
-  enum PinReason : std::uint8_t { pin_temporary = 1, pin_advisory_lock = 2, pin_cursor = 4, pin_settings = 8, pin_prepared = 16 };
+  enum PinReason : std::uint8_t { pin_temporary = 1, pin_advisory_lock = 2, pin_cursor = 4, pin_settings = 8, pin_prepared = 16, pin_library = 32 };
 
   // A statement that the client has prepared.
   struct Prepared {
@@ -170,6 +177,7 @@ class Session final : public pool::BackendOwner, public pool::PoolClient {
   pool::Pool& pool_of(ShardId shard);
   bool in_failed_transaction() const;
   void fatal(const Error& error);
+  void check_statement_timeout(TimePoint now);
 
   // ---- session_simple.cpp
   bool handle_query(std::string_view whole);
@@ -258,9 +266,13 @@ class Session final : public pool::BackendOwner, public pool::PoolClient {
   void before_sending(const router::PlannedText& text);
   void begin_effects(const router::PlannedTextRef& text, std::string_view sql, std::uint32_t& tag);
   void apply_effect(const router::PlannedStatement& planned, std::string_view sql);
-  void apply_set(const parser::Statement& statement, std::string_view sql);
-  void settings_changed();
   void discard_all();
+
+  // ---- session_settings.cpp
+  void apply_set(const parser::Statement& statement, std::string_view sql);
+  void set_characteristics(const parser::Statement& statement);
+  void reset_setting(const std::string& name);
+  void settings_changed();
 
   // ---- session_replies.cpp
   void on_relay(std::string_view bytes) override;
@@ -290,6 +302,8 @@ class Session final : public pool::BackendOwner, public pool::PoolClient {
   SessionOptions options_;
   SessionHost& host_;
   pool::SettingsTracker settings_;
+  std::set<std::string> defaulted_;           // settings of the client's start-up that a RESET took from the connection
+  bool asks_sequences_ = false;               // the statement at hand asks for currval or lastval
   PlanningView view_;
   bool view_stale_ = true;
   std::string shard_setting_;                 // SET tessera.shard
@@ -302,6 +316,7 @@ class Session final : public pool::BackendOwner, public pool::PoolClient {
   bool copy_dropped_ = false;
   bool running_ = false;
   bool ending_ = false;
+  TimePoint timed_out_at_{};                  // statement_timeout has passed and the server was asked to stop
   Wait wait_ = Wait::none;
   std::function<void(const pool::SettingsMap&)> on_open_;  // both empty once the session is open
   std::function<void(const Error&)> on_open_failed_;

@@ -17,10 +17,6 @@ using parser::StatementKind;
 
 namespace {
 
-std::string_view text_of(const Statement& statement, std::string_view sql) {
-  return sql.substr(statement.span.begin, statement.span.end - statement.span.begin);
-}
-
 std::string complete(std::string_view tag) {
   std::string message;
   if (!postgres::append_command_complete(message, tag)) message.clear();
@@ -40,7 +36,12 @@ void Session::before_sending(const router::PlannedText& text) {
   for (const router::PlannedStatement& planned : text.statements) {
     const parser::Effects& effects = planned.plan.effects;
     if (effects.writes || effects.opaque_code || planned.plan.kind == StatementKind::commit) may_have_written_ = true;
-    if (effects.opaque_code || planned.plan.kind == StatementKind::other) backend_->mark_dirty();
+    if (effects.opaque_code || planned.changes_hidden_state || planned.plan.kind == StatementKind::other) backend_->mark_dirty();
+    if (planned.changes_hidden_state) may_have_written_ = true;
+    if (planned.loads_library) {
+      pins_ |= pin_library;
+      backend_->mark_spoiled();
+    }
     if (effects.temporary_objects) {
       pins_ |= pin_temporary;
       temporary_shard_ = backend_->endpoint().shard;
@@ -84,13 +85,12 @@ void Session::apply_effect(const router::PlannedStatement& planned, std::string_
       transaction_failed_ = false;
       break;
     case StatementKind::set: apply_set(statement, sql); break;
-    case StatementKind::set_transaction: apply_set(statement, sql); break;
+    case StatementKind::set_transaction: set_characteristics(statement); break;
     case StatementKind::reset:
-      if (!statement.setting) break;
-      if (statement.setting->name == "all")
-        settings_.reset_all();
-      else
-        settings_.reset(statement.setting->name);
+      if (statement.setting) reset_setting(statement.setting->name);
+      break;
+    case StatementKind::unlisten:
+      if (options_.listen != nullptr && statement.channel) change_channels(statement);
       break;
     case StatementKind::discard:
       if (statement.command == "DISCARD ALL") {
@@ -106,18 +106,6 @@ void Session::apply_effect(const router::PlannedStatement& planned, std::string_
     default: break;
   }
   settings_changed();
-}
-
-void Session::apply_set(const Statement& statement, std::string_view sql) {
-  if (!statement.setting || statement.setting->local) return;
-  if (statement.setting->to_default) return settings_.reset(statement.setting->name);
-  settings_.set(statement.setting->name, std::string(text_of(statement, sql)));
-  if (statement.setting->name == "session_authorization") settings_.reset("role");
-}
-
-void Session::settings_changed() {
-  view_stale_ = true;
-  if (backend_ != nullptr) backend_->note_settings(settings_.current());
 }
 
 namespace {
@@ -300,65 +288,6 @@ std::string Session::explain(const Statement& statement, std::string_view sql) {
     for (const std::string& line : explain_lines(text, {inner, print.slots, {}}, *options_.database->routing()->topology)) rows.row({line});
   }
   return rows.all("EXPLAIN");
-}
-
-// ---- what planning depends on ---------------------------------------------------------------------------------------
-
-std::vector<std::string> Session::search_path() const {
-  std::string text = greeting_ ? greeting_->search_path : std::string();
-  const auto now = settings_.current()->find("search_path");
-  const auto then = options_.startup_settings->find("search_path");
-  const bool changed = now != settings_.current()->end() && (then == options_.startup_settings->end() || then->second != now->second);
-  if (changed) {
-    // The text of a SET that has succeeded.
-    const Result<std::vector<parser::Statement>> parsed = parser::postgres::parse(now->second);
-    if (!parsed || parsed->size() != 1 || !parsed->front().setting) return {};
-    std::vector<std::string> path = parsed->front().setting->values;
-    std::replace(path.begin(), path.end(), std::string("$user"), options_.user);
-    return path;
-  }
-  std::vector<std::string> path;
-  for (std::size_t at = 0; at <= text.size();) {
-    while (at < text.size() && (text[at] == ' ' || text[at] == ',')) ++at;
-    if (at >= text.size()) break;
-    std::string name;
-    if (text[at] == '"') {
-      for (++at; at < text.size(); ++at) {
-        if (text[at] == '"' && (at + 1 >= text.size() || text[++at] != '"')) break;
-        name += text[at];
-      }
-    } else {
-      for (; at < text.size() && text[at] != ',' && text[at] != ' '; ++at)
-        name += static_cast<char>(text[at] >= 'A' && text[at] <= 'Z' ? text[at] + 32 : text[at]);
-    }
-    if (!name.empty()) path.push_back(name == "$user" ? options_.user : name);
-  }
-  return path;
-}
-
-// What the server reports of a parameter, as the client knows it.
-std::string_view Session::parameter(std::string_view name) const {
-  if (const auto changed = parameters_.find(name); changed != parameters_.end()) return changed->second;
-  if (!greeting_) return {};
-  const auto greeted = greeting_->parameters.find(name);
-  return greeted == greeting_->parameters.end() ? std::string_view() : std::string_view(greeted->second);
-}
-
-bool Session::standard_conforming_strings() const { return parameter("standard_conforming_strings") != "off"; }
-
-bool Session::same_encoding() const { return parameter("client_encoding") == parameter("server_encoding"); }
-
-// Texts whose meaning our grammar could get wrong. One shard needs no understanding.
-std::optional<Error> Session::unreadable(std::string_view sql) const {
-  if (!multi_shard()) return {};
-  if (!view_.lexer.standard_conforming_strings && sql.find('\\') != std::string_view::npos)
-    return Error{sqlstate::feature_not_supported, "statements with backslashes cannot be routed while standard_conforming_strings is off", {},
-                 "SET standard_conforming_strings = on, or write E'…'", 0};
-  // In these a byte of a longer character can look like a quote or a backslash.
-  static constexpr std::string_view unsafe[] = {"SJIS", "BIG5", "GBK", "UHC", "GB18030", "JOHAB", "SHIFT_JIS_2004"};
-  const std::string_view encoding = parameter("client_encoding");
-  if (std::find(std::begin(unsafe), std::end(unsafe), encoding) == std::end(unsafe)) return {};
-  return Error{sqlstate::feature_not_supported, fmt::format("statements in client_encoding {} cannot be routed", encoding), {}, "SET client_encoding = UTF8", 0};
 }
 
 }  // namespace tessera::proxy

@@ -104,7 +104,11 @@ bool needs_some_shard(const router::PlannedText& text) {
 Result<Session::Target> Session::target_of(const router::PlannedText& text, const router::Values& values) {
   Target target;
   const router::Topology& topology = *options_.database->routing()->topology;
+  asks_sequences_ = false;
   for (const router::PlannedStatement& planned : text.statements) {
+    if (planned.asks_sequences) asks_sequences_ = true;
+    if (planned.plan.kind == StatementKind::listen && !text.single())
+      return fail(sqlstate::feature_not_supported, "LISTEN cannot be sent together with other statements", "send it in a message of its own");
     router::Plan plan;
     if (Result<void> bound = router::bind(planned.plan, topology, values, scratch_bind(), plan); !bound) return std::unexpected(bound.error());
     if (plan.op == router::Operator::any || plan.op == router::Operator::session) continue;

@@ -81,14 +81,22 @@ Client* Worker::find_client(SessionId id) {
 void Worker::cancel(SessionId session, std::function<void()> done) {
   Client* client = find_client(session);
   std::vector<pool::Backend*> targets;
-  if (client != nullptr && client->session() != nullptr) targets = client->session()->cancel_targets();
+  if (client != nullptr && client->session() != nullptr) {
+    client->session()->cancel_wait();
+    targets = client->session()->cancel_targets();
+  }
   if (targets.empty()) return done();
   auto left = std::make_shared<std::size_t>(targets.size());
   for (pool::Backend* backend : targets) {
     backend->cancel_started();
     const std::uint64_t number = next_cancel_++;
-    const auto delivered = [this, number, session, backend, alive = backend->alive(), left, done] {
-      if (*alive) backend->cancel_finished();
+    const auto delivered = [this, number, session, backend, alive = backend->alive(), left, done](bool settled) {
+      if (*alive) {
+        backend->cancel_finished();
+        // It may come at any time and hit whatever runs then: nothing shall.
+        if (!settled) backend->mark_spoiled();
+        if (!settled && backend->replies().empty()) backend->close({sqlstate::connection_failure, "a cancel request is lost on its way to this connection", {}, {}, 0});
+      }
       if (Client* waiting = find_client(session); waiting != nullptr && waiting->session() != nullptr) waiting->session()->on_cancel_delivered();
       auto node = cancels_.extract(number);
       if (!node.empty()) loop_.defer([doomed = std::move(node.mapped())] {});
@@ -98,6 +106,16 @@ void Worker::cancel(SessionId session, std::function<void()> done) {
     delivery->start();
     if (client->session() != nullptr) client->session()->options().database->metrics().cancels.add();
   }
+}
+
+void Worker::abandon(const pool::Backend& backend) {
+  const std::uint64_t number = next_cancel_++;
+  const auto delivered = [this, number](bool) {
+    auto node = cancels_.extract(number);
+    if (!node.empty()) loop_.defer([doomed = std::move(node.mapped())] {});
+  };
+  auto& delivery = cancels_[number] = std::make_unique<pool::CancelDelivery>(backend, loop_, delivered);
+  delivery->start();
 }
 
 // ---- configuration --------------------------------------------------------------------------------------------------

@@ -45,6 +45,8 @@ class Worker {
   void set_routing(const std::string& database, const RoutingRef& routing);
   // Cancels what the session runs; `done` is called on this thread when the servers have been told.
   void cancel(SessionId session, std::function<void()> done);
+  // The connection is about to be closed under a statement that nobody waits for any more: the server is told to stop it.
+  void abandon(const pool::Backend& backend);
   Client* find_client(SessionId id);
   void drain();
   void end_all(const Error& reason);

@@ -4,6 +4,8 @@
 
 #include "parser/postgres/parse.hpp"
 #include "proxy/catalog_query.hpp"
+#include "proxy/hidden_state.hpp"
+#include "proxy/log.hpp"
 
 namespace tessera::proxy {
 
@@ -62,15 +64,30 @@ WorkerDatabase::WorkerDatabase(std::shared_ptr<const DatabaseRuntime> runtime, n
 
 WorkerDatabase::~WorkerDatabase() = default;
 
+// With pass-through each user has connections of his own, and may have a number of his own.
+config::Pool WorkerDatabase::pool_limits(const std::string& role) const {
+  config::Pool limits = settings().pool;
+  if (settings().backend.auth != config::BackendAuth::passthrough) return limits;
+  for (const config::User& user : settings().users) {
+    if ((user.backend_user.empty() ? user.name : user.backend_user) != role || !user.pool_size) continue;
+    limits.size = *user.pool_size;
+    limits.min_idle = std::min(limits.min_idle, limits.size);
+  }
+  return limits;
+}
+
 pool::Pool& WorkerDatabase::pool(const pool::IdentityRef& identity, const std::string& user, ShardId shard) {
   const std::string key = fmt::format("{}/{}", user, shard.value());
   std::unique_ptr<pool::Pool>& found = pools_[key];
   if (found) return *found;
-  const config::Pool& limits = settings().pool;
+  const config::Pool limits = pool_limits(user);
   const pool::EndpointRef& endpoint = runtime_->primaries[shard.value()];
   const std::string server = fmt::format("{}/{}", name_, endpoint->name);
   auto budget = shared_.budgets->get(fmt::format("{}/{}", server, user), limits.size, server, limits.max_server_connections);
-  pool::Pool::Options options{name_, user, endpoint, identity, limits, settings().limits.message_size};
+  const auto complain = [name = name_, user, shard = endpoint->name](const Error& reason) {
+    log::warn("cannot connect to a shard", {{"database", name}, {"shard", shard}, {"user", user}, {"reason", reason.message}});
+  };
+  pool::Pool::Options options{name_, user, endpoint, identity, limits, settings().limits.message_size, complain};
   found = std::make_unique<pool::Pool>(std::move(options), std::move(budget), *loop_, *shared_.derivation);
   if (paused_) found->pause();
   return *found;
@@ -114,7 +131,10 @@ void WorkerDatabase::reconfigure(std::shared_ptr<const DatabaseRuntime> runtime)
   for (auto& [key, pool] : pools_) {
     const std::size_t shard = pool->options().endpoint->shard.value();
     if (shard >= shard_count()) continue;
-    pool->reconfigure(runtime_->primaries[shard], pool->options().identity, settings().pool);
+    const config::Pool limits = pool_limits(pool->options().user);
+    const std::string server = fmt::format("{}/{}", name_, runtime_->primaries[shard]->name);
+    shared_.budgets->get(fmt::format("{}/{}", server, pool->options().user), limits.size, server, limits.max_server_connections);
+    pool->reconfigure(runtime_->primaries[shard], pool->options().identity, limits);
   }
 }
 
@@ -215,6 +235,10 @@ router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const Pla
     router::PlannedStatement& planned = text->statements.emplace_back();
     planned.plan = router::plan(statement, sql, print.exact ? std::span<const parser::Slot>(print.slots) : std::span<const parser::Slot>(), hint,
                                 *routing_->topology, *routing_->catalog, view.session);
+    const HiddenState hidden = hidden_state(statement, *routing_->catalog, settings().read_only_functions);
+    planned.changes_hidden_state = hidden.changes;
+    planned.asks_sequences = hidden.asks_sequences;
+    planned.loads_library = hidden.loads_library;
     if (!concerns_session(statement)) continue;
     text->session_effects = true;
     // SET x = '1' and SET x = '2' share a fingerprint.

@@ -92,6 +92,7 @@ class WorkerDatabase {
   void shut_down(const Error& reason);
 
  private:
+  config::Pool pool_limits(const std::string& role) const;
   void run(pool::Pool& pool, pool::Settings settings, std::vector<std::string> queries, std::function<void(Result<pool::TextQuery::Answer>)> done);
   router::PlannedTextRef make_plan(std::string_view sql, const PlanningView& view, const parser::Fingerprint& print) const;
 
@@ -110,8 +111,8 @@ class WorkerDatabase {
   std::unordered_map<std::uint64_t, std::unique_ptr<pool::TextQuery>> queries_;  // under way
   std::uint64_t next_query_ = 0;
   bool loading_catalog_ = false;
-  std::unique_ptr<DatabaseMetrics> metrics_;
   bool paused_ = false;
+  std::unique_ptr<DatabaseMetrics> metrics_;
   std::vector<std::function<void(const Result<void>&)>> waiting_for_catalog_;
 };
 

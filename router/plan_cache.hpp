@@ -20,6 +20,10 @@ struct PlannedStatement {
   PlanTemplate plan;
   // Only for statements that concern the session (SET, BEGIN, LISTEN, PREPARE, …): what they say.
   std::shared_ptr<const parser::Statement> statement;
+  // What it may do to its connection beyond what it says (proxy/hidden_state.hpp).
+  bool changes_hidden_state = false;
+  bool asks_sequences = false;
+  bool loads_library = false;
 };
 
 // All statements of one text.

@@ -88,7 +88,7 @@ def new_database():
         name = name or f"test_{next(_numbers)}"
         for server in servers:
             with server.connect() as connection:
-                if not connection.execute("select from pg_roles where rolname = 'app'").fetchone():
+                if not connection.execute("select 1 from pg_roles where rolname = 'app'").fetchone():
                     connection.execute("create role app login password 'app'")
                 connection.execute(f'create database "{name}" owner app')
             if schema:

@@ -1,0 +1,43 @@
+#include "proxy/hidden_state.hpp"
+
+#include <algorithm>
+
+#include "router/planning.hpp"
+
+namespace tessera::proxy {
+
+namespace {
+
+void add_function(const parser::FunctionCall& call, const router::Catalog& catalog,
+                  std::span<const std::string> harmless, HiddenState& state) {
+  for (const std::string_view name : {"currval", "lastval", "nextval", "setval"})
+    if (call.name == name) state.asks_sequences = true;
+  if (std::ranges::find(harmless, call.name) != harmless.end()) return;
+  if (router::trait_of(call, catalog).may_write) state.changes = true;
+  // They run SQL that is hidden in a string.
+  for (const std::string_view runner :
+       {"query_to_xml", "cursor_to_xml", "dblink", "crosstab", "connectby", "ts_stat", "ts_rewrite"})
+    if (call.name.starts_with(runner)) state.changes = true;
+}
+
+}  // namespace
+
+HiddenState hidden_state(const parser::Statement& statement, const router::Catalog& catalog,
+                         std::span<const std::string> harmless) {
+  HiddenState state;
+  state.loads_library = statement.command == "LOAD";
+  for (const parser::Block& block : statement.blocks)
+    for (const parser::FunctionCall& call : block.functions) add_function(call, catalog, harmless, state);
+  // An UPDATE of this view is a SET.
+  if (statement.kind == parser::StatementKind::update)
+    for (const parser::TableRef& table : statement.tables)
+      if (table.name == "pg_settings") state.changes = true;
+  for (const parser::Statement& inner : statement.inner) {
+    const HiddenState more = hidden_state(inner, catalog, harmless);
+    state.changes |= more.changes;
+    state.asks_sequences |= more.asks_sequences;
+  }
+  return state;
+}
+
+}  // namespace tessera::proxy

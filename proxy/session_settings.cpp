@@ -1,0 +1,144 @@
+// The session's settings: what SET and RESET make of them, and what of them planning depends on.
+#include <algorithm>
+#include <fmt/format.h>
+
+#include "parser/postgres/parse.hpp"
+#include "proxy/session.hpp"
+
+namespace tessera::proxy {
+
+using parser::Statement;
+
+namespace {
+std::string_view text_of(const Statement& statement, std::string_view sql) {
+  return sql.substr(statement.span.begin, statement.span.end - statement.span.begin);
+}
+}  // namespace
+
+void Session::apply_set(const Statement& statement, std::string_view sql) {
+  if (!statement.setting || statement.setting->local) return;
+  if (statement.setting->to_default) return reset_setting(statement.setting->name);
+  defaulted_.erase(statement.setting->name);
+  settings_.set(statement.setting->name, std::string(text_of(statement, sql)));
+  if (statement.setting->name == "session_authorization") settings_.reset("role");
+}
+
+// SET SESSION CHARACTERISTICS AS TRANSACTION …: three settings by other names.
+void Session::set_characteristics(const Statement& statement) {
+  if (statement.command != "SET SESSION CHARACTERISTICS" || !statement.transaction) return;
+  std::string options = statement.transaction->options;
+  for (char& c : options)
+    c = static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c == ',' || c == '\t' || c == '\n' || c == '\r' ? ' ' : c);
+  std::vector<std::string> words;
+  for (std::size_t at = 0; at < options.size();) {
+    const std::size_t end = std::min(options.find(' ', at), options.size());
+    if (end > at) words.push_back(options.substr(at, end - at));
+    at = end + 1;
+  }
+  const auto set = [&](const std::string& name, std::string_view value) {
+    settings_.set(name, fmt::format("SET {} TO '{}'", name, value));
+  };
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    const std::string_view next = i + 1 < words.size() ? std::string_view(words[i + 1]) : std::string_view();
+    if (words[i] == "serializable") set("default_transaction_isolation", "serializable");
+    if (words[i] == "repeatable") set("default_transaction_isolation", "repeatable read");
+    if (words[i] == "read" && (next == "committed" || next == "uncommitted"))
+      set("default_transaction_isolation", fmt::format("read {}", next));
+    if (words[i] == "read" && (next == "only" || next == "write"))
+      set("default_transaction_read_only", next == "only" ? "on" : "off");
+    if (words[i] == "deferrable") set("default_transaction_deferrable", i > 0 && words[i - 1] == "not" ? "off" : "on");
+  }
+}
+
+// The server's RESET goes back to the server's own value, not to the one that the client asked for when it connected;
+// this is put right before the next statement outside of a transaction.
+void Session::reset_setting(const std::string& name) {
+  for (const auto& entry : *options_.startup_settings)
+    if (name == "all" || name == entry.first) defaulted_.insert(entry.first);
+  if (name == "all")
+    settings_.reset_all();
+  else
+    settings_.reset(name);
+}
+
+void Session::settings_changed() {
+  view_stale_ = true;
+  if (backend_ == nullptr) return;
+  if (defaulted_.empty()) return backend_->note_settings(settings_.current());
+  auto actual = std::make_shared<pool::SettingsMap>(*settings_.current());
+  for (const std::string& name : defaulted_) actual->erase(name);
+  backend_->note_settings(std::move(actual));
+}
+
+// ---- what planning depends on ---------------------------------------------------------------------------------------
+
+std::vector<std::string> Session::search_path() const {
+  std::string text = greeting_ ? greeting_->search_path : std::string();
+  const auto now = settings_.current()->find("search_path");
+  const auto then = options_.startup_settings->find("search_path");
+  const bool changed =
+      now != settings_.current()->end() && (then == options_.startup_settings->end() || then->second != now->second);
+  if (changed) {
+    // The text of a SET that has succeeded.
+    const Result<std::vector<parser::Statement>> parsed = parser::postgres::parse(now->second);
+    if (!parsed || parsed->size() != 1 || !parsed->front().setting) return {};
+    std::vector<std::string> path = parsed->front().setting->values;
+    std::replace(path.begin(), path.end(), std::string("$user"), options_.user);
+    return path;
+  }
+  std::vector<std::string> path;
+  for (std::size_t at = 0; at <= text.size();) {
+    while (at < text.size() && (text[at] == ' ' || text[at] == ',')) ++at;
+    if (at >= text.size()) break;
+    std::string name;
+    if (text[at] == '"') {
+      for (++at; at < text.size(); ++at) {
+        if (text[at] == '"' && (at + 1 >= text.size() || text[++at] != '"')) break;
+        name += text[at];
+      }
+    } else {
+      for (; at < text.size() && text[at] != ',' && text[at] != ' '; ++at)
+        name += static_cast<char>(text[at] >= 'A' && text[at] <= 'Z' ? text[at] + 32 : text[at]);
+    }
+    if (!name.empty()) path.push_back(name == "$user" ? options_.user : name);
+  }
+  return path;
+}
+
+// What the server reports of a parameter, as the client knows it.
+std::string_view Session::parameter(std::string_view name) const {
+  if (const auto changed = parameters_.find(name); changed != parameters_.end()) return changed->second;
+  if (!greeting_) return {};
+  const auto greeted = greeting_->parameters.find(name);
+  return greeted == greeting_->parameters.end() ? std::string_view() : std::string_view(greeted->second);
+}
+
+bool Session::standard_conforming_strings() const {
+  return parameter("standard_conforming_strings") != "off";
+}
+
+bool Session::same_encoding() const {
+  return parameter("client_encoding") == parameter("server_encoding");
+}
+
+// Texts whose meaning our grammar could get wrong. One shard needs no understanding.
+std::optional<Error> Session::unreadable(std::string_view sql) const {
+  if (!multi_shard()) return {};
+  if (!view_.lexer.standard_conforming_strings && sql.find('\\') != std::string_view::npos)
+    return Error{sqlstate::feature_not_supported,
+                 "statements with backslashes cannot be routed while standard_conforming_strings is off",
+                 {},
+                 "SET standard_conforming_strings = on, or write E'…'",
+                 0};
+  // In these a byte of a longer character can look like a quote or a backslash.
+  static constexpr std::string_view unsafe[] = {"SJIS", "BIG5", "GBK", "UHC", "GB18030", "JOHAB", "SHIFT_JIS_2004"};
+  const std::string_view encoding = parameter("client_encoding");
+  if (std::find(std::begin(unsafe), std::end(unsafe), encoding) == std::end(unsafe)) return {};
+  return Error{sqlstate::feature_not_supported,
+               fmt::format("statements in client_encoding {} cannot be routed", encoding),
+               {},
+               "SET client_encoding = UTF8",
+               0};
+}
+
+}  // namespace tessera::proxy
