@@ -49,7 +49,7 @@ void Session::greet() {
 
 void Session::opened(const GreetingRef& greeting) {
   greeting_ = greeting;
-  wait_ = Wait::none;
+  stop_waiting();
   const auto ready = std::exchange(on_open_, nullptr);
   on_open_failed_ = nullptr;
   ready(greeting->parameters);
@@ -352,18 +352,27 @@ void Session::on_checkout_failed(const Error& reason) {
 void Session::on_backend_prepared(Backend&, const Result<void>& result) {
   defaulted_.clear();
   if (!result) {
-    wait_error_ = result.error();
-    wait_error_->detail = "while the session's settings were being restored";
+    // What stopped it may be what the session before has left there (its statement_timeout): another connection is tried.
+    const bool again = result.error().code == sqlstate::query_canceled && ++prepare_attempts_ < 3;
+    if (again) {
+      backend_->mark_spoiled();
+    } else {
+      wait_error_ = result.error();
+      wait_error_->detail = "while the session's settings were being restored";
+    }
     release(*backend_);
+  } else {
+    prepare_attempts_ = 0;
   }
   continue_after_wait();
 }
 
 // From the loop, not from inside whoever called us.
 void Session::continue_after_wait() {
-  options_.database->loop().defer([this, alive = alive_] {
-    if (!*alive || ending_) return;
-    wait_ = Wait::none;
+  options_.database->loop().defer([this, alive = alive_, number = ++continuation_] {
+    // The wait may have ended otherwise by now, and another one begun.
+    if (!*alive || ending_ || number != continuation_) return;
+    stop_waiting();
     run();
     release_if_free();
     if (!blocked() && !ending_) host_.resume_reading();

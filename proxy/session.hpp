@@ -168,6 +168,10 @@ class Session final : public pool::BackendOwner, public pool::PoolClient {
   void release(pool::Backend& backend);
   bool must_keep() const;
   void continue_after_wait();
+  void stop_waiting() {
+    wait_ = Wait::none;
+    ++continuation_;
+  }
   void expect(pool::ReplyKind kind, std::uint32_t tag = 0, pool::Delivery delivery = pool::Delivery::forward);
   Undo& new_undo(std::uint32_t& tag);
   void local_reply(std::string_view bytes);
@@ -318,6 +322,8 @@ class Session final : public pool::BackendOwner, public pool::PoolClient {
   bool ending_ = false;
   TimePoint timed_out_at_{};                  // statement_timeout has passed and the server was asked to stop
   Wait wait_ = Wait::none;
+  std::uint32_t continuation_ = 0;            // counts the ends of waits
+  int prepare_attempts_ = 0;
   std::function<void(const pool::SettingsMap&)> on_open_;  // both empty once the session is open
   std::function<void(const Error&)> on_open_failed_;
 

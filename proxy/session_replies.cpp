@@ -164,10 +164,12 @@ bool Session::on_notice(const postgres::ErrorFields&, bool forwarding) { return 
 bool Session::on_notification(const postgres::NotificationView&) { return false; }
 
 void Session::on_backend_turn(Backend& backend) {
-  if (&backend == backend_) release_if_free();
+  // A connection that has only just come, or has just been made ready, is for the message that waits for it.
+  const bool awaited = wait_ == Wait::checkout || wait_ == Wait::prepare || wait_ == Wait::cancel;
+  if (&backend == backend_ && !awaited) release_if_free();
   const bool effects_there = wait_ == Wait::effects && pending_effects_ == 0;
   const bool drained = wait_ == Wait::drain && (backend_ == nullptr || (backend_->replies().empty() && backend_->pending() == 0));
-  if (effects_there || drained) wait_ = Wait::none;
+  if (effects_there || drained) stop_waiting();
   if (wait_ == Wait::none && !input_.empty()) {
     run();
     release_if_free();
