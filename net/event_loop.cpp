@@ -44,6 +44,7 @@ Result<void> EventLoop::add(int fd, EventHandler& handler) {
 
 void EventLoop::remove(int fd, EventHandler& handler) {
   ::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);
+  if (current_ == &handler) current_ = nullptr;
   for (int i = delivered_; i < delivering_; ++i) {
     epoll_event& event = events_[static_cast<std::size_t>(i)];
     if (event.data.ptr == &handler) event.events = 0;
@@ -100,7 +101,11 @@ void EventLoop::dispatch(int count) {
     } else if (event.events != 0) {
       const bool readable = (event.events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
       const bool writable = (event.events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0;
-      static_cast<EventHandler*>(event.data.ptr)->on_ready(readable, writable);
+      auto* handler = static_cast<EventHandler*>(event.data.ptr);
+      current_ = handler;
+      current_ended_ = (event.events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
+      handler->on_ready(readable, writable);
+      current_ = nullptr;
     }
   }
   delivering_ = delivered_ = 0;

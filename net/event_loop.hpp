@@ -1,7 +1,7 @@
 // The event loop of one worker thread: epoll, edge-triggered, each descriptor registered once for its whole life, so that
 // a statement costs no re-arming and no failed read. Everything but `post` and `stop` is called on the loop's own thread.
 //
-// A handler is told that its descriptor became ready; it reads or writes until the kernel has no more (a short read says so).
+// A handler is told that its descriptor became ready; it reads or writes until the kernel has no more (see short_read_is_last).
 // Removing a handler while events are being delivered is allowed, also from inside another handler. Time is coarse on
 // purpose: `now()` is taken once a round, and one ticker drives every deadline of the worker.
 #pragma once
@@ -54,6 +54,9 @@ class EventLoop {
   void stop();  // thread-safe
 
   TimePoint now() const { return now_; }
+  // May a short read of `handler`'s descriptor be taken for the last one there is? Only while its own event is being delivered, and
+  // not if that event told of the peer's end as well: the end is not reported a second time, it must be read.
+  bool short_read_is_last(const EventHandler* handler) const { return handler == current_ && handler != nullptr && !current_ended_; }
   // Scratch for one read at a time: valid until the handler that filled it returns. Shared by all descriptors, so that an idle
   // connection owns no buffer.
   std::span<char> read_buffer() { return read_buffer_; }
@@ -75,6 +78,8 @@ class EventLoop {
   std::vector<epoll_event> events_;
   int delivering_ = 0;       // events of this round not yet delivered
   int delivered_ = 0;
+  const EventHandler* current_ = nullptr;  // whose event is being delivered
+  bool current_ended_ = false;             // …and it says that the peer has ended or failed
   std::vector<Task> deferred_;
   std::vector<char> read_buffer_;
   std::vector<char> cipher_buffer_;

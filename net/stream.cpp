@@ -70,7 +70,7 @@ Stream::Status Stream::read_plain(std::span<char> into, std::size_t& n, bool& dr
   if (got > 0) {
     n = static_cast<std::size_t>(got);
     bytes_in_ += n;
-    dry = n < into.size();
+    dry = n < into.size() && loop_->short_read_is_last(handler_);
     return Status::ok;
   }
   n = 0;
