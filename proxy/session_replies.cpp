@@ -77,6 +77,8 @@ void Session::on_skipped(const ExpectedReply& expected) {
 bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) {
   if (expected.delivery == Delivery::ignore) {
     in_transaction_ = status != TransactionStatus::idle;
+    // The end of a side unit, which the client knows nothing of: to it an error in there lasts until its own Sync.
+    if (expected.kind == ReplyKind::sync && error_in_unit_) skip_local_ = true;
     return false;
   }
   if (expected.tag != 0) forget_undo(expected.tag);

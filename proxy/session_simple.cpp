@@ -49,6 +49,8 @@ bool Session::handle_query(std::string_view whole) {
     // A simple query in the middle of an extended unit: what was put off goes first, on the shard at hand.
     const Got got = settle(std::nullopt);
     if (got != Got::ready) return got == Got::refused;
+    // If it has only prepared (asyncpg sends Flush, and then COPY as a simple query), it does not bind the query to this shard.
+    if (multi_shard() && unit_open_ && unit_prepares_only_ && !in_transaction_) return leave_side_unit();
   }
   if (wait_for_effects() == Got::wait) return false;
   parser::Fingerprint& print = scratch_print();
