@@ -1,4 +1,5 @@
-// The subcommands of `tessera`. Each returns the process's exit code: 0 well, 1 the input is wrong, 2 the command line is wrong.
+// The subcommands of `tessera`. Each returns the process's exit code: 0 well, 1 the input is wrong, 2 the command line
+// is wrong.
 #pragma once
 
 #include <string>

@@ -1,4 +1,5 @@
-// The program: `tessera serve | check | explain`. What the commands do is in commands.cpp and serve.cpp; this is the command line.
+// The program: `tessera serve | check | explain`. What the commands do is in commands.cpp and serve.cpp; this is the
+// command line.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
@@ -13,13 +14,16 @@ int main(int argc, char** argv) {
   int code = 0;
 
   ServeOptions serve_options;
-  CLI::App* serve_command = app.add_subcommand("serve", "Run in the foreground. SIGHUP reloads the configuration, SIGTERM drains.");
+  CLI::App* serve_command =
+      app.add_subcommand("serve", "Run in the foreground. SIGHUP reloads the configuration, SIGTERM drains.");
   serve_command->add_option("-c,--config", serve_options.config, "configuration file or folder")->required();
-  serve_command->add_option("--pid-file", serve_options.pid_file, "write the process id here (else as the configuration says)");
+  serve_command->add_option("--pid-file", serve_options.pid_file,
+                            "write the process id here (else as the configuration says)");
   serve_command->callback([&] { code = serve(serve_options); });
 
   CheckOptions check_options;
-  CLI::App* check_command = app.add_subcommand("check", "Validate a configuration: every mistake with file:line:column; exit code 1 if there is one.");
+  CLI::App* check_command = app.add_subcommand(
+      "check", "Validate a configuration: every mistake with file:line:column; exit code 1 if there is one.");
   check_command->add_option("config", check_options.config, "configuration file or folder")->required();
   check_command->add_flag("--json", check_options.json, "print JSON");
   check_command->callback([&] { code = check(check_options); });

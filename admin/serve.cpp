@@ -1,17 +1,15 @@
 // `tessera serve`: the process around the server. Signals, PID file, systemd.
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-#include <cerrno>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-
-#include <fmt/format.h>
 
 #include "admin/commands.hpp"
 #include "admin/endpoint.hpp"
@@ -44,27 +42,32 @@ void notify_systemd(const std::string& state) {
 
 // Holds a lock on the file for the life of the process, so that a second Tessera with the same file does not start.
 class PidFile {
- public:
+public:
   ~PidFile() {
     if (file_) ::unlink(path_.c_str());
   }
   Result<void> create(const std::string& path) {
     if (path.empty()) return {};
     net::Descriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
-    if (!file) return fail(sqlstate::config_file_error, fmt::format("cannot write the PID file \"{}\": {}", path, std::strerror(errno)));
-    struct flock lock {};
+    if (!file)
+      return fail(sqlstate::config_file_error,
+                  fmt::format("cannot write the PID file \"{}\": {}", path, std::strerror(errno)));
+    struct flock lock{};
     lock.l_type = F_WRLCK;
     if (::fcntl(file.get(), F_SETLK, &lock) != 0)
-      return fail(sqlstate::config_file_error, fmt::format("the PID file \"{}\" is locked: Tessera is running already", path));
+      return fail(sqlstate::config_file_error,
+                  fmt::format("the PID file \"{}\" is locked: Tessera is running already", path));
     const std::string text = fmt::format("{}\n", ::getpid());
-    if (::ftruncate(file.get(), 0) != 0 || ::write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
-      return fail(sqlstate::config_file_error, fmt::format("cannot write the PID file \"{}\": {}", path, std::strerror(errno)));
+    if (::ftruncate(file.get(), 0) != 0 ||
+        ::write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
+      return fail(sqlstate::config_file_error,
+                  fmt::format("cannot write the PID file \"{}\": {}", path, std::strerror(errno)));
     file_ = std::move(file);
     path_ = path;
     return {};
   }
 
- private:
+private:
   net::Descriptor file_;
   std::string path_;
 };
@@ -77,14 +80,18 @@ sigset_t handled_signals() {
 }
 
 int complain(const Error& error) {
-  std::fputs(fmt::format("tessera: {}{}{}\n", error.detail.empty() ? "" : error.detail + ": ", error.message, error.hint.empty() ? "" : "\n  hint: " + error.hint).c_str(), stderr);
+  std::fputs(fmt::format("tessera: {}{}{}\n", error.detail.empty() ? "" : error.detail + ": ", error.message,
+                         error.hint.empty() ? "" : "\n  hint: " + error.hint)
+                 .c_str(),
+             stderr);
   return 1;
 }
 
 void reload(proxy::Server& server) {
   notify_systemd("RELOADING=1");
   const proxy::Server::ReloadOutcome outcome = server.reload();
-  for (const std::string& problem : outcome.problems) log::error("configuration not reloaded, the old one stays", {{"problem", problem}});
+  for (const std::string& problem : outcome.problems)
+    log::error("configuration not reloaded, the old one stays", {{"problem", problem}});
   notify_systemd("READY=1");
 }
 
@@ -97,12 +104,14 @@ int serve(const ServeOptions& options) {
   ::signal(SIGPIPE, SIG_IGN);
 
   config::Loaded loaded = config::load(options.config, config::real_environment());
-  for (const config::Problem& problem : loaded.problems) std::fputs((config::to_string(problem) + '\n').c_str(), stderr);
+  for (const config::Problem& problem : loaded.problems)
+    std::fputs((config::to_string(problem) + '\n').c_str(), stderr);
   if (!loaded.config) return 1;
   auto config = std::make_shared<const config::Config>(std::move(*loaded.config));
   if (const Result<void> opened = log::configure(config->log); !opened) return complain(opened.error());
   PidFile pid_file;
-  if (const Result<void> made = pid_file.create(options.pid_file.empty() ? config->pid_file : options.pid_file); !made) return complain(made.error());
+  if (const Result<void> made = pid_file.create(options.pid_file.empty() ? config->pid_file : options.pid_file); !made)
+    return complain(made.error());
 
   proxy::Server server(config);
   if (const Result<void> started = server.start(); !started) return complain(started.error());

@@ -11,7 +11,7 @@
 namespace tessera {
 
 class ByteReader {
- public:
+public:
   explicit ByteReader(std::string_view bytes) : at_(bytes.data()), left_(bytes.size()) {}
 
   bool ok() const { return ok_; }
@@ -44,7 +44,7 @@ class ByteReader {
   std::string_view rest() { return bytes(left_); }
   void fail() { take(left_ + 1); }
 
- private:
+private:
   bool take(std::size_t n) {
     if (!ok_ || n > left_) {
       ok_ = false;

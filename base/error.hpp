@@ -12,7 +12,7 @@ namespace tessera {
 
 // A SQLSTATE as PostgreSQL's appendix A lists them; always five characters.
 class SqlState {
- public:
+public:
   constexpr SqlState(const char (&code)[6]) : code_{code[0], code[1], code[2], code[3], code[4]} {}
   // Takes a code that came from a server. Anything but five characters becomes XX000 (internal_error).
   static SqlState from_wire(std::string_view code);
@@ -20,7 +20,7 @@ class SqlState {
   constexpr std::string_view view() const { return {code_.data(), code_.size()}; }
   friend constexpr bool operator==(const SqlState&, const SqlState&) = default;
 
- private:
+private:
   constexpr explicit SqlState(std::array<char, 5> code) : code_(code) {}
   std::array<char, 5> code_;
 };
@@ -57,10 +57,10 @@ inline constexpr SqlState internal_error{"XX000"};
 
 struct Error {
   SqlState code = sqlstate::internal_error;
-  std::string message;   // one sentence, no trailing full stop, no secrets
-  std::string detail;    // may be empty
-  std::string hint;      // what would be right; may be empty
-  int position = 0;      // 1-based character in the statement that the client sent; 0: none
+  std::string message;  // one sentence, no trailing full stop, no secrets
+  std::string detail;   // may be empty
+  std::string hint;     // what would be right; may be empty
+  int position = 0;     // 1-based character in the statement that the client sent; 0: none
 
   friend bool operator==(const Error&, const Error&) = default;
 };

@@ -10,13 +10,13 @@ namespace tessera {
 
 template <typename Tag, typename Rep = std::uint32_t>
 class StrongId {
- public:
+public:
   constexpr StrongId() = default;
   constexpr explicit StrongId(Rep value) : value_(value) {}
   constexpr Rep value() const { return value_; }
   friend constexpr auto operator<=>(const StrongId&, const StrongId&) = default;
 
- private:
+private:
   Rep value_{};
 };
 

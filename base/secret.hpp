@@ -9,14 +9,14 @@
 namespace tessera {
 
 class Secret {
- public:
+public:
   Secret() = default;
   explicit Secret(std::string text) : text_(std::move(text)) {}
   std::string_view reveal() const { return text_; }
   bool empty() const { return text_.empty(); }
   friend bool operator==(const Secret&, const Secret&) = default;
 
- private:
+private:
   std::string text_;
 };
 

@@ -64,7 +64,7 @@ struct Admin {
   std::vector<AdminToken> tokens;
   std::string certificate;  // both empty: plain HTTP, loopback only
   std::string private_key;
-  std::vector<std::string> allowed_hosts;  // Host header values beside the listen address and localhost
+  std::vector<std::string> allowed_hosts;    // Host header values beside the listen address and localhost
   std::vector<std::string> console_admins;   // users of any database who may use the console, with all commands…
   std::vector<std::string> console_viewers;  // …or with SHOW only
 };

@@ -47,7 +47,8 @@ constexpr Key admin_keys[] = {
     of(Kind::pem, "certificate", "PEM file; with it the endpoint speaks HTTPS."),
     of(Kind::pem, "private_key", "PEM file with the certificate's private key."),
     of(Kind::texts, "allowed_hosts", "Host names that a request may carry, beside the listen address and localhost."),
-    of(Kind::texts, "console_admins", "Users who may use the console (the database `pgbouncer`) with all its commands."),
+    of(Kind::texts, "console_admins",
+       "Users who may use the console (the database `pgbouncer`) with all its commands."),
     of(Kind::texts, "console_viewers", "Users who may use the console with SHOW only."),
 };
 constexpr SectionSpec admin_section{"admin", admin_keys};

@@ -1,7 +1,6 @@
 #include "executor/scatter.hpp"
 
 #include <charconv>
-
 #include <fmt/format.h>
 
 #include "wire/postgres/frontend.hpp"
@@ -14,7 +13,7 @@ using pool::ReplyKind;
 
 // One shard's part.
 class Scatter::Branch final : public pool::BackendOwner, public pool::PoolClient {
- public:
+public:
   Branch(Scatter& scatter, std::size_t index, pool::Pool& pool) : scatter_(scatter), index_(index), pool_(pool) {}
   ~Branch() override {
     pool_.forget(*this);
@@ -33,7 +32,7 @@ class Scatter::Branch final : public pool::BackendOwner, public pool::PoolClient
     if (backend_ != nullptr) backend_->resume_reading();
   }
 
- private:
+private:
   bool take(Backend& backend) {
     backend_ = &backend;
     backend.lease(*this);
@@ -66,6 +65,7 @@ class Scatter::Branch final : public pool::BackendOwner, public pool::PoolClient
     backend_->replies().expect({.kind = ReplyKind::execute, .hide_completion = true, .ordered = true});
     backend_->replies().expect({.kind = ReplyKind::sync, .delivery = Delivery::ignore});
     backend_->flush();
+    sent_ = true;
     return true;
   }
 
@@ -112,32 +112,42 @@ class Scatter::Branch final : public pool::BackendOwner, public pool::PoolClient
     pool_.checkin(*std::exchange(backend_, nullptr), false);
     scatter_.branch_done(*this, tag_);
   }
-  void on_backend_lost(Backend&, const Error& reason) override {
+  void on_backend_lost(Backend& backend, const Error& reason) override {
     backend_ = nullptr;
+    scatter_.cut_ |= backend.replies().inside_message();
     scatter_.failed(reason);
   }
   void on_backend_drained(Backend&) override {}
-  bool is_congested() const override { return index_ != scatter_.current_ || scatter_.events_.congested(); }
+  // Rows wait for their turn in the kernel; what happens before there are rows (settings) does not.
+  bool is_congested() const override {
+    return scatter_.concluded_ || (sent_ && (index_ != scatter_.current_ || scatter_.events_.congested()));
+  }
 
   Scatter& scatter_;
   std::size_t index_;
   pool::Pool& pool_;
   Backend* backend_ = nullptr;
   std::string description_;
+  bool sent_ = false;
   bool described_ = false;
   bool finished_ = false;
   std::string tag_;
   std::optional<Error> error_;
 };
 
-Scatter::Scatter(ScatterRequest request, std::vector<pool::Pool*> pools, pool::Settings settings, net::EventLoop& loop, Events events)
+Scatter::Scatter(ScatterRequest request, std::vector<pool::Pool*> pools, pool::Settings settings, net::EventLoop& loop,
+                 Events events)
     : request_(std::move(request)), settings_(std::move(settings)), loop_(&loop), events_(std::move(events)) {
   for (std::size_t i = 0; i < pools.size(); ++i) branches_.push_back(std::make_unique<Branch>(*this, i, *pools[i]));
 }
 
-Scatter::~Scatter() { *alive_ = false; }
+Scatter::~Scatter() {
+  *alive_ = false;
+}
 
-void Scatter::start() { acquire_next(); }
+void Scatter::start() {
+  acquire_next();
+}
 
 void Scatter::acquire_next() {
   while (acquired_ < branches_.size() && !concluded_)
@@ -165,7 +175,8 @@ bool same_columns(std::string_view a, std::string_view b) {
       !postgres::parse_row_description(b.substr(postgres::frame_header_size), right) || left.size() != right.size())
     return false;
   for (std::size_t i = 0; i < left.size(); ++i)
-    if (left[i].name != right[i].name || left[i].type != right[i].type || left[i].type_modifier != right[i].type_modifier || left[i].format != right[i].format)
+    if (left[i].name != right[i].name || left[i].type != right[i].type ||
+        left[i].type_modifier != right[i].type_modifier || left[i].format != right[i].format)
       return false;
   return true;
 }
@@ -177,7 +188,11 @@ void Scatter::branch_described(Branch& branch, std::string_view description) {
     description_ = description;
     if (request_.describe) events_.relay(description_);
   } else if (!same_columns(description_, description)) {
-    failed({sqlstate::feature_not_supported, "the shards answer this statement with different columns", {}, "give the tables the same columns on all shards", 0});
+    failed({sqlstate::feature_not_supported,
+            "the shards answer this statement with different columns",
+            {},
+            "give the tables the same columns on all shards",
+            0});
   }
 }
 
@@ -193,7 +208,10 @@ void Scatter::branch_done(Branch&, std::string_view tag) {
   conclude({});
 }
 
-void Scatter::failed(const Error& reason) { conclude(std::unexpected(reason)); }
+void Scatter::failed(const Error& reason) {
+  for (const Backend* backend : active()) cut_ |= backend->replies().inside_message();
+  conclude(std::unexpected(reason));
+}
 
 // From the loop: the owner will destroy us.
 void Scatter::conclude(Result<void> result) {

@@ -1,8 +1,8 @@
-// Scatter and Concat: one read-only statement runs on several shards at the same time, and the client gets the rows of one
-// shard after the other, in shard order. Nothing is buffered: shards whose turn has not come wait with their rows in the kernel. The
-// first error ends it; connections that had not finished are destroyed, never reused.
-// Connections are taken in ascending order of shards, each after the one before it, so that two scatters cannot wait for each other.
-// Owned by a session; runs on its thread.
+// Scatter and Concat: one read-only statement runs on several shards at the same time, and the client gets the rows of
+// one shard after the other, in shard order. Nothing is buffered: shards whose turn has not come wait with their rows
+// in the kernel. The first error ends it; connections that had not finished are destroyed, never reused. Connections
+// are taken in ascending order of shards, each after the one before it, so that two scatters cannot wait for each
+// other. Owned by a session; runs on its thread.
 #pragma once
 
 #include <functional>
@@ -18,20 +18,22 @@ namespace tessera::executor {
 struct ScatterRequest {
   std::string sql;
   std::vector<postgres::Oid> types;  // declared parameter types
-  std::string bind;                  // body of the client's Bind behind the two names (formats, values, result formats); empty: none
-  bool describe = true;              // the client wants a RowDescription
-  bool simple = false;               // came as a simple query: ReadyForQuery ends the answer
+  std::string bind;  // body of the client's Bind behind the two names (formats, values, result formats); empty: none
+  bool describe = true;  // the client wants a RowDescription
+  bool simple = false;   // came as a simple query: ReadyForQuery ends the answer
 };
 
 class Scatter {
- public:
+public:
   struct Events {
-    std::function<void(std::string_view)> relay;       // bytes for the client
-    std::function<void()> flush;                       // …may be sent now
-    std::function<bool()> congested;                   // the client is slow
-    std::function<void(const Result<void>&)> done;     // everything was relayed, CommandComplete included; never from inside start()
+    std::function<void(std::string_view)> relay;  // bytes for the client
+    std::function<void()> flush;                  // …may be sent now
+    std::function<bool()> congested;              // the client is slow
+    std::function<void(const Result<void>&)>
+        done;  // everything was relayed, CommandComplete included; never from inside start()
   };
-  Scatter(ScatterRequest request, std::vector<pool::Pool*> pools, pool::Settings settings, net::EventLoop& loop, Events events);
+  Scatter(ScatterRequest request, std::vector<pool::Pool*> pools, pool::Settings settings, net::EventLoop& loop,
+          Events events);
   ~Scatter();
 
   void start();
@@ -39,8 +41,10 @@ class Scatter {
   // The server processes that work for it, for a cancel request.
   std::vector<pool::Backend*> active() const;
   const ScatterRequest& request() const { return request_; }
+  // It failed when the client had the first part of a row: nothing that is sent now would be understood.
+  bool cut() const { return cut_; }
 
- private:
+private:
   class Branch;
   void acquire_next();
   void branch_described(Branch& branch, std::string_view description);
@@ -54,11 +58,12 @@ class Scatter {
   Events events_;
   std::vector<std::unique_ptr<Branch>> branches_;
   std::size_t acquired_ = 0;
-  std::size_t current_ = 0;      // whose rows go to the client
-  std::string description_;      // the first shard's
+  std::size_t current_ = 0;  // whose rows go to the client
+  std::string description_;  // the first shard's
   std::uint64_t rows_ = 0;
-  std::string verb_;             // "SELECT"
+  std::string verb_;  // "SELECT"
   bool concluded_ = false;
+  bool cut_ = false;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

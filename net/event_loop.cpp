@@ -1,13 +1,11 @@
 #include "net/event_loop.hpp"
 
-#include <sys/eventfd.h>
-#include <unistd.h>
-
 #include <cerrno>
 #include <cstring>
-#include <stdexcept>
-
 #include <fmt/format.h>
+#include <stdexcept>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 namespace tessera::net {
 
@@ -18,7 +16,8 @@ constexpr int events_per_round = 256;
 EventLoop::EventLoop() : events_(events_per_round), read_buffer_(read_buffer_size), cipher_buffer_(read_buffer_size) {
   epoll_ = ::epoll_create1(EPOLL_CLOEXEC);
   wake_ = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-  if (epoll_ < 0 || wake_ < 0) throw std::runtime_error(fmt::format("cannot create an event loop: {}", std::strerror(errno)));
+  if (epoll_ < 0 || wake_ < 0)
+    throw std::runtime_error(fmt::format("cannot create an event loop: {}", std::strerror(errno)));
   epoll_event event{};
   event.events = EPOLLIN | EPOLLET;
   event.data.ptr = nullptr;  // the wake-up descriptor is the only one without a handler

@@ -1,18 +1,19 @@
-// The event loop of one worker thread: epoll, edge-triggered, each descriptor registered once for its whole life, so that
-// a statement costs no re-arming and no failed read. Everything but `post` and `stop` is called on the loop's own thread.
+// The event loop of one worker thread: epoll, edge-triggered, each descriptor registered once for its whole life, so
+// that a statement costs no re-arming and no failed read. Everything but `post` and `stop` is called on the loop's own
+// thread.
 //
-// A handler is told that its descriptor became ready; it reads or writes until the kernel has no more (see short_read_is_last).
-// Removing a handler while events are being delivered is allowed, also from inside another handler. Time is coarse on
-// purpose: `now()` is taken once a round, and one ticker drives every deadline of the worker.
+// A handler is told that its descriptor became ready; it reads or writes until the kernel has no more (see
+// short_read_is_last). Removing a handler while events are being delivered is allowed, also from inside another
+// handler. Time is coarse on purpose: `now()` is taken once a round, and one ticker drives every deadline of the
+// worker.
 #pragma once
-
-#include <sys/epoll.h>
 
 #include <atomic>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <span>
+#include <sys/epoll.h>
 #include <vector>
 
 #include "base/clock.hpp"
@@ -21,14 +22,14 @@
 namespace tessera::net {
 
 class EventHandler {
- public:
+public:
   virtual ~EventHandler() = default;
   // `readable` also on end of stream and on errors: the next read tells which.
   virtual void on_ready(bool readable, bool writable) = 0;
 };
 
 class EventLoop {
- public:
+public:
   using Task = std::move_only_function<void()>;
   static constexpr std::size_t read_buffer_size = 128 * 1024;
 
@@ -43,8 +44,8 @@ class EventLoop {
 
   // Runs `task` on the loop's thread soon. Thread-safe; wakes the loop.
   void post(Task task);
-  // Runs `task` after the events of this round, on the loop's thread only: for destroying what is still on the stack, and for
-  // writing once what several events of a round have produced.
+  // Runs `task` after the events of this round, on the loop's thread only: for destroying what is still on the stack,
+  // and for writing once what several events of a round have produced.
   void defer(Task task) { deferred_.push_back(std::move(task)); }
 
   // Calls `tick` about every `interval` while the loop runs.
@@ -54,15 +55,18 @@ class EventLoop {
   void stop();  // thread-safe
 
   TimePoint now() const { return now_; }
-  // May a short read of `handler`'s descriptor be taken for the last one there is? Only while its own event is being delivered, and
-  // not if that event told of the peer's end as well: the end is not reported a second time, it must be read.
-  bool short_read_is_last(const EventHandler* handler) const { return handler == current_ && handler != nullptr && !current_ended_; }
-  // Scratch for one read at a time: valid until the handler that filled it returns. Shared by all descriptors, so that an idle
-  // connection owns no buffer.
+  // May a short read of `handler`'s descriptor be taken for the last one there is? Only while its own event is being
+  // delivered, and not if that event told of the peer's end as well: the end is not reported a second time, it must be
+  // read.
+  bool short_read_is_last(const EventHandler* handler) const {
+    return handler == current_ && handler != nullptr && !current_ended_;
+  }
+  // Scratch for one read at a time: valid until the handler that filled it returns. Shared by all descriptors, so that
+  // an idle connection owns no buffer.
   std::span<char> read_buffer() { return read_buffer_; }
   std::span<char> cipher_buffer() { return cipher_buffer_; }
 
- private:
+private:
   void dispatch(int count);
   void run_posted();
   void run_deferred();
@@ -76,7 +80,7 @@ class EventLoop {
   TimePoint next_tick_ = never;
   std::function<void()> tick_;
   std::vector<epoll_event> events_;
-  int delivering_ = 0;       // events of this round not yet delivered
+  int delivering_ = 0;  // events of this round not yet delivered
   int delivered_ = 0;
   const EventHandler* current_ = nullptr;  // whose event is being delivered
   bool current_ended_ = false;             // …and it says that the peer has ended or failed

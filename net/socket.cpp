@@ -1,19 +1,17 @@
 #include "net/socket.hpp"
 
 #include <arpa/inet.h>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <fmt/format.h>
+#include <memory>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/resource.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-#include <cerrno>
-#include <charconv>
-#include <cstring>
-#include <memory>
-
-#include <fmt/format.h>
 
 namespace tessera::net {
 
@@ -61,8 +59,10 @@ std::string SocketAddress::host() const {
 }
 
 std::string SocketAddress::text() const {
-  if (storage.ss_family == AF_INET) return fmt::format("{}:{}", host(), ntohs(reinterpret_cast<const sockaddr_in&>(storage).sin_port));
-  if (storage.ss_family == AF_INET6) return fmt::format("[{}]:{}", host(), ntohs(reinterpret_cast<const sockaddr_in6&>(storage).sin6_port));
+  if (storage.ss_family == AF_INET)
+    return fmt::format("{}:{}", host(), ntohs(reinterpret_cast<const sockaddr_in&>(storage).sin_port));
+  if (storage.ss_family == AF_INET6)
+    return fmt::format("[{}]:{}", host(), ntohs(reinterpret_cast<const sockaddr_in6&>(storage).sin6_port));
   const auto& un = reinterpret_cast<const sockaddr_un&>(storage);
   return length > offsetof(sockaddr_un, sun_path) && un.sun_path[0] != 0 ? un.sun_path : "local";
 }
@@ -78,7 +78,9 @@ Result<std::vector<SocketAddress>> resolve(const std::string& host, std::uint16_
   hints.ai_flags = AI_NUMERICSERV;
   addrinfo* found = nullptr;
   const int code = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found);
-  if (code != 0) return fail(sqlstate::connection_failure, fmt::format("cannot resolve host \"{}\": {}", host, ::gai_strerror(code)));
+  if (code != 0)
+    return fail(sqlstate::connection_failure,
+                fmt::format("cannot resolve host \"{}\": {}", host, ::gai_strerror(code)));
   const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(found, &::freeaddrinfo);
   std::vector<SocketAddress> addresses;
   for (const addrinfo* info = found; info != nullptr; info = info->ai_next) {
@@ -93,12 +95,14 @@ Result<Descriptor> listen(const SocketAddress& address, int backlog) {
   Descriptor fd(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   const auto failed = [&](const char* what) {
     const int code = errno;
-    return fail(sqlstate::cannot_connect_now, fmt::format("cannot {} {}: {}", what, address.text(), std::strerror(code)),
+    return fail(sqlstate::cannot_connect_now,
+                fmt::format("cannot {} {}: {}", what, address.text(), std::strerror(code)),
                 code == EADDRINUSE ? "another process listens on this address; stop it or choose another port" : "");
   };
   if (!fd) return failed("open a socket for");
   if (!address.is_unix()) set_flag(fd.get(), SOL_SOCKET, SO_REUSEADDR);
-  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.length) != 0) return failed("listen on");
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.length) != 0)
+    return failed("listen on");
   if (::listen(fd.get(), backlog) != 0) return failed("listen on");
   return fd;
 }
@@ -113,7 +117,8 @@ Result<Descriptor> connect(const SocketAddress& address) {
     if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.length) == 0) return fd;
     if (errno == EINPROGRESS) return fd;
   }
-  return fail(sqlstate::connection_failure, fmt::format("cannot connect to {}: {}", address.text(), std::strerror(errno)));
+  return fail(sqlstate::connection_failure,
+              fmt::format("cannot connect to {}: {}", address.text(), std::strerror(errno)));
 }
 
 int connect_error(int fd) {
@@ -125,12 +130,17 @@ int connect_error(int fd) {
 
 Descriptor accept(int listener, SocketAddress& peer) {
   peer.length = sizeof peer.storage;
-  Descriptor fd(::accept4(listener, reinterpret_cast<sockaddr*>(&peer.storage), &peer.length, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  Descriptor fd(
+      ::accept4(listener, reinterpret_cast<sockaddr*>(&peer.storage), &peer.length, SOCK_NONBLOCK | SOCK_CLOEXEC));
   return fd;
 }
 
-void set_no_delay(int fd) { set_flag(fd, IPPROTO_TCP, TCP_NODELAY); }
-void set_keep_alive(int fd) { set_flag(fd, SOL_SOCKET, SO_KEEPALIVE); }
+void set_no_delay(int fd) {
+  set_flag(fd, IPPROTO_TCP, TCP_NODELAY);
+}
+void set_keep_alive(int fd) {
+  set_flag(fd, SOL_SOCKET, SO_KEEPALIVE);
+}
 
 bool in_network(const std::string& host, const std::string& network) {
   const std::size_t slash = network.find('/');

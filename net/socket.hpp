@@ -1,10 +1,9 @@
 // Sockets as owned descriptors, and the few system calls around them. All sockets are non-blocking and close-on-exec.
 #pragma once
 
-#include <sys/socket.h>
-
 #include <cstdint>
 #include <string>
+#include <sys/socket.h>
 #include <utility>
 #include <vector>
 
@@ -14,7 +13,7 @@ namespace tessera::net {
 
 // Owns a file descriptor.
 class Descriptor {
- public:
+public:
   Descriptor() = default;
   explicit Descriptor(int fd) : fd_(fd) {}
   Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
@@ -28,7 +27,7 @@ class Descriptor {
   int release() { return std::exchange(fd_, -1); }
   void reset(int fd = -1);
 
- private:
+private:
   int fd_ = -1;
 };
 
@@ -43,8 +42,8 @@ struct SocketAddress {
   std::string host() const;
 };
 
-// Resolves host:port. BLOCKS on DNS for names: control threads only; numeric addresses and socket directories ("/tmp", PostgreSQL's
-// naming .s.PGSQL.<port> inside) never block. All addresses in the resolver's order.
+// Resolves host:port. BLOCKS on DNS for names: control threads only; numeric addresses and socket directories ("/tmp",
+// PostgreSQL's naming .s.PGSQL.<port> inside) never block. All addresses in the resolver's order.
 Result<std::vector<SocketAddress>> resolve(const std::string& host, std::uint16_t port);
 
 // A listening socket (SO_REUSEADDR). The error names the address and says who may hold it.

@@ -1,11 +1,9 @@
 #include "net/stream.hpp"
 
-#include <sys/uio.h>
-
 #include <cerrno>
 #include <cstring>
-
 #include <fmt/format.h>
+#include <sys/uio.h>
 
 namespace tessera::net {
 
@@ -18,7 +16,9 @@ constexpr std::size_t keep_capacity = 1024;
 
 Stream::Stream(EventLoop& loop, Descriptor socket) : loop_(&loop), socket_(std::move(socket)) {}
 
-Stream::~Stream() { close(); }
+Stream::~Stream() {
+  close();
+}
 
 Result<void> Stream::open(EventHandler& handler) {
   handler_ = &handler;
@@ -128,7 +128,9 @@ void Stream::stash_ciphertext() {
   tls_->feed(tls_stash_);
 }
 
-void Stream::append(std::string_view bytes) { out_.append(bytes); }
+void Stream::append(std::string_view bytes) {
+  out_.append(bytes);
+}
 
 Stream::Status Stream::append_large(std::string_view bytes) {
   if (bytes.size() < copy_below || tls_ || !socket_) {

@@ -1,7 +1,7 @@
 // A connected socket, plain or TLS, with its output queue: what client sessions and backend connections read from and
-// write to. Reading goes through the loop's shared buffer, so an idle stream owns none. Writing is queued and sent once a turn by
-// `flush`; what the kernel does not take waits here until the socket is writable.
-// Owned by one connection; lives on its loop's thread.
+// write to. Reading goes through the loop's shared buffer, so an idle stream owns none. Writing is queued and sent once
+// a turn by `flush`; what the kernel does not take waits here until the socket is writable. Owned by one connection;
+// lives on its loop's thread.
 #pragma once
 
 #include <functional>
@@ -16,7 +16,7 @@
 namespace tessera::net {
 
 class Stream {
- public:
+public:
   enum class Status { ok, closed, failed };
   // Bytes above which a queue counts as full: whoever produces for it should stop until `drained`.
   static constexpr std::size_t high_water = 256 * 1024;
@@ -37,12 +37,12 @@ class Stream {
 
   void start_tls(std::unique_ptr<TlsSession> session) { tls_ = std::move(session); }
   TlsSession* tls() const { return tls_.get(); }
-  // Drives the handshake with what the socket has. ok: check tls()->handshake_done(). Plaintext that came along with the end of
-  // the handshake is kept by OpenSSL for the next read.
+  // Drives the handshake with what the socket has. ok: check tls()->handshake_done(). Plaintext that came along with
+  // the end of the handshake is kept by OpenSSL for the next read.
   Status handshake();
 
-  // Reads what is there, up to the loop's buffer, and calls `take(bytes)` for each piece until the socket is dry, `take` returns
-  // false (then call again later) or the peer is gone. The bytes are valid only during the call.
+  // Reads what is there, up to the loop's buffer, and calls `take(bytes)` for each piece until the socket is dry,
+  // `take` returns false (then call again later) or the peer is gone. The bytes are valid only during the call.
   template <typename Take>
   Status read(Take&& take) {
     while (true) {
@@ -77,7 +77,7 @@ class Stream {
   std::uint64_t bytes_out() const { return bytes_out_; }
   std::string error() const { return error_; }
 
- private:
+private:
   Status read_some(std::size_t& n, bool& dry);
   Status read_plain(std::span<char> into, std::size_t& n, bool& dry);
   Status read_tls(std::span<char> into, std::size_t& n, bool& dry);
@@ -90,10 +90,10 @@ class Stream {
   Descriptor socket_;
   EventHandler* handler_ = nullptr;
   std::unique_ptr<TlsSession> tls_;
-  std::string tls_stash_;      // ciphertext that was read and not yet decrypted when the reader paused
-  std::string out_;            // plaintext queue; sent_ bytes of it are gone (plain sockets)
+  std::string tls_stash_;  // ciphertext that was read and not yet decrypted when the reader paused
+  std::string out_;        // plaintext queue; sent_ bytes of it are gone (plain sockets)
   std::size_t sent_ = 0;
-  std::size_t tls_sent_ = 0;   // bytes of tls_->output() that are gone
+  std::size_t tls_sent_ = 0;  // bytes of tls_->output() that are gone
   std::uint64_t bytes_in_ = 0;
   std::uint64_t bytes_out_ = 0;
   std::string error_;

@@ -1,13 +1,11 @@
 #include "net/tls.hpp"
 
+#include <algorithm>
 #include <arpa/inet.h>
+#include <cstring>
+#include <fmt/format.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
-
-#include <algorithm>
-#include <cstring>
-
-#include <fmt/format.h>
 
 namespace tessera::net {
 
@@ -26,16 +24,20 @@ std::unexpected<Error> context_failed(std::string_view what, const std::string& 
 }
 
 Result<void> load_pair(SSL_CTX* context, const std::string& certificate, const std::string& key) {
-  if (::SSL_CTX_use_certificate_chain_file(context, certificate.c_str()) != 1) return context_failed("certificate", certificate);
-  if (::SSL_CTX_use_PrivateKey_file(context, key.c_str(), SSL_FILETYPE_PEM) != 1) return context_failed("private key", key);
-  if (::SSL_CTX_check_private_key(context) != 1) return context_failed("private key (it does not match the certificate)", key);
+  if (::SSL_CTX_use_certificate_chain_file(context, certificate.c_str()) != 1)
+    return context_failed("certificate", certificate);
+  if (::SSL_CTX_use_PrivateKey_file(context, key.c_str(), SSL_FILETYPE_PEM) != 1)
+    return context_failed("private key", key);
+  if (::SSL_CTX_check_private_key(context) != 1)
+    return context_failed("private key (it does not match the certificate)", key);
   return {};
 }
 
 void set_common_options(SSL_CTX* context) {
   ::SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
   // Idle sessions give their record buffers back; partial writes never occur, since the sink takes everything.
-  ::SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+  ::SSL_CTX_set_mode(context,
+                     SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 }
 
 bool is_numeric_address(const std::string& host) {
@@ -50,14 +52,17 @@ Result<std::shared_ptr<TlsContext>> TlsContext::server(const ServerOptions& opti
   SSL_CTX* context = made->get();
   set_common_options(context);
   ::SSL_CTX_set_min_proto_version(context, options.min_version == "1.3" ? TLS1_3_VERSION : TLS1_2_VERSION);
-  if (Result<void> pair = load_pair(context, options.certificate, options.private_key); !pair) return std::unexpected(pair.error());
+  if (Result<void> pair = load_pair(context, options.certificate, options.private_key); !pair)
+    return std::unexpected(pair.error());
   ::SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE);
   const unsigned char id[] = "tessera";
   ::SSL_CTX_set_session_id_context(context, id, sizeof id - 1);
   if (!options.client_ca.empty()) {
-    if (::SSL_CTX_load_verify_locations(context, options.client_ca.c_str(), nullptr) != 1) return context_failed("client CA", options.client_ca);
+    if (::SSL_CTX_load_verify_locations(context, options.client_ca.c_str(), nullptr) != 1)
+      return context_failed("client CA", options.client_ca);
     ::SSL_CTX_set_client_CA_list(context, ::SSL_load_client_CA_file(options.client_ca.c_str()));
-    ::SSL_CTX_set_verify(context, SSL_VERIFY_PEER | (options.require_client_certificate ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0), nullptr);
+    ::SSL_CTX_set_verify(
+        context, SSL_VERIFY_PEER | (options.require_client_certificate ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0), nullptr);
   }
   return made;
 }
@@ -68,7 +73,8 @@ Result<std::shared_ptr<TlsContext>> TlsContext::client(const ClientOptions& opti
   set_common_options(context);
   ::SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
   if (!options.certificate.empty()) {
-    if (Result<void> pair = load_pair(context, options.certificate, options.private_key); !pair) return std::unexpected(pair.error());
+    if (Result<void> pair = load_pair(context, options.certificate, options.private_key); !pair)
+      return std::unexpected(pair.error());
   }
   if (options.verify_chain) {
     const int loaded = options.ca.empty() ? ::SSL_CTX_set_default_verify_paths(context)
@@ -110,10 +116,14 @@ std::unique_ptr<TlsSession> TlsSession::connect(const TlsContext& context, const
 
 TlsSession::Status TlsSession::translate(int result) {
   switch (::SSL_get_error(ssl_.get(), result)) {
-    case SSL_ERROR_NONE: return Status::ok;
-    case SSL_ERROR_WANT_READ: return Status::want_read;
-    case SSL_ERROR_ZERO_RETURN: return Status::closed;
-    default: break;
+    case SSL_ERROR_NONE:
+      return Status::ok;
+    case SSL_ERROR_WANT_READ:
+      return Status::want_read;
+    case SSL_ERROR_ZERO_RETURN:
+      return Status::closed;
+    default:
+      break;
   }
   const long verify = ::SSL_get_verify_result(ssl_.get());
   error_ = verify != X509_V_OK ? ::X509_verify_cert_error_string(verify) : last_error();
@@ -214,6 +224,8 @@ int TlsSession::bio_write(BIO* bio, const char* from, int size) {
   return size;
 }
 
-long TlsSession::bio_control(BIO*, int command, long, void*) { return command == BIO_CTRL_FLUSH ? 1 : 0; }
+long TlsSession::bio_control(BIO*, int command, long, void*) {
+  return command == BIO_CTRL_FLUSH ? 1 : 0;
+}
 
 }  // namespace tessera::net

@@ -2,9 +2,8 @@
 // socket. `TlsContext` is made once per configuration and shared by all threads (OpenSSL counts its references).
 #pragma once
 
-#include <openssl/ssl.h>
-
 #include <memory>
+#include <openssl/ssl.h>
 #include <span>
 #include <string>
 #include <string_view>
@@ -14,7 +13,7 @@
 namespace tessera::net {
 
 class TlsContext {
- public:
+public:
   struct ServerOptions {
     std::string certificate, private_key;  // PEM files
     std::string client_ca;                 // empty: client certificates are not asked for
@@ -30,13 +29,13 @@ class TlsContext {
   static Result<std::shared_ptr<TlsContext>> client(const ClientOptions& options);
   SSL_CTX* get() const { return context_.get(); }
 
- private:
+private:
   explicit TlsContext(SSL_CTX* context) : context_(context, &SSL_CTX_free) {}
   std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)> context_;
 };
 
 class TlsSession {
- public:
+public:
   enum class Status { ok, want_read, closed, failed };
 
   static std::unique_ptr<TlsSession> accept(const TlsContext& context);
@@ -56,14 +55,14 @@ class TlsSession {
   std::string& output() { return output_; }
 
   std::string error() const { return error_; }
-  // tls-server-end-point channel binding data (RFC 5929) of the server's certificate: ours for accepted sessions, the peer's for
-  // connected ones. Empty when there is none.
+  // tls-server-end-point channel binding data (RFC 5929) of the server's certificate: ours for accepted sessions, the
+  // peer's for connected ones. Empty when there is none.
   std::string channel_binding() const;
   // Common name of the peer's verified certificate; empty: none.
   std::string peer_common_name() const;
   std::string description() const;  // "TLSv1.3 TLS_AES_256_GCM_SHA384"
 
- private:
+private:
   explicit TlsSession(SSL* ssl, bool server);
   Status translate(int result);
   static int bio_read(BIO* bio, char* into, int size);

@@ -1,24 +1,28 @@
 #include "pool/backend.hpp"
 
 #include <cstring>
-
 #include <fmt/format.h>
 
 namespace tessera::pool {
 
+using net::Stream;
 using postgres::ServerLoginStep;
 using postgres::TransactionStatus;
-using net::Stream;
 
 namespace {
 constexpr std::chrono::seconds cleaning_time{10};
 
 Error lost(const Endpoint& endpoint, std::string_view why) {
-  return {sqlstate::connection_failure, fmt::format("connection to shard \"{}\" was lost: {}", endpoint.name, why), {}, {}, 0};
+  return {sqlstate::connection_failure,
+          fmt::format("connection to shard \"{}\" was lost: {}", endpoint.name, why),
+          {},
+          {},
+          0};
 }
 }  // namespace
 
-Backend::Backend(BackendId id, Options options, net::EventLoop& loop, KeyDerivation& derivation, BackendObserver& observer)
+Backend::Backend(BackendId id, Options options, net::EventLoop& loop, KeyDerivation& derivation,
+                 BackendObserver& observer)
     : id_(id),
       options_(std::move(options)),
       loop_(&loop),
@@ -28,7 +32,9 @@ Backend::Backend(BackendId id, Options options, net::EventLoop& loop, KeyDerivat
       reader_(options_.message_size),
       prepared_(options_.prepared_statements) {}
 
-Backend::~Backend() { *alive_ = false; }
+Backend::~Backend() {
+  *alive_ = false;
+}
 
 // ---- connecting and logging in --------------------------------------------------------------------------------------
 
@@ -36,7 +42,11 @@ void Backend::connect(TimePoint now) {
   deadline_ = now + endpoint().connect_timeout;
   connected_at_ = now;
   if (endpoint().addresses.empty()) {
-    return fail_connect({sqlstate::connection_failure, fmt::format("the host name of shard \"{}\" could not be resolved", endpoint().name), {}, {}, 0});
+    return fail_connect({sqlstate::connection_failure,
+                         fmt::format("the host name of shard \"{}\" could not be resolved", endpoint().name),
+                         {},
+                         {},
+                         0});
   }
   Result<net::Descriptor> socket = net::connect(address());
   if (!socket) return fail_connect(socket.error());
@@ -63,7 +73,11 @@ void Backend::fail_connect(const Error& reason) {
 void Backend::on_connected() {
   if (const int code = net::connect_error(stream_.descriptor()); code != 0) {
     return fail_connect({sqlstate::connection_failure,
-                         fmt::format("cannot connect to shard \"{}\" at {}: {}", endpoint().name, address().text(), std::strerror(code)), {}, {}, 0});
+                         fmt::format("cannot connect to shard \"{}\" at {}: {}", endpoint().name, address().text(),
+                                     std::strerror(code)),
+                         {},
+                         {},
+                         0});
   }
   postgres::ServerLogin::Options login;
   login.startup.user = identity().user;
@@ -78,7 +92,9 @@ void Backend::on_connected() {
 
 void Backend::login_step(ServerLoginStep step) {
   switch (step) {
-    case ServerLoginStep::need_bytes: flush(); return;
+    case ServerLoginStep::need_bytes:
+      flush();
+      return;
     case ServerLoginStep::start_tls:
       state_ = State::tls;
       stream_.start_tls(net::TlsSession::connect(*endpoint().tls_context, endpoint().host, endpoint().verify_host));
@@ -90,7 +106,8 @@ void Backend::login_step(ServerLoginStep step) {
       if (derivation_->derive(login_->key_request(), *loop_, resume)) return;
       return fail_connect({sqlstate::cannot_connect_now, "too many logins wait for key derivation", {}, {}, 0});
     }
-    case ServerLoginStep::ready: return login_ready();
+    case ServerLoginStep::ready:
+      return login_ready();
     case ServerLoginStep::failed: {
       Error reason = login_->error();
       reason.message = fmt::format("login to shard \"{}\" failed: {}", endpoint().name, reason.message);
@@ -104,7 +121,11 @@ void Backend::on_tls_progress() {
   const Stream::Status status = stream_.handshake();
   if (status != Stream::Status::ok) {
     return fail_connect({sqlstate::connection_failure,
-                         fmt::format("TLS with shard \"{}\" failed: {}", endpoint().name, status == Stream::Status::closed ? "connection closed" : stream_.error()), {}, {}, 0});
+                         fmt::format("TLS with shard \"{}\" failed: {}", endpoint().name,
+                                     status == Stream::Status::closed ? "connection closed" : stream_.error()),
+                         {},
+                         {},
+                         0});
   }
   if (stream_.tls()->handshake_done()) tls_established();
 }
@@ -148,7 +169,12 @@ void Backend::check_deadline(TimePoint now) {
   deadline_ = never;
   if (ready_once_) return close(lost(endpoint(), "it did not answer in time"));
   state_ = State::login;  // time is up for the name's other addresses too
-  fail_connect({sqlstate::connection_failure, fmt::format("connecting to shard \"{}\" timed out after {} ms", endpoint().name, endpoint().connect_timeout.count()), {}, {}, 0});
+  fail_connect({sqlstate::connection_failure,
+                fmt::format("connecting to shard \"{}\" timed out after {} ms", endpoint().name,
+                            endpoint().connect_timeout.count()),
+                {},
+                {},
+                0});
 }
 
 // ---- events ---------------------------------------------------------------------------------------------------------
@@ -186,15 +212,23 @@ void Backend::resume_reading() {
 
 // Sees every reply before the owner does.
 class Backend::OwnerTap final : public ReplySink {
- public:
+public:
   explicit OwnerTap(Backend& backend) : backend_(backend), owner_(*backend.owner_) {}
   void on_relay(std::string_view bytes) override { owner_.on_relay(bytes); }
-  void on_done(const ExpectedReply& expected, char type, std::string_view body) override { owner_.on_done(expected, type, body); }
-  bool on_error(const ExpectedReply& expected, const postgres::ErrorFields& fields) override { return owner_.on_error(expected, fields); }
+  void on_done(const ExpectedReply& expected, char type, std::string_view body) override {
+    owner_.on_done(expected, type, body);
+  }
+  bool on_error(const ExpectedReply& expected, const postgres::ErrorFields& fields) override {
+    return owner_.on_error(expected, fields);
+  }
   void on_skipped(const ExpectedReply& expected) override { owner_.on_skipped(expected); }
   void on_copy(const ExpectedReply& expected, char type) override { owner_.on_copy(expected, type); }
-  bool on_notice(const postgres::ErrorFields& fields, bool forwarding) override { return owner_.on_notice(fields, forwarding); }
-  bool on_notification(const postgres::NotificationView& notification) override { return owner_.on_notification(notification); }
+  bool on_notice(const postgres::ErrorFields& fields, bool forwarding) override {
+    return owner_.on_notice(fields, forwarding);
+  }
+  bool on_notification(const postgres::NotificationView& notification) override {
+    return owner_.on_notification(notification);
+  }
   bool on_ready(const ExpectedReply& expected, TransactionStatus status) override {
     backend_.transaction_ = status;
     return owner_.on_ready(expected, status);
@@ -204,7 +238,7 @@ class Backend::OwnerTap final : public ReplySink {
     return owner_.on_parameter(name, value, forwarding);
   }
 
- private:
+private:
   Backend& backend_;
   BackendOwner& owner_;
 };
@@ -238,8 +272,8 @@ void Backend::flush() {
   if (stream_.pending() > Stream::high_water) choked_ = true;
   stream_.flush();
   if (!choked_ || !stream_.drained()) return;
-  // Also when this very call has emptied the queue: the owner may have seen it full a moment ago, and no event will come. Later, because
-  // the caller may be the owner.
+  // Also when this very call has emptied the queue: the owner may have seen it full a moment ago, and no event will
+  // come. Later, because the caller may be the owner.
   choked_ = false;
   loop_->defer([this, alive = alive_] {
     if (*alive && owner_ != nullptr) owner_->on_backend_drained(*this);
@@ -278,7 +312,8 @@ bool Backend::prepare(const Settings& wanted, std::string_view more) {
 
 void Backend::send_own_query(std::string_view sql) {
   own_error_.reset();
-  if (!postgres::append_query(stream_.out(), sql)) return close({sqlstate::internal_error, "the session's settings are too large to be replayed", {}, {}, 0});
+  if (!postgres::append_query(stream_.out(), sql))
+    return close({sqlstate::internal_error, "the session's settings are too large to be replayed", {}, {}, 0});
   reader_.expect({.kind = ReplyKind::query, .delivery = Delivery::ignore});
   flush();
 }
@@ -308,7 +343,8 @@ void Backend::health_check() {
 void Backend::own_query_ended() {
   deadline_ = never;
   if (state_ == State::cleaning) {
-    if (own_error_ || transaction_ != TransactionStatus::idle) return close(own_error_.value_or(lost(endpoint(), "it could not be reset")));
+    if (own_error_ || transaction_ != TransactionStatus::idle)
+      return close(own_error_.value_or(lost(endpoint(), "it could not be reset")));
     settings_ = wanted_settings_;
     dirty_ = false;
     state_ = State::idle;

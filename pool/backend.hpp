@@ -1,6 +1,6 @@
 // One connection to a server. Connects, logs in, and then belongs to its `Pool` (idle) or to one owner (leased), who
-// reads replies as a `ReplySink`. The reader's queue guards it: a connection whose replies are not fully understood is destroyed, never
-// reused. Lives on one worker's thread; a pool may hand an idle one to another worker.
+// reads replies as a `ReplySink`. The reader's queue guards it: a connection whose replies are not fully understood is
+// destroyed, never reused. Lives on one worker's thread; a pool may hand an idle one to another worker.
 #pragma once
 
 #include <cstdint>
@@ -22,10 +22,10 @@ namespace tessera::pool {
 
 class Backend;
 
-// Who has leased a connection. All calls come on the worker's thread; none from inside the owner's own calls into the backend,
-// except on_prepared when there was nothing to do.
+// Who has leased a connection. All calls come on the worker's thread; none from inside the owner's own calls into the
+// backend, except on_prepared when there was nothing to do.
 class BackendOwner : public ReplySink {
- public:
+public:
   // A batch of replies was delivered: the time to write to the client and to go on.
   virtual void on_backend_turn(Backend& backend) = 0;
   // The connection is gone or not to be trusted any more. It is no longer the owner's; nothing more will come from it.
@@ -40,16 +40,17 @@ class BackendOwner : public ReplySink {
 
 // What a pool wants to know of its connections.
 class BackendObserver {
- public:
+public:
   virtual ~BackendObserver() = default;
-  virtual void on_backend_ready(Backend& backend) = 0;                            // logged in, idle
-  virtual void on_backend_failed(Backend& backend, const Error& reason) = 0;      // never became ready
-  virtual void on_backend_closed(Backend& backend, const Error& reason) = 0;      // was ready, is gone (also when leased, after on_backend_lost)
-  virtual void on_backend_clean(Backend& backend) = 0;                            // reset or health check has ended well
+  virtual void on_backend_ready(Backend& backend) = 0;                        // logged in, idle
+  virtual void on_backend_failed(Backend& backend, const Error& reason) = 0;  // never became ready
+  virtual void on_backend_closed(
+      Backend& backend, const Error& reason) = 0;       // was ready, is gone (also when leased, after on_backend_lost)
+  virtual void on_backend_clean(Backend& backend) = 0;  // reset or health check has ended well
 };
 
 class Backend final : public net::EventHandler, private ReplySink {
- public:
+public:
   enum class State : std::uint8_t { connecting, tls, login, idle, leased, preparing, cleaning, closed };
 
   struct Options {
@@ -70,8 +71,8 @@ class Backend final : public net::EventHandler, private ReplySink {
   void lease(BackendOwner& owner);
   // Gives it back to the pool's hands; the pool decides what becomes of it.
   void unlease();
-  // Brings the connection to the owner's settings. True: nothing to do, go on at once; false: on_backend_prepared follows.
-  // `more`: SQL to run besides.
+  // Brings the connection to the owner's settings. True: nothing to do, go on at once; false: on_backend_prepared
+  // follows. `more`: SQL to run besides.
   bool prepare(const Settings& wanted, std::string_view more = {});
   // For messages: append to out() and expect() replies in the same order, then flush().
   std::string& out() { return stream_.out(); }
@@ -103,7 +104,7 @@ class Backend final : public net::EventHandler, private ReplySink {
   const EndpointRef& endpoint_ref() const { return options_.endpoint; }
   const Identity& identity() const { return *options_.identity; }
   postgres::TransactionStatus transaction_status() const { return transaction_; }
-  const SettingsMap& parameters() const { return parameters_; }   // ParameterStatus values by name
+  const SettingsMap& parameters() const { return parameters_; }  // ParameterStatus values by name
   const Settings& settings() const { return settings_; }
   // The client's own SET was seen to succeed: `settings` is what the connection has now.
   void note_settings(const Settings& settings) { settings_ = settings; }
@@ -126,12 +127,13 @@ class Backend final : public net::EventHandler, private ReplySink {
   TimePoint checked_at() const { return checked_at_; }
   bool uses_tls() const { return stream_.tls() != nullptr; }
   const std::shared_ptr<bool>& alive() const { return alive_; }
-  // Cancel requests on their way to this connection's server process: it must not serve another client before they have arrived.
+  // Cancel requests on their way to this connection's server process: it must not serve another client before they have
+  // arrived.
   void cancel_started() { ++cancels_; }
   void cancel_finished() { --cancels_; }
   bool cancel_in_flight() const { return cancels_ > 0; }
 
- private:
+private:
   void on_ready(bool readable, bool writable) override;
   void on_connected();
   void on_tls_progress();
@@ -182,9 +184,9 @@ class Backend final : public net::EventHandler, private ReplySink {
   bool spoiled_ = false;
   bool foreign_sequences_ = false;
   std::uint64_t last_session_ = 0;
-  bool ready_once_ = false;    // the observer was told so
-  bool checking_ = false;      // state cleaning is a health check
-  bool choked_ = false;        // the write queue went above high water
+  bool ready_once_ = false;  // the observer was told so
+  bool checking_ = false;    // state cleaning is a health check
+  bool choked_ = false;      // the write queue went above high water
   int cancels_ = 0;
   TimePoint connected_at_{};
   TimePoint idle_since_{};

@@ -1,6 +1,6 @@
 // What the workers' pools of one (identity, server) share: how many connections may be open in all, and who lacks one.
-// Every worker has a pool of its own, without locks; only opening and closing connections, and moving an idle one to a worker that
-// starves, go through here. Thread-safe.
+// Every worker has a pool of its own, without locks; only opening and closing connections, and moving an idle one to a
+// worker that starves, go through here. Thread-safe.
 #pragma once
 
 #include <atomic>
@@ -23,7 +23,7 @@ struct ServerBudget {
 };
 
 class Budget {
- public:
+public:
   Budget(int limit, std::shared_ptr<ServerBudget> server) : limit_(limit), server_(std::move(server)) {}
 
   bool acquire();
@@ -43,7 +43,7 @@ class Budget {
   std::pair<Pool*, net::EventLoop*> pick_starving(Pool& giver);
   void set_starving(Pool& pool, bool starving);
 
- private:
+private:
   struct Peer {
     Pool* pool;
     net::EventLoop* loop;
@@ -59,10 +59,10 @@ class Budget {
 
 // All budgets of the process, by name: "database/user/shard/role".
 class Budgets {
- public:
+public:
   std::shared_ptr<Budget> get(const std::string& name, int limit, const std::string& server, int server_limit);
 
- private:
+private:
   std::mutex mutex_;
   std::unordered_map<std::string, std::shared_ptr<Budget>> budgets_;
   std::unordered_map<std::string, std::shared_ptr<ServerBudget>> servers_;

@@ -1,5 +1,6 @@
-// Delivers one cancel request to a server process: connects to where its connection goes, with TLS if that has it, sends the request
-// and waits until the server has closed, which it does once the signal is sent. Owned by whoever started it; `done` is called once.
+// Delivers one cancel request to a server process: connects to where its connection goes, with TLS if that has it,
+// sends the request and waits until the server has closed, which it does once the signal is sent. Owned by whoever
+// started it; `done` is called once.
 #pragma once
 
 #include <functional>
@@ -12,13 +13,13 @@
 namespace tessera::pool {
 
 class CancelDelivery final : public net::EventHandler {
- public:
+public:
   // `done(settled)`: not settled means that the request was sent and nobody knows when it will be heard.
   CancelDelivery(const Backend& backend, net::EventLoop& loop, std::function<void(bool settled)> done);
   void start();
   void check_deadline(TimePoint now);
 
- private:
+private:
   void on_ready(bool readable, bool writable) override;
   void send_request();
   void finish(bool settled = true);

@@ -16,11 +16,11 @@
 namespace tessera::pool {
 
 struct Endpoint {
-  std::string name;         // "s0" (the shard), for messages and metrics
+  std::string name;  // "s0" (the shard), for messages and metrics
   ShardId shard;
-  std::string host;         // as configured: what verify-full compares with the certificate
+  std::string host;  // as configured: what verify-full compares with the certificate
   std::vector<net::SocketAddress> addresses;
-  std::string database;     // its name on the server
+  std::string database;  // its name on the server
   postgres::ServerTls tls = postgres::ServerTls::off;
   std::shared_ptr<net::TlsContext> tls_context;  // unless off
   bool verify_host = false;

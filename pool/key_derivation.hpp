@@ -1,6 +1,6 @@
-// SCRAM's key derivation, off the I/O threads: one thread, a queue, and a cache, so that each (password, salt, iterations)
-// is derived once in the life of the process however often it is needed. Thread-safe. The cache holds keys under a
-// digest of the request, never the password.
+// SCRAM's key derivation, off the I/O threads: one thread, a queue, and a cache, so that each (password, salt,
+// iterations) is derived once in the life of the process however often it is needed. Thread-safe. The cache holds keys
+// under a digest of the request, never the password.
 #pragma once
 
 #include <condition_variable>
@@ -16,7 +16,7 @@
 namespace tessera::pool {
 
 class KeyDerivation {
- public:
+public:
   using Done = std::move_only_function<void(postgres::ScramKeys)>;
   static constexpr std::size_t max_cached = 100'000;
   static constexpr std::size_t max_queued = 10'000;
@@ -27,7 +27,7 @@ class KeyDerivation {
   // Calls `done` on `loop`'s thread, later. False: too many wait already, nothing will happen.
   bool derive(postgres::KeyRequest request, net::EventLoop& loop, Done done);
 
- private:
+private:
   struct Job {
     std::string cache_key;
     postgres::KeyRequest request;

@@ -1,7 +1,6 @@
 #include "pool/pool.hpp"
 
 #include <algorithm>
-
 #include <fmt/format.h>
 
 namespace tessera::pool {
@@ -58,9 +57,11 @@ void Pool::forget(PoolClient& client) {
 void Pool::checkin(Backend& backend, bool reset) {
   backend.unlease();
   if (backend.state() != Backend::State::idle) return;
-  const bool clean = backend.replies().empty() && backend.transaction_status() == postgres::TransactionStatus::idle && backend.pending() == 0;
+  const bool clean = backend.replies().empty() && backend.transaction_status() == postgres::TransactionStatus::idle &&
+                     backend.pending() == 0;
   if (!clean || shut_down_ || expired(backend)) return backend.close_quietly();
-  if (reset || backend.dirty() || !options_.limits.reset_query.empty()) return backend.clean(options_.limits.reset_query);
+  if (reset || backend.dirty() || !options_.limits.reset_query.empty())
+    return backend.clean(options_.limits.reset_query);
   offer(backend);
 }
 
@@ -129,7 +130,12 @@ void Pool::help_starving() {
 
 void Pool::open_wanted() {
   if (shut_down_ || paused_) return;
-  int wanted = connections_wanted(counts(), options_.limits.min_idle);
+  PoolCounts now = counts();
+  if (options_.limits.min_idle > 0) {
+    // Those that are being checked or cleaned will be idle again in a moment.
+    for (const auto& [id, member] : backends_) now.idle += member.backend->state() == Backend::State::cleaning ? 1 : 0;
+  }
+  int wanted = connections_wanted(now, options_.limits.min_idle);
   while (wanted-- > 0) {
     if (!backoff_.may_try(loop_->now())) return;
     if (!budget_->acquire()) {
@@ -142,7 +148,8 @@ void Pool::open_wanted() {
 
 void Pool::open_one() {
   const BackendId id(next_backend_id.fetch_add(1, std::memory_order_relaxed));
-  Backend::Options options{options_.endpoint, options_.identity, static_cast<std::size_t>(options_.limits.prepared_statements), options_.message_size};
+  Backend::Options options{options_.endpoint, options_.identity,
+                           static_cast<std::size_t>(options_.limits.prepared_statements), options_.message_size};
   auto backend = std::make_unique<Backend>(id, std::move(options), *loop_, *derivation_, *this);
   Backend& opened = *backend;
   backends_[id] = {std::move(backend), generation_};
@@ -166,7 +173,8 @@ void Pool::on_backend_failed(Backend& backend, const Error& reason) {
   --connecting_;
   ++totals_.connect_failures;
   constexpr std::chrono::seconds between_complaints{10};
-  if (options_.complain && (reason.message != last_error_.message || loop_->now() - complained_at_ >= between_complaints)) {
+  if (options_.complain &&
+      (reason.message != last_error_.message || loop_->now() - complained_at_ >= between_complaints)) {
     complained_at_ = loop_->now();
     options_.complain(reason);
   }
@@ -224,7 +232,11 @@ void Pool::sweep_waiters(TimePoint now) {
     waiters_.pop_front();
     ++totals_.timeouts;
     Error error{sqlstate::too_many_connections,
-                fmt::format("no connection to shard \"{}\" became free within {} ms", options_.endpoint->name, options_.limits.checkout_timeout.count()), {}, {}, 0};
+                fmt::format("no connection to shard \"{}\" became free within {} ms", options_.endpoint->name,
+                            options_.limits.checkout_timeout.count()),
+                {},
+                {},
+                0};
     if (healthy()) {
       error.detail = fmt::format("all {} connections of user \"{}\" are in use", budget_->limit(), options_.user);
       error.hint = "raise pool.size, or shorten transactions";
@@ -242,8 +254,10 @@ void Pool::sweep_idle(TimePoint now) {
   int left = static_cast<int>(idle.size());
   for (Backend* backend : idle) {
     if (backend->state() != Backend::State::idle) continue;
-    const IdleAction action = stale(*backend) ? IdleAction::close
-                                              : idle_action(options_.limits, now, backend->connected_at(), backend->idle_since(), backend->checked_at(), left > options_.limits.min_idle);
+    const IdleAction action = stale(*backend)
+                                  ? IdleAction::close
+                                  : idle_action(options_.limits, now, backend->connected_at(), backend->idle_since(),
+                                                backend->checked_at(), left > options_.limits.min_idle);
     if (action == IdleAction::close) {
       --left;
       backend->close_quietly();
@@ -301,7 +315,9 @@ PoolCounts Pool::counts() const {
   return {idle, all - idle - connecting_, connecting_, static_cast<int>(waiters_.size())};
 }
 
-Duration Pool::longest_wait(TimePoint now) const { return waiters_.empty() ? Duration::zero() : now - waiters_.front().since; }
+Duration Pool::longest_wait(TimePoint now) const {
+  return waiters_.empty() ? Duration::zero() : now - waiters_.front().since;
+}
 
 const Backend* Pool::sample() const {
   for (const auto& [id, member] : backends_)

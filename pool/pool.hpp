@@ -1,11 +1,12 @@
 // The server connections of one worker for one (database, identity, shard, role). A client checks one out for as long
 // as its transaction (or session) needs it; whoever finds none waits in a queue with a deadline. Limits count over all
-// workers (budget.hpp). Runs on its worker's thread; only `help_starving` and `adopt` are reached from others, through the loop.
+// workers (budget.hpp). Runs on its worker's thread; only `help_starving` and `adopt` are reached from others, through
+// the loop.
 #pragma once
 
 #include <deque>
-#include <list>
 #include <functional>
+#include <list>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -19,7 +20,7 @@ namespace tessera::pool {
 
 // Who waits for a connection.
 class PoolClient {
- public:
+public:
   virtual ~PoolClient() = default;
   // Leased and ours from now on, or why not. Never called from inside checkout().
   virtual void on_checkout(Backend& backend) = 0;
@@ -38,14 +39,15 @@ struct PoolTotals {
 };
 
 class Pool final : public BackendObserver {
- public:
+public:
   struct Options {
-    std::string database, user;        // for SHOW and metrics
+    std::string database, user;  // for SHOW and metrics
     EndpointRef endpoint;
     IdentityRef identity;
     config::Pool limits;
     std::uint64_t message_size = postgres::max_message_length;
-    std::function<void(const Error&)> complain = {};  // why no connection can be made; now and then, not for each attempt
+    std::function<void(const Error&)> complain =
+        {};  // why no connection can be made; now and then, not for each attempt
   };
 
   Pool(Options options, std::shared_ptr<Budget> budget, net::EventLoop& loop, KeyDerivation& derivation);
@@ -61,7 +63,8 @@ class Pool final : public BackendObserver {
   void discard(Backend& backend, std::string_view why);
 
   void sweep(TimePoint now);
-  // New configuration, addresses or credentials: connections made under the old ones are closed when they are next idle.
+  // New configuration, addresses or credentials: connections made under the old ones are closed when they are next
+  // idle.
   void reconfigure(EndpointRef endpoint, IdentityRef identity, const config::Pool& limits);
   void set_identity(IdentityRef identity) { options_.identity = std::move(identity); }
   // Closes idle connections now, busy ones when they come back (RECONNECT).
@@ -90,7 +93,7 @@ class Pool final : public BackendObserver {
     for (const auto& [id, backend] : backends_) visit(*backend.backend);
   }
 
- private:
+private:
   struct Member {
     std::unique_ptr<Backend> backend;
     std::uint64_t generation = 0;
@@ -106,7 +109,7 @@ class Pool final : public BackendObserver {
   void on_backend_closed(Backend& backend, const Error& reason) override;
   void on_backend_clean(Backend& backend) override;
 
-  void offer(Backend& backend);   // an idle, clean connection: to a waiter, a starving worker, or the idle list
+  void offer(Backend& backend);  // an idle, clean connection: to a waiter, a starving worker, or the idle list
   bool give_away(Backend& backend);
   Backend* take_idle();
   void open_wanted();
@@ -124,7 +127,7 @@ class Pool final : public BackendObserver {
   net::EventLoop* loop_;
   KeyDerivation* derivation_;
   std::unordered_map<BackendId, Member> backends_;
-  std::vector<Backend*> idle_;   // most recently used last: the others may grow old and be closed
+  std::vector<Backend*> idle_;  // most recently used last: the others may grow old and be closed
   std::deque<Waiter> waiters_;
   Backoff backoff_;
   int connecting_ = 0;

@@ -1,5 +1,5 @@
-// Which prepared statements a server connection holds: least recently used out. Statements are named by their content, so that all
-// clients and all workers agree on a name. Pure.
+// Which prepared statements a server connection holds: least recently used out. Statements are named by their content,
+// so that all clients and all workers agree on a name. Pure.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,7 @@ inline constexpr std::string_view prepared_prefix = "tessera_";
 PreparedTextRef make_prepared_text(std::string_view sql, const std::vector<std::uint32_t>& types);
 
 class PreparedCache {
- public:
+public:
   explicit PreparedCache(std::size_t capacity) : capacity_(capacity) {}
   // Marks it as used.
   bool contains(const std::string& server_name);
@@ -35,9 +35,9 @@ class PreparedCache {
   void clear();
   std::size_t size() const { return by_name_.size(); }
 
- private:
+private:
   std::size_t capacity_;
-  std::list<std::string> by_use_;  // most recent first
+  std::list<std::string> by_use_;                                                   // most recent first
   std::unordered_map<std::string_view, std::list<std::string>::iterator> by_name_;  // keys borrow from by_use_
 };
 

@@ -1,9 +1,8 @@
 #include "pool/reply_reader.hpp"
 
 #include <algorithm>
-#include <utility>
-
 #include <fmt/format.h>
+#include <utility>
 
 namespace tessera::pool {
 
@@ -13,7 +12,7 @@ namespace backend = postgres::backend;
 
 // A run of consecutive bytes for the client, handed over as late as possible and in one piece.
 class ReplyReader::Run {
- public:
+public:
   explicit Run(ReplySink& sink) : sink_(sink) {}
   ~Run() { flush(); }
   Run(const Run&) = delete;
@@ -31,7 +30,7 @@ class ReplyReader::Run {
     bytes_ = {};
   }
 
- private:
+private:
   ReplySink& sink_;
   std::string_view bytes_;
 };
@@ -53,26 +52,36 @@ bool is_result(char type) {
     case backend::copy_out_response:
     case backend::copy_both_response:
     case backend::copy_data:
-    case backend::copy_done: return true;
-    default: return false;
+    case backend::copy_done:
+      return true;
+    default:
+      return false;
   }
 }
 
 bool allowed(ReplyKind kind, char type) {
   switch (kind) {
-    case ReplyKind::query: return is_result(type) || type == backend::row_description;
-    case ReplyKind::function_call: return type == backend::function_call_response;
-    case ReplyKind::parse: return type == backend::parse_complete;
-    case ReplyKind::bind: return type == backend::bind_complete;
+    case ReplyKind::query:
+      return is_result(type) || type == backend::row_description;
+    case ReplyKind::function_call:
+      return type == backend::function_call_response;
+    case ReplyKind::parse:
+      return type == backend::parse_complete;
+    case ReplyKind::bind:
+      return type == backend::bind_complete;
     case ReplyKind::describe_statement:
       return type == backend::parameter_description || type == backend::row_description || type == backend::no_data;
-    case ReplyKind::describe_portal: return type == backend::row_description || type == backend::no_data;
-    case ReplyKind::execute: return is_result(type) || type == backend::portal_suspended;
-    case ReplyKind::close: return type == backend::close_complete;
+    case ReplyKind::describe_portal:
+      return type == backend::row_description || type == backend::no_data;
+    case ReplyKind::execute:
+      return is_result(type) || type == backend::portal_suspended;
+    case ReplyKind::close:
+      return type == backend::close_complete;
     case ReplyKind::sync:
     case ReplyKind::maybe_sync:
     case ReplyKind::copy_end:
-    case ReplyKind::local: return false;
+    case ReplyKind::local:
+      return false;
   }
   return false;
 }
@@ -85,23 +94,33 @@ bool completes(ReplyKind kind, char type) {
     case ReplyKind::sync:
     case ReplyKind::maybe_sync:
     case ReplyKind::copy_end:
-    case ReplyKind::local: return false;
-    case ReplyKind::describe_statement: return type != backend::parameter_description;
+    case ReplyKind::local:
+      return false;
+    case ReplyKind::describe_statement:
+      return type != backend::parameter_description;
     case ReplyKind::execute:
-      return type == backend::command_complete || type == backend::empty_query_response || type == backend::portal_suspended;
+      return type == backend::command_complete || type == backend::empty_query_response ||
+             type == backend::portal_suspended;
     case ReplyKind::parse:
     case ReplyKind::bind:
     case ReplyKind::describe_portal:
-    case ReplyKind::close: return true;
+    case ReplyKind::close:
+      return true;
   }
   return false;
 }
 
-std::string_view body_of(std::string_view whole) { return whole.substr(postgres::frame_header_size); }
+std::string_view body_of(std::string_view whole) {
+  return whole.substr(postgres::frame_header_size);
+}
 
-bool is_sync(ReplyKind kind) { return kind == ReplyKind::sync || kind == ReplyKind::maybe_sync; }
+bool is_sync(ReplyKind kind) {
+  return kind == ReplyKind::sync || kind == ReplyKind::maybe_sync;
+}
 
-bool ends_with_ready(ReplyKind kind) { return kind == ReplyKind::query || kind == ReplyKind::function_call || is_sync(kind); }
+bool ends_with_ready(ReplyKind kind) {
+  return kind == ReplyKind::query || kind == ReplyKind::function_call || is_sync(kind);
+}
 
 std::unexpected<Error> violation(std::string_view what) {
   return fail(sqlstate::protocol_violation, fmt::format("the server broke the protocol: {}", what));
@@ -132,8 +151,9 @@ Result<void> ReplyReader::consume(std::string_view bytes, ReplySink& sink) {
       break;
     }
     // A message that ends its entry is held until it is whole: what follows the entry must not come in between.
-    const bool streams = passes_unread(header.type) &&
-                         (queue_.empty() || !(completes(queue_.front().kind, header.type) || is_sync(queue_.front().kind)));
+    const bool streams =
+        passes_unread(header.type) &&
+        (queue_.empty() || !(completes(queue_.front().kind, header.type) || is_sync(queue_.front().kind)));
     if (!streams && header.length > max_message_) return violation(fmt::format("a message of {} bytes", header.length));
     if (status == FrameStatus::complete && carry_.empty()) {
       const std::string_view whole = bytes.substr(0, header.total_size());
@@ -187,9 +207,12 @@ Result<void> ReplyReader::message(const FrameHeader& header, std::string_view wh
       if (relay) run.add(whole);
       return {};
     }
-    case backend::error_response: return error(whole, run, sink);
-    case backend::ready_for_query: return ready(whole, run, sink);
-    default: return answer(header.type, whole, run, sink);
+    case backend::error_response:
+      return error(whole, run, sink);
+    case backend::ready_for_query:
+      return ready(whole, run, sink);
+    default:
+      return answer(header.type, whole, run, sink);
   }
 }
 
@@ -217,7 +240,8 @@ Result<void> ReplyReader::answer(char type, std::string_view whole, Run& run, Re
     return violation(fmt::format("unexpected message '{}'", type));
   ExpectedReply& head = queue_.front();
   if (!allowed(head.kind, type)) return violation(fmt::format("message '{}' does not answer what was asked", type));
-  const bool ends = type == backend::command_complete || type == backend::empty_query_response || type == backend::portal_suspended;
+  const bool ends =
+      type == backend::command_complete || type == backend::empty_query_response || type == backend::portal_suspended;
   if (head.delivery == Delivery::forward && !(ends && head.hide_completion)) run.add(whole);
   if (type == backend::data_row || type == backend::copy_data) return {};
   if (type == backend::copy_in_response || type == backend::copy_out_response || type == backend::copy_both_response) {
@@ -246,7 +270,8 @@ Result<void> ReplyReader::error(std::string_view whole, Run& run, ReplySink& sin
   if (queue_.empty()) {
     // A server that ends the connection by itself (shutdown, timeout) says why without having been asked.
     const Error reason = fields.to_error();
-    return std::unexpected(Error{reason.code, fmt::format("the server closed the connection: {}", reason.message), {}, {}, 0});
+    return std::unexpected(
+        Error{reason.code, fmt::format("the server closed the connection: {}", reason.message), {}, {}, 0});
   }
   const ReplyKind kind = queue_.front().kind;
   run.flush();
@@ -327,8 +352,8 @@ void ReplyReader::drop_swallowed(ReplySink& sink) {
   }
 }
 
-// Something other than ReadyForQuery comes while Syncs in doubt are at the head: they were swallowed. A Sync behind them was
-// answered by a ReadyForQuery that we put down to one of them. False: there was none.
+// Something other than ReadyForQuery comes while Syncs in doubt are at the head: they were swallowed. A Sync behind
+// them was answered by a ReadyForQuery that we put down to one of them. False: there was none.
 bool ReplyReader::settle_doubt(ReplySink& sink) {
   while (!queue_.empty() && (is_sync(queue_.front().kind) || queue_.front().kind == ReplyKind::copy_end)) {
     if (queue_.front().kind == ReplyKind::sync && doubtful_readies_-- == 0) return false;

@@ -28,10 +28,10 @@ enum class ReplyKind : std::uint8_t {
   describe_portal,
   execute,
   close,
-  sync,      // ReadyForQuery
+  sync,        // ReadyForQuery
   maybe_sync,  // a Sync sent into a COPY IN: swallowed if read while copying, answered if the COPY has failed by then
-  copy_end,  // nothing from the server: here the client ended a COPY IN that had perhaps not begun yet
-  local      // nothing from the server: bytes of our own belong here in the client's stream
+  copy_end,    // nothing from the server: here the client ended a COPY IN that had perhaps not begun yet
+  local        // nothing from the server: bytes of our own belong here in the client's stream
 };
 
 enum class Delivery : std::uint8_t {
@@ -124,7 +124,7 @@ private:
   bool streaming_forward_ = false;
   bool skipping_ = false;
   bool copying_in_ = false;
-  bool copied_in_ = false;  // the head of the queue is or was a COPY IN
+  bool copied_in_ = false;            // the head of the queue is or was a COPY IN
   std::size_t doubtful_readies_ = 0;  // ReadyForQuery put down to a maybe_sync; it may be that of the Sync behind it
 };
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cctype>
-
 #include <fmt/format.h>
 
 namespace tessera::pool {
@@ -13,7 +12,9 @@ const Settings& no_settings() {
 }
 
 namespace {
-bool is_identity(std::string_view name) { return name == "role" || name == "session_authorization"; }
+bool is_identity(std::string_view name) {
+  return name == "role" || name == "session_authorization";
+}
 }  // namespace
 
 std::string quote_literal(std::string_view text) {

@@ -1,6 +1,6 @@
 // Session settings under transaction pooling: what a client has SET is kept as a map from the setting's name to the SQL
-// that sets it, and replayed on whichever server connection serves the client next. Immutable maps, shared by pointer: a
-// connection that already carries the client's map needs nothing. Pure.
+// that sets it, and replayed on whichever server connection serves the client next. Immutable maps, shared by pointer:
+// a connection that already carries the client's map needs nothing. Pure.
 #pragma once
 
 #include <map>
@@ -18,8 +18,8 @@ using Settings = std::shared_ptr<const SettingsMap>;
 // The map of a fresh connection.
 const Settings& no_settings();
 
-// SQL that turns a connection with `from` into one with `to`; empty: nothing to do. Identity (role, session_authorization) is
-// reset first and set last, since the others may depend on its rights.
+// SQL that turns a connection with `from` into one with `to`; empty: nothing to do. Identity (role,
+// session_authorization) is reset first and set last, since the others may depend on its rights.
 std::string settings_change(const SettingsMap& from, const SettingsMap& to);
 
 // `SELECT pg_catalog.set_config(…)`: sets from a plain value, as a start-up packet gives it.
@@ -30,7 +30,7 @@ std::string quote_identifier(std::string_view name);
 
 // What a session has set, transaction by transaction: SET is undone by ROLLBACK, kept by COMMIT, and savepoints nest.
 class SettingsTracker {
- public:
+public:
   // `base`: from the start-up packet; what RESET goes back to.
   explicit SettingsTracker(Settings base = no_settings());
   const Settings& current() const { return current_; }
@@ -38,14 +38,14 @@ class SettingsTracker {
   void set(const std::string& name, std::string sql);
   void reset(const std::string& name);  // back to the start-up value
   void reset_all();
-  void begin();                         // a transaction, also the implicit one of a multi-statement query
+  void begin();  // a transaction, also the implicit one of a multi-statement query
   void commit();
   void rollback();
   void savepoint(const std::string& name);
   void release(const std::string& name);
   void rollback_to(const std::string& name);
 
- private:
+private:
   struct Mark {
     std::string savepoint;
     Settings settings;  // as they were then

@@ -29,7 +29,8 @@ void TextQuery::on_backend_prepared(Backend&, const Result<void>& result) {
 
 void TextQuery::send_next() {
   answer_.results.emplace_back();
-  if (!postgres::append_query(backend_->out(), queries_[answer_.results.size() - 1])) return finish(fail(sqlstate::program_limit_exceeded, "the query is too long"));
+  if (!postgres::append_query(backend_->out(), queries_[answer_.results.size() - 1]))
+    return finish(fail(sqlstate::program_limit_exceeded, "the query is too long"));
   backend_->replies().expect({.kind = ReplyKind::query});
   ready_ = false;
   backend_->flush();

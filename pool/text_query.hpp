@@ -1,5 +1,5 @@
-// Runs queries of our own on a connection of a pool, without blocking, and gives their rows as text: the catalog, what a server
-// tells a new session, authentication queries. For small answers: rows are held in memory, up to a cap.
+// Runs queries of our own on a connection of a pool, without blocking, and gives their rows as text: the catalog, what
+// a server tells a new session, authentication queries. For small answers: rows are held in memory, up to a cap.
 #pragma once
 
 #include <functional>
@@ -12,7 +12,7 @@
 namespace tessera::pool {
 
 class TextQuery final : public BackendOwner, public PoolClient {
- public:
+public:
   using Row = std::vector<std::optional<std::string>>;
   struct Answer {
     std::vector<std::vector<Row>> results;  // one for each query
@@ -27,7 +27,7 @@ class TextQuery final : public BackendOwner, public PoolClient {
   void start();
   bool finished() const { return !done_; }
 
- private:
+private:
   void begin(Backend& backend);
   void send_next();
   void finish(Result<void> result);

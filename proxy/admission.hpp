@@ -1,5 +1,6 @@
-// Who may come in: counts of client connections in total, by address, by database and by user, over all workers. A `Ticket` counts
-// until it is destroyed. Thread-safe; touched when a client connects and when it leaves, never for a statement.
+// Who may come in: counts of client connections in total, by address, by database and by user, over all workers. A
+// `Ticket` counts until it is destroyed. Thread-safe; touched when a client connects and when it leaves, never for a
+// statement.
 #pragma once
 
 #include <map>
@@ -13,12 +14,13 @@
 namespace tessera::proxy {
 
 class Admission {
- public:
+public:
   class Ticket {
-   public:
+  public:
     Ticket() = default;
     Ticket(Admission& admission, std::string key) : admission_(&admission), key_(std::move(key)) {}
-    Ticket(Ticket&& other) noexcept : admission_(std::exchange(other.admission_, nullptr)), key_(std::move(other.key_)) {}
+    Ticket(Ticket&& other) noexcept
+        : admission_(std::exchange(other.admission_, nullptr)), key_(std::move(other.key_)) {}
     Ticket& operator=(Ticket&& other) noexcept {
       std::swap(admission_, other.admission_);
       std::swap(key_, other.key_);
@@ -28,7 +30,7 @@ class Admission {
       if (admission_ != nullptr) admission_->leave(key_);
     }
 
-   private:
+  private:
     Admission* admission_ = nullptr;
     std::string key_;
   };
@@ -47,7 +49,7 @@ class Admission {
     return found == counts_.end() ? 0 : found->second;
   }
 
- private:
+private:
   void leave(const std::string& key) {
     const std::scoped_lock lock(mutex_);
     const auto found = counts_.find(key);

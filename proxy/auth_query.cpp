@@ -1,8 +1,7 @@
 #include "proxy/auth_query.hpp"
 
-#include <libpq-fe.h>
-
 #include <fmt/format.h>
+#include <libpq-fe.h>
 
 #include "proxy/log.hpp"
 #include "wire/postgres/md5.hpp"
@@ -17,11 +16,16 @@ constexpr std::string_view default_query =
 
 const char* sslmode(config::BackendTls mode) {
   switch (mode) {
-    case config::BackendTls::disable: return "disable";
-    case config::BackendTls::prefer: return "prefer";
-    case config::BackendTls::require: return "require";
-    case config::BackendTls::verify_ca: return "verify-ca";
-    case config::BackendTls::verify_full: return "verify-full";
+    case config::BackendTls::disable:
+      return "disable";
+    case config::BackendTls::prefer:
+      return "prefer";
+    case config::BackendTls::require:
+      return "require";
+    case config::BackendTls::verify_ca:
+      return "verify-ca";
+    case config::BackendTls::verify_full:
+      return "verify-full";
   }
   return "verify-full";
 }
@@ -35,7 +39,7 @@ postgres::Credential credential_of(std::string_view verifier) {
 }  // namespace
 
 class AuthQuery::Connection {
- public:
+public:
   explicit Connection(const DatabaseRuntime& database) {
     const config::Database& settings = *database.settings;
     const config::AuthQuery& query = *settings.auth_query;
@@ -46,24 +50,37 @@ class AuthQuery::Connection {
     const config::Address& address = settings.shards[shard].primary;
     const std::string port = std::to_string(address.port);
     const std::string password(query.password.reveal());
-    const char* names[] = {"host", "port", "dbname", "user", "password", "sslmode", "sslrootcert", "connect_timeout", "options", "application_name", nullptr};
-    const char* values[] = {address.host.c_str(), port.c_str(), database.primaries[shard]->database.c_str(), query.user.c_str(), password.c_str(),
-                            sslmode(settings.backend.tls), settings.backend.ca.c_str(), "5",
-                            "-c search_path= -c default_transaction_read_only=on -c statement_timeout=5000", "tessera auth_query", nullptr};
+    const char* names[] = {"host",    "port",        "dbname",          "user",    "password",
+                           "sslmode", "sslrootcert", "connect_timeout", "options", "application_name",
+                           nullptr};
+    const char* values[] = {address.host.c_str(),
+                            port.c_str(),
+                            database.primaries[shard]->database.c_str(),
+                            query.user.c_str(),
+                            password.c_str(),
+                            sslmode(settings.backend.tls),
+                            settings.backend.ca.c_str(),
+                            "5",
+                            "-c search_path= -c default_transaction_read_only=on -c statement_timeout=5000",
+                            "tessera auth_query",
+                            nullptr};
     connection_.reset(::PQconnectdbParams(names, values, 0));
   }
   bool ok() const { return ::PQstatus(connection_.get()) == CONNECTION_OK; }
   std::string error() const { return ::PQerrorMessage(connection_.get()); }
   Result<postgres::Credential> ask(const std::string& sql, const std::string& user) {
     const char* values[] = {user.c_str()};
-    const std::unique_ptr<PGresult, decltype(&::PQclear)> result(::PQexecParams(connection_.get(), sql.c_str(), 1, nullptr, values, nullptr, nullptr, 0), &::PQclear);
-    if (::PQresultStatus(result.get()) != PGRES_TUPLES_OK) return fail(sqlstate::connection_failure, ::PQresultErrorMessage(result.get()));
-    if (::PQntuples(result.get()) != 1 || ::PQnfields(result.get()) < 2 || ::PQgetisnull(result.get(), 0, 1) != 0) return postgres::UnknownUser{};
+    const std::unique_ptr<PGresult, decltype(&::PQclear)> result(
+        ::PQexecParams(connection_.get(), sql.c_str(), 1, nullptr, values, nullptr, nullptr, 0), &::PQclear);
+    if (::PQresultStatus(result.get()) != PGRES_TUPLES_OK)
+      return fail(sqlstate::connection_failure, ::PQresultErrorMessage(result.get()));
+    if (::PQntuples(result.get()) != 1 || ::PQnfields(result.get()) < 2 || ::PQgetisnull(result.get(), 0, 1) != 0)
+      return postgres::UnknownUser{};
     if (user != ::PQgetvalue(result.get(), 0, 0)) return postgres::UnknownUser{};
     return credential_of(::PQgetvalue(result.get(), 0, 1));
   }
 
- private:
+private:
   std::unique_ptr<PGconn, decltype(&::PQfinish)> connection_{nullptr, &::PQfinish};
 };
 
@@ -78,10 +95,12 @@ AuthQuery::~AuthQuery() {
   thread_.join();
 }
 
-void AuthQuery::look_up(std::shared_ptr<const DatabaseRuntime> database, std::string user, net::EventLoop& loop, Done done) {
+void AuthQuery::look_up(std::shared_ptr<const DatabaseRuntime> database, std::string user, net::EventLoop& loop,
+                        Done done) {
   const std::scoped_lock lock(mutex_);
   if (jobs_.size() >= max_queued) {
-    loop.post([done = std::move(done)] { done(fail(sqlstate::cannot_connect_now, "too many logins at once", "try again")); });
+    loop.post(
+        [done = std::move(done)] { done(fail(sqlstate::cannot_connect_now, "too many logins at once", "try again")); });
     return;
   }
   jobs_.push_back({std::move(database), std::move(user), &loop, std::move(done)});
@@ -132,7 +151,8 @@ Result<postgres::Credential> AuthQuery::ask(const Job& job) {
     Result<postgres::Credential> answer = connection->ask(sql, job.user);
     if (answer || connection->ok()) {
       if (!answer) log::error("auth_query failed", {{"database", settings.name}, {"reason", answer.error().message}});
-      return answer ? std::move(answer) : fail(sqlstate::cannot_connect_now, "the authentication query failed", "the log says why");
+      return answer ? std::move(answer)
+                    : fail(sqlstate::cannot_connect_now, "the authentication query failed", "the log says why");
     }
   }
   log::error("auth_query cannot connect", {{"database", settings.name}, {"reason", connection->error()}});

@@ -1,6 +1,7 @@
-// auth_query: looks a user's verifier up in the database. Runs on a thread of its own with a libpq connection of its own: empty
-// search_path, so that nobody's objects come between, and read-only. Answers are kept for a short time. Respects VALID UNTIL and NOLOGIN when
-// the default query is used; a query from the configuration must do so itself (docs/configuration.md).
+// auth_query: looks a user's verifier up in the database. Runs on a thread of its own with a libpq connection of its
+// own: empty search_path, so that nobody's objects come between, and read-only. Answers are kept for a short time.
+// Respects VALID UNTIL and NOLOGIN when the default query is used; a query from the configuration must do so itself
+// (docs/configuration.md).
 #pragma once
 
 #include <condition_variable>
@@ -19,7 +20,7 @@
 namespace tessera::proxy {
 
 class AuthQuery {
- public:
+public:
   using Done = std::function<void(Result<postgres::Credential>)>;
   static constexpr std::chrono::seconds keep_answers{10};
   static constexpr std::size_t max_queued = 10'000;
@@ -31,7 +32,7 @@ class AuthQuery {
   void forget_answers();
   void forget_answer(const std::string& database, const std::string& user);
 
- private:
+private:
   struct Job {
     std::shared_ptr<const DatabaseRuntime> database;
     std::string user;

@@ -9,8 +9,8 @@ namespace {
 
 using Row = pool::TextQuery::Row;
 
-// One row a column; relations without columns give one row with an empty column name. Names are qualified so that nobody's
-// search_path can put a table of his own in between.
+// One row a column; relations without columns give one row with an empty column name. Names are qualified so that
+// nobody's search_path can put a table of his own in between.
 constexpr std::string_view relations_sql = R"(
 SELECT n.nspname, c.relname, c.relkind,
        coalesce(a.attname, ''), coalesce(a.atttypid, 0)::pg_catalog.int8, coalesce(pg_catalog.format_type(a.atttypid, a.atttypmod), ''),
@@ -40,13 +40,20 @@ FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespa
 router::Relation::Kind kind_of(char relkind) {
   using Kind = router::Relation::Kind;
   switch (relkind) {
-    case 'r': return Kind::table;
-    case 'p': return Kind::partitioned_table;
-    case 'v': return Kind::view;
-    case 'm': return Kind::materialized_view;
-    case 'f': return Kind::foreign_table;
-    case 'S': return Kind::sequence;
-    default: return Kind::other;
+    case 'r':
+      return Kind::table;
+    case 'p':
+      return Kind::partitioned_table;
+    case 'v':
+      return Kind::view;
+    case 'm':
+      return Kind::materialized_view;
+    case 'f':
+      return Kind::foreign_table;
+    case 'S':
+      return Kind::sequence;
+    default:
+      return Kind::other;
   }
 }
 
@@ -54,7 +61,8 @@ router::Relation::Kind kind_of(char relkind) {
 void flatten_views(router::Catalog& catalog) {
   catalog.index();
   const auto is_view = [](const router::Relation* relation) {
-    return relation != nullptr && (relation->kind == router::Relation::Kind::view || relation->kind == router::Relation::Kind::materialized_view);
+    return relation != nullptr && (relation->kind == router::Relation::Kind::view ||
+                                   relation->kind == router::Relation::Kind::materialized_view);
   };
   for (router::Relation& relation : catalog.relations) {
     if (relation.depends_on.empty()) continue;
@@ -90,9 +98,12 @@ std::vector<std::string> split_lines(const std::string& text) {
   return lines;
 }
 
-
-std::string text(const Row& row, std::size_t column) { return row[column].value_or(""); }
-bool flag(const Row& row, std::size_t column) { return text(row, column) == "t"; }
+std::string text(const Row& row, std::size_t column) {
+  return row[column].value_or("");
+}
+bool flag(const Row& row, std::size_t column) {
+  return text(row, column) == "t";
+}
 
 void add_relation_row(router::Catalog& catalog, const Row& row) {
   std::vector<router::Relation>& relations = catalog.relations;
@@ -127,16 +138,21 @@ void add_function_row(router::Catalog& catalog, const Row& row) {
 
 }  // namespace
 
-std::vector<std::string> catalog_queries() { return {std::string(relations_sql), std::string(functions_sql)}; }
+std::vector<std::string> catalog_queries() {
+  return {std::string(relations_sql), std::string(functions_sql)};
+}
 
-std::shared_ptr<router::Catalog> read_catalog(const std::vector<std::vector<Row>>& results, const std::vector<std::string>& read_only_functions) {
+std::shared_ptr<router::Catalog> read_catalog(const std::vector<std::vector<Row>>& results,
+                                              const std::vector<std::string>& read_only_functions) {
   auto catalog = std::make_shared<router::Catalog>();
   for (const Row& row : results.at(0))
     if (row.size() == 12) add_relation_row(*catalog, row);
   for (const Row& row : results.at(1))
     if (row.size() == 4) add_function_row(*catalog, row);
   for (const std::string& name : read_only_functions)
-    if (const auto found = catalog->functions.find(name); found != catalog->functions.end() && found->second.volatility == 'v') found->second.volatility = 's';
+    if (const auto found = catalog->functions.find(name);
+        found != catalog->functions.end() && found->second.volatility == 'v')
+      found->second.volatility = 's';
   flatten_views(*catalog);
   catalog->loaded = true;
   return catalog;

@@ -16,11 +16,19 @@ using postgres::LoginStep;
 namespace {
 constexpr std::string_view console_database = "pgbouncer";
 
-config::BackendAuth auth_of(const config::Database& database) { return database.backend.auth; }
+config::BackendAuth auth_of(const config::Database& database) {
+  return database.backend.auth;
+}
 }  // namespace
 
-Client::Client(Worker& worker, SessionId id, net::Descriptor socket, std::string address, std::vector<Admission::Ticket> tickets)
-    : worker_(worker), id_(id), address_(std::move(address)), stream_(worker.loop(), std::move(socket)), connected_at_(worker.loop().now()), tickets_(std::move(tickets)) {
+Client::Client(Worker& worker, SessionId id, net::Descriptor socket, std::string address,
+               std::vector<Admission::Ticket> tickets)
+    : worker_(worker),
+      id_(id),
+      address_(std::move(address)),
+      stream_(worker.loop(), std::move(socket)),
+      connected_at_(worker.loop().now()),
+      tickets_(std::move(tickets)) {
   deadline_ = connected_at_ + worker_.runtime().config->listen.login_timeout;
 }
 
@@ -70,7 +78,9 @@ void Client::cancel_statement() {
   worker_.cancel(id_, [] {});
 }
 
-void Client::abandon(const pool::Backend& backend) { worker_.abandon(backend); }
+void Client::abandon(const pool::Backend& backend) {
+  worker_.abandon(backend);
+}
 
 bool Client::take(std::string_view bytes) {
   switch (state_) {
@@ -92,9 +102,11 @@ bool Client::take(std::string_view bytes) {
     case State::opening:
       // Nothing is due from a client now; a little is kept (a driver that pipelines), a flood is not.
       input_.append(bytes);
-      if (input_.size() > Stream::high_water) fail({sqlstate::protocol_violation, "unexpected data during start-up", {}, {}, 0});
+      if (input_.size() > Stream::high_water)
+        fail({sqlstate::protocol_violation, "unexpected data during start-up", {}, {}, 0});
       break;
-    default: break;
+    default:
+      break;
   }
   return state_ != State::closed && state_ != State::tls;
 }
@@ -104,13 +116,22 @@ bool Client::take(std::string_view bytes) {
 void Client::take_first_packet() {
   std::size_t total = 0;
   while (state_ == State::first_packet) {
-    if (postgres::is_direct_tls(input_)) return fail({sqlstate::feature_not_supported, "direct TLS connections are not supported", {}, "connect with sslnegotiation=postgres", 0});
+    if (postgres::is_direct_tls(input_))
+      return fail({sqlstate::feature_not_supported,
+                   "direct TLS connections are not supported",
+                   {},
+                   "connect with sslnegotiation=postgres",
+                   0});
     switch (postgres::peek_first_packet(input_, total)) {
-      case FrameStatus::malformed: return fail({sqlstate::protocol_violation, "invalid length of startup packet", {}, {}, 0});
-      case FrameStatus::complete: break;
-      default: return;
+      case FrameStatus::malformed:
+        return fail({sqlstate::protocol_violation, "invalid length of startup packet", {}, {}, 0});
+      case FrameStatus::complete:
+        break;
+      default:
+        return;
     }
-    const Result<postgres::FirstPacket> packet = postgres::parse_first_packet(std::string_view(input_).substr(0, total));
+    const Result<postgres::FirstPacket> packet =
+        postgres::parse_first_packet(std::string_view(input_).substr(0, total));
     input_.erase(0, total);
     if (!packet) return fail(packet.error());
     on_first_packet(*packet);
@@ -120,11 +141,14 @@ void Client::take_first_packet() {
 void Client::on_first_packet(const postgres::FirstPacket& packet) {
   if (std::holds_alternative<postgres::SslRequest>(packet)) {
     // What came along with the request was not encrypted and must not be taken for what was (CVE-2021-23214).
-    if (std::exchange(asked_tls_, true) || !input_.empty()) return fail({sqlstate::protocol_violation, "received unencrypted data after SSL request", {}, {}, 0});
+    if (std::exchange(asked_tls_, true) || !input_.empty())
+      return fail({sqlstate::protocol_violation, "received unencrypted data after SSL request", {}, {}, 0});
     return start_tls();
   }
   if (std::holds_alternative<postgres::GssEncRequest>(packet)) {
-    if (std::exchange(asked_gss_, true) || !input_.empty()) return fail({sqlstate::protocol_violation, "received unencrypted data after GSSAPI encryption request", {}, {}, 0});
+    if (std::exchange(asked_gss_, true) || !input_.empty())
+      return fail(
+          {sqlstate::protocol_violation, "received unencrypted data after GSSAPI encryption request", {}, {}, 0});
     stream_.append("N");
     stream_.flush();
     return;
@@ -168,16 +192,27 @@ void Client::on_startup(postgres::StartupMessage message) {
   state_ = State::looking_up;
   for (const auto& [name, value] : startup_.parameters)
     if (name == "application_name") application_name_ = value;
-  if (!startup_.replication.empty() && startup_.replication != "false" && startup_.replication != "off" && startup_.replication != "0" && startup_.replication != "no")
-    return fail({sqlstate::feature_not_supported, "replication connections cannot go through Tessera", {}, "connect to the shard itself", 0});
+  if (!startup_.replication.empty() && startup_.replication != "false" && startup_.replication != "off" &&
+      startup_.replication != "0" && startup_.replication != "no")
+    return fail({sqlstate::feature_not_supported,
+                 "replication connections cannot go through Tessera",
+                 {},
+                 "connect to the shard itself",
+                 0});
   if (startup_.needs_negotiation()) {
     const std::vector<std::string_view> unknown(startup_.protocol_options.begin(), startup_.protocol_options.end());
-    if (!postgres::append_negotiate_protocol_version(stream_.out(), postgres::protocol_3_0, unknown)) return close_now();
+    if (!postgres::append_negotiate_protocol_version(stream_.out(), postgres::protocol_3_0, unknown))
+      return close_now();
   }
   const config::ClientTlsMode mode = worker_.runtime().config->listen.tls.mode;
-  const bool tls_needed = mode == config::ClientTlsMode::require || mode == config::ClientTlsMode::verify_ca || mode == config::ClientTlsMode::verify_full;
+  const bool tls_needed = mode == config::ClientTlsMode::require || mode == config::ClientTlsMode::verify_ca ||
+                          mode == config::ClientTlsMode::verify_full;
   if (tls_needed && stream_.tls() == nullptr && address_ != "local")
-    return fail({sqlstate::invalid_authorization, "this server accepts only encrypted connections", {}, "connect with sslmode=require", 0});
+    return fail({sqlstate::invalid_authorization,
+                 "this server accepts only encrypted connections",
+                 {},
+                 "connect with sslmode=require",
+                 0});
   const auto& databases = worker_.runtime().databases;
   if (const auto found = databases.find(startup_.database); found != databases.end()) database_ = found->second;
   look_up_credential();
@@ -204,35 +239,44 @@ void Client::look_up_credential() {
   for (const config::User& user : database_->settings->users)
     if (user.name == startup_.user) user_ = &user;
   if (user_ != nullptr && !allowed_from(*user_, address_)) {
-    log::warn("login from an address that is not allowed", {{"user", startup_.user}, {"database", startup_.database}, {"client", address_}});
+    log::warn("login from an address that is not allowed",
+              {{"user", startup_.user}, {"database", startup_.database}, {"client", address_}});
     return begin_login(postgres::UnknownUser{}, false);
   }
   if (user_ != nullptr && user_->trust) return begin_login(postgres::UnknownUser{}, true);
   if (user_ != nullptr)
-    if (const std::optional<postgres::Credential> known = worker_.server().credential(startup_.database, startup_.user)) return begin_login(*known, false);
+    if (const std::optional<postgres::Credential> known = worker_.server().credential(startup_.database, startup_.user))
+      return begin_login(*known, false);
   if (!database_->settings->auth_query) return begin_login(postgres::UnknownUser{}, false);
-  worker_.server().auth_query(database_, startup_.user, worker_.loop(), [this, alive = alive_](Result<postgres::Credential> found) {
-    if (!*alive || state_ != State::looking_up) return;
-    if (!found) return fail(found.error());
-    begin_login(std::move(*found), false);
-  });
+  worker_.server().auth_query(database_, startup_.user, worker_.loop(),
+                              [this, alive = alive_](Result<postgres::Credential> found) {
+                                if (!*alive || state_ != State::looking_up) return;
+                                if (!found) return fail(found.error());
+                                begin_login(std::move(*found), false);
+                              });
 }
 
 void Client::begin_login(postgres::Credential credential, bool trust) {
   postgres::ClientLogin::Options options;
   options.user = startup_.user;
-  options.method = trust ? postgres::AuthMethod::trust
+  options.method = trust                                                       ? postgres::AuthMethod::trust
                    : std::holds_alternative<postgres::Md5Verifier>(credential) ? postgres::AuthMethod::md5
-                                                                              : postgres::AuthMethod::scram_sha_256;
+                                                                               : postgres::AuthMethod::scram_sha_256;
   // `trust` needs a user that exists; any known credential will do.
   options.credential = trust ? postgres::Credential(postgres::PlainPassword{}) : std::move(credential);
   options.tls = stream_.tls() != nullptr;
   if (stream_.tls() != nullptr)
-    if (std::string binding = stream_.tls()->channel_binding(); !binding.empty()) options.channel_binding = std::move(binding);
+    if (std::string binding = stream_.tls()->channel_binding(); !binding.empty())
+      options.channel_binding = std::move(binding);
   options.mock_key = worker_.server().mock_key();
   const config::ClientTlsMode mode = worker_.runtime().config->listen.tls.mode;
-  if (mode == config::ClientTlsMode::verify_full && stream_.tls() != nullptr && stream_.tls()->peer_common_name() != startup_.user)
-    return fail({sqlstate::invalid_authorization, fmt::format("certificate authentication failed for user \"{}\"", startup_.user), {}, {}, 0});
+  if (mode == config::ClientTlsMode::verify_full && stream_.tls() != nullptr &&
+      stream_.tls()->peer_common_name() != startup_.user)
+    return fail({sqlstate::invalid_authorization,
+                 fmt::format("certificate authentication failed for user \"{}\"", startup_.user),
+                 {},
+                 {},
+                 0});
   login_ = std::make_unique<postgres::ClientLogin>(std::move(options));
   state_ = State::authenticating;
   login_step(login_->start(stream_.out()));
@@ -242,11 +286,15 @@ void Client::begin_login(postgres::Credential credential, bool trust) {
 void Client::take_login() {
   while (state_ == State::authenticating) {
     postgres::FrameHeader header;
-    const auto is_due = [](char type) { return type == postgres::frontend::password || type == postgres::frontend::terminate; };
+    const auto is_due = [](char type) {
+      return type == postgres::frontend::password || type == postgres::frontend::terminate;
+    };
     // Nothing else has a place here, so its length is not waited for.
-    if (!input_.empty() && !is_due(input_.front())) return login_step(login_->on_message(input_.front(), {}, stream_.out()));
+    if (!input_.empty() && !is_due(input_.front()))
+      return login_step(login_->on_message(input_.front(), {}, stream_.out()));
     const FrameStatus status = postgres::peek_frame(input_, postgres::max_login_message_length, header);
-    if (status == FrameStatus::malformed) return fail({sqlstate::protocol_violation, "invalid message length", {}, {}, 0});
+    if (status == FrameStatus::malformed)
+      return fail({sqlstate::protocol_violation, "invalid message length", {}, {}, 0});
     if (status != FrameStatus::complete) return;
     if (header.type == postgres::frontend::terminate) return close_now();
     const std::string body(postgres::frame_body(input_, header));
@@ -257,22 +305,29 @@ void Client::take_login() {
 
 void Client::login_step(LoginStep step) {
   switch (step) {
-    case LoginStep::need_message: stream_.flush(); return;
+    case LoginStep::need_message:
+      stream_.flush();
+      return;
     case LoginStep::need_keys: {
-      const bool queued = worker_.derivation().derive(login_->key_request(), worker_.loop(), [this, alive = alive_](const postgres::ScramKeys& keys) {
-        if (!*alive || state_ != State::authenticating) return;
-        login_step(login_->on_keys(keys, stream_.out()));
-        if (state_ == State::authenticating) take_login();
-      });
+      const bool queued = worker_.derivation().derive(login_->key_request(), worker_.loop(),
+                                                      [this, alive = alive_](const postgres::ScramKeys& keys) {
+                                                        if (!*alive || state_ != State::authenticating) return;
+                                                        login_step(login_->on_keys(keys, stream_.out()));
+                                                        if (state_ == State::authenticating) take_login();
+                                                      });
       if (!queued) fail({sqlstate::cannot_connect_now, "too many logins at once", {}, "try again", 0});
       return;
     }
-    case LoginStep::ok: return logged_in();
+    case LoginStep::ok:
+      return logged_in();
     case LoginStep::failed:
       if (WorkerDatabase* database = worker_.find_database(startup_.database)) database->metrics().login_failures.add();
       // The answer of an auth_query may have been out of date: the next attempt asks again.
       if (user_ == nullptr && database_) worker_.server().forget_credential(startup_.database, startup_.user);
-      log::warn("login failed", {{"user", startup_.user}, {"database", startup_.database}, {"client", address_}, {"reason", login_->error().message}});
+      log::warn("login failed", {{"user", startup_.user},
+                                 {"database", startup_.database},
+                                 {"client", address_},
+                                 {"reason", login_->error().message}});
       return fail(login_->error());
   }
 }
@@ -295,13 +350,19 @@ Result<void> Client::check_admission() {
   Admission& admission = worker_.server().admission();
   const auto enter = [&](const std::string& key, int limit, const std::string& what) -> Result<void> {
     std::optional<Admission::Ticket> ticket = admission.enter(key, static_cast<std::uint64_t>(limit));
-    if (!ticket) return tessera::fail(sqlstate::too_many_connections, fmt::format("too many clients {}", what), fmt::format("the limit is {}", limit));
+    if (!ticket)
+      return tessera::fail(sqlstate::too_many_connections, fmt::format("too many clients {}", what),
+                           fmt::format("the limit is {}", limit));
     tickets_.push_back(std::move(*ticket));
     return {};
   };
-  if (Result<void> in = enter("database/" + startup_.database, database_->settings->limits.clients, fmt::format("for database \"{}\"", startup_.database)); !in) return in;
+  if (Result<void> in = enter("database/" + startup_.database, database_->settings->limits.clients,
+                              fmt::format("for database \"{}\"", startup_.database));
+      !in)
+    return in;
   if (user_ == nullptr || user_->max_clients == 0) return {};
-  return enter(fmt::format("user/{}/{}", startup_.database, startup_.user), user_->max_clients, fmt::format("for user \"{}\"", startup_.user));
+  return enter(fmt::format("user/{}/{}", startup_.database, startup_.user), user_->max_clients,
+               fmt::format("for user \"{}\"", startup_.user));
 }
 
 // What Tessera logs in to the servers with, on this client's behalf.
@@ -311,7 +372,8 @@ Result<postgres::ServerCredential> Client::server_credential() const {
   const postgres::Learned& learned = login_->learned();
   if (const auto* keys = std::get_if<postgres::ScramKeys>(&learned)) return *keys;
   if (const auto* password = std::get_if<postgres::PlainPassword>(&learned)) return *password;
-  if (user_ != nullptr && !user_->verifier.empty() && user_->verifier.reveal().starts_with("md5")) return postgres::Md5Verifier{user_->verifier};
+  if (user_ != nullptr && !user_->verifier.empty() && user_->verifier.reveal().starts_with("md5"))
+    return postgres::Md5Verifier{user_->verifier};
   return postgres::ServerCredential{};
 }
 
@@ -331,7 +393,8 @@ void Client::open_session() {
   const Result<postgres::ServerCredential> credential = server_credential();
   const config::Database& settings = *database_->settings;
   WorkerDatabase* database = worker_.find_database(startup_.database);
-  if (!credential || database == nullptr) return fail({sqlstate::cannot_connect_now, "the database was removed from the configuration", {}, {}, 0});
+  if (!credential || database == nullptr)
+    return fail({sqlstate::cannot_connect_now, "the database was removed from the configuration", {}, {}, 0});
   SessionOptions options;
   options.database = database;
   options.listen = worker_.listen_hub(*database);
@@ -339,7 +402,8 @@ void Client::open_session() {
   if (auth_of(settings) == config::BackendAuth::password)
     options.identity = database->identity(settings.backend.user, postgres::PlainPassword{settings.backend.password});
   else
-    options.identity = database->identity(user_ != nullptr && !user_->backend_user.empty() ? user_->backend_user : startup_.user, *credential);
+    options.identity = database->identity(
+        user_ != nullptr && !user_->backend_user.empty() ? user_->backend_user : startup_.user, *credential);
   options.startup_settings = startup_settings();
   options.mode = user_ != nullptr && user_->pool_mode ? *user_->pool_mode : settings.pool.mode;
   options.number = static_cast<std::uint32_t>(id_.value());
@@ -379,7 +443,9 @@ void Client::fail(const Error& reason) {
   close_when_sent();
 }
 
-void Client::end_session() { close_when_sent(); }
+void Client::end_session() {
+  close_when_sent();
+}
 
 void Client::close_when_sent() {
   if (state_ == State::closed) return;

@@ -1,5 +1,6 @@
-// One client's connection, from the first byte to the last: TLS, start-up packet, authentication, then its Session (or the
-// administration console). The shell around the pure login machine and the session. Owned by its worker; on its thread.
+// One client's connection, from the first byte to the last: TLS, start-up packet, authentication, then its Session (or
+// the administration console). The shell around the pure login machine and the session. Owned by its worker; on its
+// thread.
 #pragma once
 
 #include <memory>
@@ -19,8 +20,9 @@ namespace tessera::proxy {
 class Worker;
 
 class Client final : public net::EventHandler, public SessionHost {
- public:
-  Client(Worker& worker, SessionId id, net::Descriptor socket, std::string address, std::vector<Admission::Ticket> tickets);
+public:
+  Client(Worker& worker, SessionId id, net::Descriptor socket, std::string address,
+         std::vector<Admission::Ticket> tickets);
   ~Client() override;
 
   void start();
@@ -41,8 +43,19 @@ class Client final : public net::EventHandler, public SessionHost {
   std::uint64_t bytes_in() const { return stream_.bytes_in(); }
   std::uint64_t bytes_out() const { return stream_.bytes_out(); }
 
- private:
-  enum class State : std::uint8_t { first_packet, tls, authenticating, looking_up, opening, running, console, cancelling, closing, closed };
+private:
+  enum class State : std::uint8_t {
+    first_packet,
+    tls,
+    authenticating,
+    looking_up,
+    opening,
+    running,
+    console,
+    cancelling,
+    closing,
+    closed
+  };
 
   // EventHandler
   void on_ready(bool readable, bool writable) override;
@@ -80,9 +93,9 @@ class Client final : public net::EventHandler, public SessionHost {
   std::string address_;
   net::Stream stream_;
   State state_ = State::first_packet;
-  std::string input_;                     // until the session runs
+  std::string input_;  // until the session runs
   bool asked_tls_ = false, asked_gss_ = false;
-  bool told_read_later_ = false;          // bytes may wait in the socket
+  bool told_read_later_ = false;  // bytes may wait in the socket
   TimePoint connected_at_, deadline_;
   std::shared_ptr<const DatabaseRuntime> database_;
   const config::User* user_ = nullptr;

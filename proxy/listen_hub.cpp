@@ -10,8 +10,9 @@ using pool::Backend;
 
 // Holds one connection and keeps what it listens to equal to what the user's sessions want.
 class ListenHub::Listener final : public pool::BackendOwner, public pool::PoolClient {
- public:
-  Listener(ListenHub& hub, std::string user, std::unique_ptr<pool::Pool> pool) : hub_(hub), user_(std::move(user)), pool_(std::move(pool)) {}
+public:
+  Listener(ListenHub& hub, std::string user, std::unique_ptr<pool::Pool> pool)
+      : hub_(hub), user_(std::move(user)), pool_(std::move(pool)) {}
   ~Listener() override {
     pool_->forget(*this);
     if (Backend* backend = std::exchange(backend_, nullptr)) pool_->discard(*backend, "nobody listens any more");
@@ -27,7 +28,7 @@ class ListenHub::Listener final : public pool::BackendOwner, public pool::PoolCl
     update();
   }
 
- private:
+private:
   void update() {
     if (backend_ == nullptr) {
       if (connecting_ || wanted_.empty()) return;
@@ -124,7 +125,9 @@ bool ListenHub::listen(Session& session, const std::string& channel) {
   sessions_[channel].insert(&session);
   Listeners& listeners = listeners_[user];
   for (std::size_t i = listeners.size(); i < database_.shard_count(); ++i)
-    listeners.push_back(std::make_unique<Listener>(*this, user, database_.own_pool(session.options().identity, user, ShardId(static_cast<std::uint32_t>(i)), "listen")));
+    listeners.push_back(std::make_unique<Listener>(
+        *this, user,
+        database_.own_pool(session.options().identity, user, ShardId(static_cast<std::uint32_t>(i)), "listen")));
   if (active(user, channel)) return true;
   const std::set<std::string> wanted = channels_of(user);
   for (const auto& listener : listeners) listener->want(wanted);
@@ -169,6 +172,8 @@ void ListenHub::sweep(TimePoint now) {
     for (const auto& listener : listeners) listener->sweep(now);
 }
 
-void ListenHub::shut_down() { listeners_.clear(); }
+void ListenHub::shut_down() {
+  listeners_.clear();
+}
 
 }  // namespace tessera::proxy

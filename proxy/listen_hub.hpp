@@ -1,6 +1,6 @@
-// LISTEN and NOTIFY under transaction pooling: one connection for each (user, shard) listens on behalf of all sessions of that
-// user on this worker, and what it hears goes to those who listen. Transactions on any shard may NOTIFY; each shard is listened to.
-// Runs on its worker's thread.
+// LISTEN and NOTIFY under transaction pooling: one connection for each (user, shard) listens on behalf of all sessions
+// of that user on this worker, and what it hears goes to those who listen. Transactions on any shard may NOTIFY; each
+// shard is listened to. Runs on its worker's thread.
 #pragma once
 
 #include <map>
@@ -18,7 +18,7 @@ class Session;
 class WorkerDatabase;
 
 class ListenHub {
- public:
+public:
   explicit ListenHub(WorkerDatabase& database);
   ~ListenHub();
 
@@ -30,7 +30,7 @@ class ListenHub {
   void sweep(TimePoint now);
   void shut_down();
 
- private:
+private:
   class Listener;  // one user on one shard
   using Listeners = std::vector<std::unique_ptr<Listener>>;
   void heard(const std::string& user, const postgres::NotificationView& notification);

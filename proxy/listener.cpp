@@ -1,9 +1,8 @@
 #include "proxy/listener.hpp"
 
-#include <fcntl.h>
-
 #include <cerrno>
 #include <cstring>
+#include <fcntl.h>
 
 #include "proxy/log.hpp"
 #include "proxy/server.hpp"
@@ -11,15 +10,19 @@
 namespace tessera::proxy {
 
 namespace {
-net::Descriptor open_spare() { return net::Descriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
+net::Descriptor open_spare() {
+  return net::Descriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+}
 }  // namespace
 
-Listener::Listener(Server& server, net::EventLoop& loop, net::Descriptor socket) : server_(server), loop_(loop), socket_(std::move(socket)), spare_(open_spare()) {}
+Listener::Listener(Server& server, net::EventLoop& loop, net::Descriptor socket)
+    : server_(server), loop_(loop), socket_(std::move(socket)), spare_(open_spare()) {}
 
 Listener::~Listener() = default;
 
 void Listener::open() {
-  if (const Result<void> added = loop_.add(socket_.get(), *this); !added) log::error("cannot listen", {{"reason", added.error().message}});
+  if (const Result<void> added = loop_.add(socket_.get(), *this); !added)
+    log::error("cannot listen", {{"reason", added.error().message}});
 }
 
 void Listener::close() {

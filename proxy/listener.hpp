@@ -10,13 +10,13 @@ namespace tessera::proxy {
 class Server;
 
 class Listener final : public net::EventHandler {
- public:
+public:
   Listener(Server& server, net::EventLoop& loop, net::Descriptor socket);
   ~Listener() override;
   void open();   // on the loop's thread
   void close();  // on the loop's thread
 
- private:
+private:
   void on_ready(bool readable, bool writable) override;
   void shed();
 

@@ -1,10 +1,9 @@
 #include "proxy/log.hpp"
 
 #include <atomic>
+#include <fmt/format.h>
 #include <memory>
 #include <mutex>
-
-#include <fmt/format.h>
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
@@ -19,7 +18,8 @@ std::atomic<bool> json = false;
 
 std::shared_ptr<spdlog::logger> logger() {
   const std::scoped_lock lock(guard);
-  if (!current) current = std::make_shared<spdlog::logger>("tessera", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  if (!current)
+    current = std::make_shared<spdlog::logger>("tessera", std::make_shared<spdlog::sinks::stderr_sink_mt>());
   return current;
 }
 
@@ -77,10 +77,14 @@ void write(spdlog::level::level_enum level, std::string_view message, Fields fie
 
 spdlog::level::level_enum level_of(config::LogLevel level) {
   switch (level) {
-    case config::LogLevel::debug: return spdlog::level::debug;
-    case config::LogLevel::info: return spdlog::level::info;
-    case config::LogLevel::warn: return spdlog::level::warn;
-    case config::LogLevel::error: return spdlog::level::err;
+    case config::LogLevel::debug:
+      return spdlog::level::debug;
+    case config::LogLevel::info:
+      return spdlog::level::info;
+    case config::LogLevel::warn:
+      return spdlog::level::warn;
+    case config::LogLevel::error:
+      return spdlog::level::err;
   }
   return spdlog::level::info;
 }
@@ -100,7 +104,9 @@ Result<void> configure(const config::Log& settings) {
     return fail(sqlstate::config_file_error, fmt::format("cannot open the log file: {}", problem.what()));
   }
   const bool as_json = settings.format == config::LogFormat::json;
-  made->set_pattern(as_json ? R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l",%v})" : "time=%Y-%m-%dT%H:%M:%S.%eZ level=%l %v", spdlog::pattern_time_type::utc);
+  made->set_pattern(
+      as_json ? R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l",%v})" : "time=%Y-%m-%dT%H:%M:%S.%eZ level=%l %v",
+      spdlog::pattern_time_type::utc);
   made->set_level(level_of(settings.level));
   made->flush_on(spdlog::level::debug);
   json = as_json;
@@ -109,9 +115,17 @@ Result<void> configure(const config::Log& settings) {
   return {};
 }
 
-void debug(std::string_view message, Fields fields) { write(spdlog::level::debug, message, fields); }
-void info(std::string_view message, Fields fields) { write(spdlog::level::info, message, fields); }
-void warn(std::string_view message, Fields fields) { write(spdlog::level::warn, message, fields); }
-void error(std::string_view message, Fields fields) { write(spdlog::level::err, message, fields); }
+void debug(std::string_view message, Fields fields) {
+  write(spdlog::level::debug, message, fields);
+}
+void info(std::string_view message, Fields fields) {
+  write(spdlog::level::info, message, fields);
+}
+void warn(std::string_view message, Fields fields) {
+  write(spdlog::level::warn, message, fields);
+}
+void error(std::string_view message, Fields fields) {
+  write(spdlog::level::err, message, fields);
+}
 
 }  // namespace tessera::proxy::log

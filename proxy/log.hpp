@@ -1,5 +1,6 @@
-// The log: one line for each event, logfmt or JSON, with the time, the level, a message that does not vary and fields that do. Values
-// are escaped, so nobody's name can forge a line. Thread-safe. Secrets have no way in: fields are plain strings, and `Secret` does not convert.
+// The log: one line for each event, logfmt or JSON, with the time, the level, a message that does not vary and fields
+// that do. Values are escaped, so nobody's name can forge a line. Thread-safe. Secrets have no way in: fields are plain
+// strings, and `Secret` does not convert.
 #pragma once
 
 #include <initializer_list>

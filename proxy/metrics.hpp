@@ -14,18 +14,18 @@
 namespace tessera::proxy {
 
 class Counter {
- public:
+public:
   void add(std::uint64_t n = 1) { value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed); }
   void set(std::uint64_t n) { value_.store(n, std::memory_order_relaxed); }
   std::uint64_t get() const { return value_.load(std::memory_order_relaxed); }
 
- private:
+private:
   std::atomic<std::uint64_t> value_ = 0;
 };
 
 // Latencies in powers of two of microseconds: bucket i holds those below 2^i µs, the last all others (above 34 s).
 class LatencyHistogram {
- public:
+public:
   static constexpr std::size_t buckets = 26;
   void observe(std::chrono::nanoseconds latency) {
     const auto us = static_cast<std::uint64_t>(latency.count()) / 1000;
@@ -38,14 +38,15 @@ class LatencyHistogram {
   // Upper bound of a bucket in seconds.
   static double upper_bound(std::size_t bucket) { return static_cast<double>(1ull << bucket) / 1e6; }
 
- private:
+private:
   std::array<Counter, buckets> counts_;
   Counter sum_us_;
 };
 
 enum class StatementClass : std::uint8_t { select, insert, update, delete_, copy, transaction, session, ddl, other };
 inline constexpr std::size_t statement_classes = 9;
-inline constexpr std::array<const char*, statement_classes> statement_class_names = {"select", "insert", "update", "delete", "copy", "transaction", "session", "ddl", "other"};
+inline constexpr std::array<const char*, statement_classes> statement_class_names = {
+    "select", "insert", "update", "delete", "copy", "transaction", "session", "ddl", "other"};
 
 // Of one database on one worker.
 struct DatabaseMetrics {
@@ -72,7 +73,7 @@ struct DatabaseMetrics {
     return errors_;
   }
 
- private:
+private:
   mutable std::mutex errors_mutex_;
   std::map<std::string, std::uint64_t> errors_;
 };

@@ -12,7 +12,7 @@
 namespace tessera::proxy {
 
 class RowBuilder {
- public:
+public:
   explicit RowBuilder(std::vector<std::string> columns) : columns_(std::move(columns)) {}
   void row(std::vector<std::string> values) { rows_.push_back(std::move(values)); }
   std::size_t size() const { return rows_.size(); }
@@ -21,7 +21,7 @@ class RowBuilder {
   std::string rows(std::string_view tag) const;
   std::string all(std::string_view tag) const { return description() + rows(tag); }
 
- private:
+private:
   std::vector<std::string> columns_;
   std::vector<std::vector<std::string>> rows_;
 };

@@ -8,11 +8,14 @@ namespace {
 
 postgres::ServerTls server_tls(config::BackendTls mode) {
   switch (mode) {
-    case config::BackendTls::disable: return postgres::ServerTls::off;
-    case config::BackendTls::prefer: return postgres::ServerTls::prefer;
+    case config::BackendTls::disable:
+      return postgres::ServerTls::off;
+    case config::BackendTls::prefer:
+      return postgres::ServerTls::prefer;
     case config::BackendTls::require:
     case config::BackendTls::verify_ca:
-    case config::BackendTls::verify_full: return postgres::ServerTls::require;
+    case config::BackendTls::verify_full:
+      return postgres::ServerTls::require;
   }
   return postgres::ServerTls::require;
 }
@@ -32,11 +35,12 @@ bool same(const pool::Endpoint& a, const pool::Endpoint& b) {
     for (const net::SocketAddress& address : endpoint.addresses) all += address.text() + ' ';
     return all;
   };
-  return a.name == b.name && a.host == b.host && a.database == b.database && a.tls == b.tls && a.verify_host == b.verify_host &&
-         a.connect_timeout == b.connect_timeout && text(a) == text(b);
+  return a.name == b.name && a.host == b.host && a.database == b.database && a.tls == b.tls &&
+         a.verify_host == b.verify_host && a.connect_timeout == b.connect_timeout && text(a) == text(b);
 }
 
-Result<std::shared_ptr<const DatabaseRuntime>> build_database(const std::shared_ptr<const config::Config>& config, const config::Database& database,
+Result<std::shared_ptr<const DatabaseRuntime>> build_database(const std::shared_ptr<const config::Config>& config,
+                                                              const config::Database& database,
                                                               const DatabaseRuntime* previous) {
   auto made = std::make_shared<DatabaseRuntime>();
   made->config = config;
@@ -59,15 +63,22 @@ Result<std::shared_ptr<const DatabaseRuntime>> build_database(const std::shared_
     if (addresses)
       endpoint->addresses = std::move(*addresses);
     else if (previous == nullptr)
-      return std::unexpected(Error{sqlstate::config_file_error, fmt::format("shard \"{}\": {}", shard.name, addresses.error().message),
-                                   fmt::format("{}:{}:{}", shard.position.file, shard.position.line, shard.position.column), {}, 0});
-    endpoint->database = !shard.dbname.empty() ? shard.dbname : !database.backend.dbname.empty() ? database.backend.dbname : database.name;
+      return std::unexpected(
+          Error{sqlstate::config_file_error,
+                fmt::format("shard \"{}\": {}", shard.name, addresses.error().message),
+                fmt::format("{}:{}:{}", shard.position.file, shard.position.line, shard.position.column),
+                {},
+                0});
+    endpoint->database = !shard.dbname.empty()              ? shard.dbname
+                         : !database.backend.dbname.empty() ? database.backend.dbname
+                                                            : database.name;
     endpoint->tls = server_tls(database.backend.tls);
     endpoint->tls_context = tls;
     endpoint->verify_host = database.backend.tls == config::BackendTls::verify_full;
     endpoint->connect_timeout = database.backend.connect_timeout;
     const bool known = previous != nullptr && i < previous->primaries.size();
-    const bool unchanged = known && same(*previous->primaries[i], *endpoint) && (endpoint->tls == postgres::ServerTls::off || keep_tls);
+    const bool unchanged =
+        known && same(*previous->primaries[i], *endpoint) && (endpoint->tls == postgres::ServerTls::off || keep_tls);
     made->primaries.push_back(unchanged ? previous->primaries[i] : pool::EndpointRef(std::move(endpoint)));
   }
   return made;
@@ -75,7 +86,8 @@ Result<std::shared_ptr<const DatabaseRuntime>> build_database(const std::shared_
 
 }  // namespace
 
-Result<std::shared_ptr<const Runtime>> build_runtime(std::shared_ptr<const config::Config> config, const Runtime* previous) {
+Result<std::shared_ptr<const Runtime>> build_runtime(std::shared_ptr<const config::Config> config,
+                                                     const Runtime* previous) {
   auto runtime = std::make_shared<Runtime>();
   runtime->config = config;
   const config::ClientTls& tls = config->listen.tls;
@@ -87,10 +99,13 @@ Result<std::shared_ptr<const Runtime>> build_runtime(std::shared_ptr<const confi
     runtime->client_tls = *context;
   }
   for (const config::Database& database : config->databases) {
-    if (database.mysql) return fail(sqlstate::config_file_error, fmt::format("database \"{}\": engine mysql is not served by this version", database.name));
+    if (database.mysql)
+      return fail(sqlstate::config_file_error,
+                  fmt::format("database \"{}\": engine mysql is not served by this version", database.name));
     const DatabaseRuntime* before = nullptr;
     if (previous != nullptr)
-      if (const auto found = previous->databases.find(database.name); found != previous->databases.end()) before = found->second.get();
+      if (const auto found = previous->databases.find(database.name); found != previous->databases.end())
+        before = found->second.get();
     Result<std::shared_ptr<const DatabaseRuntime>> made = build_database(config, database, before);
     if (!made) return std::unexpected(made.error());
     runtime->databases.emplace(database.name, std::move(*made));

@@ -1,5 +1,6 @@
-// What a configuration becomes when it runs: addresses resolved, TLS contexts loaded. Immutable; a reload builds a new one beside
-// the old, and only when everything in it works does it take over. Statements and sessions hold what they began with.
+// What a configuration becomes when it runs: addresses resolved, TLS contexts loaded. Immutable; a reload builds a new
+// one beside the old, and only when everything in it works does it take over. Statements and sessions hold what they
+// began with.
 #pragma once
 
 #include <map>
@@ -17,19 +18,20 @@ namespace tessera::proxy {
 struct DatabaseRuntime {
   std::shared_ptr<const config::Config> config;  // keeps `settings` alive
   const config::Database* settings = nullptr;
-  std::vector<pool::EndpointRef> primaries;      // by ShardId
+  std::vector<pool::EndpointRef> primaries;  // by ShardId
   bool single() const { return primaries.size() == 1; }
 };
 
 struct Runtime {
   std::shared_ptr<const config::Config> config;
   std::map<std::string, std::shared_ptr<const DatabaseRuntime>, std::less<>> databases;
-  std::shared_ptr<net::TlsContext> client_tls;   // nullptr: TLS is off
+  std::shared_ptr<net::TlsContext> client_tls;  // nullptr: TLS is off
 };
 
-// Resolves names and reads certificates: BLOCKS, control thread only. Endpoints that have not changed are taken over from
-// `previous`, so that their connections stay.
-Result<std::shared_ptr<const Runtime>> build_runtime(std::shared_ptr<const config::Config> config, const Runtime* previous);
+// Resolves names and reads certificates: BLOCKS, control thread only. Endpoints that have not changed are taken over
+// from `previous`, so that their connections stay.
+Result<std::shared_ptr<const Runtime>> build_runtime(std::shared_ptr<const config::Config> config,
+                                                     const Runtime* previous);
 
 // Topology and catalog of one database as of one moment. `version` tells plan caches apart.
 struct Routing {

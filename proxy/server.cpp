@@ -1,9 +1,8 @@
 #include "proxy/server.hpp"
 
 #include <algorithm>
-#include <thread>
-
 #include <fmt/format.h>
+#include <thread>
 
 #include "base/crypto.hpp"
 #include "proxy/listener.hpp"
@@ -17,7 +16,8 @@ namespace {
 constexpr std::uint64_t reserved_descriptors = 256;
 
 postgres::Credential parse_verifier(const Secret& verifier) {
-  if (std::optional<postgres::ScramSecret> secret = postgres::ScramSecret::parse(verifier.reveal())) return std::move(*secret);
+  if (std::optional<postgres::ScramSecret> secret = postgres::ScramSecret::parse(verifier.reveal()))
+    return std::move(*secret);
   return postgres::Md5Verifier{verifier};
 }
 
@@ -29,9 +29,14 @@ unsigned worker_count(const config::Config& config) {
 }  // namespace
 
 Server::Server(std::shared_ptr<const config::Config> config)
-    : derivation_(std::make_unique<pool::KeyDerivation>()), mock_key_(random_bytes(32)), started_at_(Clock::now()), config_(std::move(config)) {}
+    : derivation_(std::make_unique<pool::KeyDerivation>()),
+      mock_key_(random_bytes(32)),
+      started_at_(Clock::now()),
+      config_(std::move(config)) {}
 
-Server::~Server() { stop(); }
+Server::~Server() {
+  stop();
+}
 
 std::shared_ptr<const Runtime> Server::runtime() const {
   const std::scoped_lock lock(mutex_);
@@ -47,9 +52,11 @@ Result<void> Server::start() {
   runtime_ = *made;
   make_credentials(*config_);
   std::uint64_t wanted = 0;
-  for (const config::Database& database : config_->databases) wanted += static_cast<std::uint64_t>(database.limits.clients);
+  for (const config::Database& database : config_->databases)
+    wanted += static_cast<std::uint64_t>(database.limits.clients);
   if (files < wanted + reserved_descriptors)
-    log::warn("the limit of open files is below what limits.clients asks for", {{"limit", std::to_string(files)}, {"wanted", std::to_string(wanted + reserved_descriptors)}});
+    log::warn("the limit of open files is below what limits.clients asks for",
+              {{"limit", std::to_string(files)}, {"wanted", std::to_string(wanted + reserved_descriptors)}});
 
   std::vector<net::Descriptor> sockets;
   if (config_->listen.postgres) {
@@ -60,8 +67,10 @@ Result<void> Server::start() {
     if (!socket) return std::unexpected(socket.error());
     sockets.push_back(std::move(*socket));
   }
-  for (unsigned i = 0; i < worker_count(*config_); ++i) workers_.push_back(std::make_unique<Worker>(*this, i, runtime_));
-  for (net::Descriptor& socket : sockets) listeners_.push_back(std::make_unique<Listener>(*this, workers_[0]->loop(), std::move(socket)));
+  for (unsigned i = 0; i < worker_count(*config_); ++i)
+    workers_.push_back(std::make_unique<Worker>(*this, i, runtime_));
+  for (net::Descriptor& socket : sockets)
+    listeners_.push_back(std::make_unique<Listener>(*this, workers_[0]->loop(), std::move(socket)));
   for (const auto& worker : workers_) worker->start();
   for (const auto& listener : listeners_) workers_[0]->loop().post([raw = listener.get()] { raw->open(); });
   return {};
@@ -73,7 +82,9 @@ void Server::drain() {
     for (const auto& listener : listeners_) workers_[0]->loop().post([raw = listener.get()] { raw->close(); });
   for (const auto& worker : workers_) worker->loop().post([raw = worker.get()] { raw->drain(); });
   const TimePoint until = Clock::now() + runtime()->config->drain_timeout;
-  const auto busy = [this] { return std::any_of(workers_.begin(), workers_.end(), [](const auto& worker) { return worker->clients() > 0; }); };
+  const auto busy = [this] {
+    return std::any_of(workers_.begin(), workers_.end(), [](const auto& worker) { return worker->clients() > 0; });
+  };
   while (busy() && Clock::now() < until) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   if (busy()) log::warn("the drain timeout has passed: ending the transactions that are left");
 }
@@ -123,8 +134,10 @@ Server::ReloadOutcome Server::reload() {
   if (!loaded.config) return outcome;
   auto config = std::make_shared<const config::Config>(std::move(*loaded.config));
   const std::shared_ptr<const Runtime> before = runtime();
-  if (config->listen.postgres != before->config->listen.postgres) refuse("listen.postgres cannot change while Tessera runs: restart it");
-  if (config->admin.listen != before->config->admin.listen) refuse("admin.listen cannot change while Tessera runs: restart it");
+  if (config->listen.postgres != before->config->listen.postgres)
+    refuse("listen.postgres cannot change while Tessera runs: restart it");
+  if (config->admin.listen != before->config->admin.listen)
+    refuse("admin.listen cannot change while Tessera runs: restart it");
   if (worker_count(*config) != workers_.size()) refuse("workers cannot change while Tessera runs: restart it");
   if (!outcome.problems.empty()) return outcome;
   Result<std::shared_ptr<const Runtime>> made = build_runtime(config, before.get());
@@ -150,7 +163,8 @@ Server::ReloadOutcome Server::reload() {
     const std::scoped_lock lock(mutex_);
     runtime_ = *made;
   }
-  for (const auto& worker : workers_) worker->loop().post([raw = worker.get(), runtime = *made] { raw->reconfigure(runtime); });
+  for (const auto& worker : workers_)
+    worker->loop().post([raw = worker.get(), runtime = *made] { raw->reconfigure(runtime); });
   for (const auto& [name, database] : (*made)->databases)
     if (const RoutingRef routing = this->routing(name)) publish_routing(name, *database, routing->catalog);
   ++reloads_;
@@ -167,10 +181,12 @@ void Server::on_reload(std::function<void(const config::Config&)> then) {
 
 void Server::publish_catalog(const std::string& database, std::shared_ptr<const router::Catalog> catalog) {
   const std::shared_ptr<const Runtime> now = runtime();
-  if (const auto found = now->databases.find(database); found != now->databases.end()) publish_routing(database, *found->second, catalog);
+  if (const auto found = now->databases.find(database); found != now->databases.end())
+    publish_routing(database, *found->second, catalog);
 }
 
-void Server::publish_routing(const std::string& name, const DatabaseRuntime& database, const std::shared_ptr<const router::Catalog>& catalog) {
+void Server::publish_routing(const std::string& name, const DatabaseRuntime& database,
+                             const std::shared_ptr<const router::Catalog>& catalog) {
   auto routing = std::make_shared<Routing>();
   {
     const std::scoped_lock lock(mutex_);
@@ -179,7 +195,8 @@ void Server::publish_routing(const std::string& name, const DatabaseRuntime& dat
   auto topology = router::Topology::build(*database.settings, *catalog, routing->version);
   if (!topology) {
     // Seen at start or after DDL: the rules do not fit the tables. Statements are refused rather than routed by guess.
-    log::error("the sharding rules do not fit the database", {{"database", name}, {"where", topology.error().detail}, {"reason", topology.error().message}});
+    log::error("the sharding rules do not fit the database",
+               {{"database", name}, {"where", topology.error().detail}, {"reason", topology.error().message}});
     for (const auto& worker : workers_)
       worker->loop().post([raw = worker.get(), name, error = topology.error()] {
         if (WorkerDatabase* found = raw->find_database(name)) found->routing_failed(error);
@@ -192,7 +209,8 @@ void Server::publish_routing(const std::string& name, const DatabaseRuntime& dat
     const std::scoped_lock lock(mutex_);
     routings_[name] = routing;
   }
-  for (const auto& worker : workers_) worker->loop().post([raw = worker.get(), name, ref = RoutingRef(routing)] { raw->set_routing(name, ref); });
+  for (const auto& worker : workers_)
+    worker->loop().post([raw = worker.get(), name, ref = RoutingRef(routing)] { raw->set_routing(name, ref); });
 }
 
 RoutingRef Server::routing(const std::string& database) const {
@@ -214,7 +232,9 @@ std::optional<postgres::Credential> Server::console_credential(const std::string
   const std::shared_ptr<const Runtime> now = runtime();
   const std::vector<std::string>& admins = now->config->admin.console_admins;
   const std::vector<std::string>& viewers = now->config->admin.console_viewers;
-  const auto listed = [&](const std::vector<std::string>& names) { return std::find(names.begin(), names.end(), user) != names.end(); };
+  const auto listed = [&](const std::vector<std::string>& names) {
+    return std::find(names.begin(), names.end(), user) != names.end();
+  };
   if (!listed(admins) && !listed(viewers)) return {};
   for (const auto& [name, database] : now->databases)
     if (std::optional<postgres::Credential> known = credential(name, user)) return known;
@@ -227,7 +247,8 @@ Console::Role Server::console_role(const std::string& user) const {
   return std::find(admins.begin(), admins.end(), user) != admins.end() ? Console::Role::admin : Console::Role::viewer;
 }
 
-void Server::auth_query(const std::shared_ptr<const DatabaseRuntime>& database, const std::string& user, net::EventLoop& loop, AuthQuery::Done done) {
+void Server::auth_query(const std::shared_ptr<const DatabaseRuntime>& database, const std::string& user,
+                        net::EventLoop& loop, AuthQuery::Done done) {
   auth_query_.look_up(database, user, loop, std::move(done));
 }
 
@@ -238,11 +259,19 @@ void Server::dispatch(net::Descriptor socket, const net::SocketAddress& peer) {
   const config::Listen& listen = now->config->listen;
   const std::string address = peer.is_unix() || peer.host().empty() ? std::string("local") : peer.host();
   std::optional<Admission::Ticket> total = admission_.enter("total", static_cast<std::uint64_t>(listen.max_clients));
-  std::optional<Admission::Ticket> from = admission_.enter("address/" + address, static_cast<std::uint64_t>(listen.max_clients_per_address));
+  std::optional<Admission::Ticket> from =
+      admission_.enter("address/" + address, static_cast<std::uint64_t>(listen.max_clients_per_address));
   if (!total || !from || draining_) {
-    // As PostgreSQL does, in plain text and without waiting to be asked: the client takes it for the answer to its first packet.
+    // As PostgreSQL does, in plain text and without waiting to be asked: the client takes it for the answer to its
+    // first packet.
     std::string message;
-    postgres::append_error(message, {sqlstate::too_many_connections, draining_ ? "Tessera is shutting down" : "sorry, too many clients already", {}, {}, 0}, postgres::Severity::fatal);
+    postgres::append_error(message,
+                           {sqlstate::too_many_connections,
+                            draining_ ? "Tessera is shutting down" : "sorry, too many clients already",
+                            {},
+                            {},
+                            0},
+                           postgres::Severity::fatal);
     ::send(socket.get(), message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     return;
   }
@@ -250,25 +279,30 @@ void Server::dispatch(net::Descriptor socket, const net::SocketAddress& peer) {
     net::set_no_delay(socket.get());
     net::set_keep_alive(socket.get());
   }
-  const auto least = std::min_element(workers_.begin(), workers_.end(), [](const auto& a, const auto& b) { return a->clients() < b->clients(); });
+  const auto least = std::min_element(workers_.begin(), workers_.end(),
+                                      [](const auto& a, const auto& b) { return a->clients() < b->clients(); });
   Worker& worker = **least;
   std::vector<Admission::Ticket> tickets;
   tickets.push_back(std::move(*total));
   tickets.push_back(std::move(*from));
   if (&worker == workers_[0].get()) return worker.adopt(std::move(socket), address, std::move(tickets));
-  worker.loop().post([&worker, socket = std::move(socket), address, tickets = std::move(tickets)]() mutable { worker.adopt(std::move(socket), address, std::move(tickets)); });
+  worker.loop().post([&worker, socket = std::move(socket), address, tickets = std::move(tickets)]() mutable {
+    worker.adopt(std::move(socket), address, std::move(tickets));
+  });
 }
 
 bool Server::cancel(std::uint32_t pid, std::string_view secret, Worker& from, SessionId requester) {
   const Client* client = from.find_client(requester);
-  const std::optional<CancelRegistry::Target> target = cancels_.find(pid, secret, client != nullptr ? client->address() : std::string(), from.loop().now());
+  const std::optional<CancelRegistry::Target> target =
+      cancels_.find(pid, secret, client != nullptr ? client->address() : std::string(), from.loop().now());
   if (!target) return false;
   const auto tell = [&from, requester] {
     from.loop().post([&from, requester] {
       if (Client* client = from.find_client(requester)) client->cancelled_delivered();
     });
   };
-  target->worker->loop().post([worker = target->worker, session = target->session, tell] { worker->cancel(session, tell); });
+  target->worker->loop().post(
+      [worker = target->worker, session = target->session, tell] { worker->cancel(session, tell); });
   return true;
 }
 

@@ -1,5 +1,5 @@
-// The whole process: listeners, workers, what they share, and the control thread's business (loading, reloading, ending). Everything here
-// is thread-safe unless it says otherwise.
+// The whole process: listeners, workers, what they share, and the control thread's business (loading, reloading,
+// ending). Everything here is thread-safe unless it says otherwise.
 #pragma once
 
 #include <atomic>
@@ -27,7 +27,7 @@ namespace tessera::proxy {
 class Listener;
 
 class Server {
- public:
+public:
   explicit Server(std::shared_ptr<const config::Config> config);
   ~Server();
 
@@ -62,10 +62,13 @@ class Server {
   // What is known of a user: the verifier made from the configuration. Nothing: not configured with one.
   std::optional<postgres::Credential> credential(const std::string& database, const std::string& user) const;
   std::optional<postgres::Credential> console_credential(const std::string& user) const;
-  void forget_credential(const std::string& database, const std::string& user) { auth_query_.forget_answer(database, user); }
+  void forget_credential(const std::string& database, const std::string& user) {
+    auth_query_.forget_answer(database, user);
+  }
   Console::Role console_role(const std::string& user) const;
   // Asks the database's auth_query; `done` on `loop`'s thread.
-  void auth_query(const std::shared_ptr<const DatabaseRuntime>& database, const std::string& user, net::EventLoop& loop, AuthQuery::Done done);
+  void auth_query(const std::shared_ptr<const DatabaseRuntime>& database, const std::string& user, net::EventLoop& loop,
+                  AuthQuery::Done done);
 
   // A new client's socket, from a listener.
   void dispatch(net::Descriptor socket, const net::SocketAddress& peer);
@@ -75,14 +78,15 @@ class Server {
   void publish_catalog(const std::string& database, std::shared_ptr<const router::Catalog> catalog);
   RoutingRef routing(const std::string& database) const;
 
- private:
+private:
   using Credentials = std::map<std::pair<std::string, std::string>, postgres::Credential>;  // (database, user)
   struct PlainSource {
     std::string password_digest;
     postgres::Credential credential;
   };
   void make_credentials(const config::Config& config);
-  void publish_routing(const std::string& name, const DatabaseRuntime& database, const std::shared_ptr<const router::Catalog>& catalog);
+  void publish_routing(const std::string& name, const DatabaseRuntime& database,
+                       const std::shared_ptr<const router::Catalog>& catalog);
 
   std::unique_ptr<pool::KeyDerivation> derivation_;
   pool::Budgets budgets_;
@@ -93,20 +97,20 @@ class Server {
   TimePoint started_at_;
   std::atomic<bool> draining_ = false;
   std::atomic<std::uint64_t> reloads_ = 0;
-  std::mutex reload_mutex_;            // one reload at a time; guards on_reload_
+  std::mutex reload_mutex_;  // one reload at a time; guards on_reload_
   std::function<void(const config::Config&)> on_reload_;
 
-  mutable std::mutex mutex_;           // guards what follows
+  mutable std::mutex mutex_;  // guards what follows
   std::shared_ptr<const config::Config> config_;
   std::shared_ptr<const Runtime> runtime_;
   Credentials credentials_;
-  std::map<std::string, PlainSource> derived_;   // by database/user: verifiers made from plain passwords
+  std::map<std::string, PlainSource> derived_;  // by database/user: verifiers made from plain passwords
   std::map<std::string, RoutingRef> routings_;
   std::uint64_t next_routing_version_ = 1;
 
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::unique_ptr<Listener>> listeners_;
-  Chores chores_;                      // its jobs use all of the above
+  Chores chores_;  // its jobs use all of the above
 };
 
 }  // namespace tessera::proxy

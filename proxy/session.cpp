@@ -1,7 +1,6 @@
 #include "proxy/session.hpp"
 
 #include <algorithm>
-
 #include <fmt/format.h>
 
 #include "proxy/listen_hub.hpp"
@@ -15,7 +14,8 @@ using postgres::FrameStatus;
 using postgres::TransactionStatus;
 namespace frontend = postgres::frontend;
 
-Session::Session(SessionOptions options, SessionHost& host) : options_(std::move(options)), host_(host), settings_(options_.startup_settings) {
+Session::Session(SessionOptions options, SessionHost& host)
+    : options_(std::move(options)), host_(host), settings_(options_.startup_settings) {
   options_.database->metrics().clients.add();
   last_activity_ = options_.database->loop().now();
 }
@@ -29,21 +29,23 @@ void Session::open(std::function<void(const pool::SettingsMap&)> ready, std::fun
   on_open_ = std::move(ready);
   on_open_failed_ = std::move(failed);
   wait_ = Wait::opening;
-  const bool there = options_.database->ensure_catalog(options_.identity, [this, alive = alive_](const Result<void>& loaded) {
-    if (!*alive) return;
-    if (!loaded) return on_open_failed_(loaded.error());
-    greet();
-  });
+  const bool there =
+      options_.database->ensure_catalog(options_.identity, [this, alive = alive_](const Result<void>& loaded) {
+        if (!*alive) return;
+        if (!loaded) return on_open_failed_(loaded.error());
+        greet();
+      });
   if (there) greet();
 }
 
 void Session::greet() {
-  const GreetingRef known = options_.database->greeting(options_.identity, options_.user, any_shard(), settings_.current(),
-                                                        [this, alive = alive_](const Result<GreetingRef>& greeting) {
-                                                          if (!*alive) return;
-                                                          if (!greeting) return on_open_failed_(greeting.error());
-                                                          opened(*greeting);
-                                                        });
+  const GreetingRef known =
+      options_.database->greeting(options_.identity, options_.user, any_shard(), settings_.current(),
+                                  [this, alive = alive_](const Result<GreetingRef>& greeting) {
+                                    if (!*alive) return;
+                                    if (!greeting) return on_open_failed_(greeting.error());
+                                    opened(*greeting);
+                                  });
   if (known) opened(known);
 }
 
@@ -94,19 +96,25 @@ std::size_t Session::handle_front(std::string_view bytes) {
   if (copy_left_ > 0) return pass_copy_data(bytes);
   FrameHeader header;
   // CopyData is never held as a whole, so the limit of what is held does not concern it.
-  const std::uint64_t cap = bytes.front() == frontend::copy_data ? postgres::max_message_length : options_.database->settings().limits.message_size;
+  const std::uint64_t cap = bytes.front() == frontend::copy_data ? postgres::max_message_length
+                                                                 : options_.database->settings().limits.message_size;
   switch (postgres::peek_frame(bytes, cap, header)) {
-    case FrameStatus::need_more: return 0;
+    case FrameStatus::need_more:
+      return 0;
     case FrameStatus::malformed:
-      fatal({sqlstate::protocol_violation, fmt::format("invalid message length {}", header.length), {},
-             fmt::format("messages may be up to {} bytes long (limits.message_size)", cap), 0});
+      fatal({sqlstate::protocol_violation,
+             fmt::format("invalid message length {}", header.length),
+             {},
+             fmt::format("messages may be up to {} bytes long (limits.message_size)", cap),
+             0});
       return 0;
     case FrameStatus::header_only:
       if (header.type != frontend::copy_data) return 0;
       copy_left_ = header.total_size();
       copy_dropped_ = backend_ == nullptr || backend_->replies().empty();
       return pass_copy_data(bytes);
-    case FrameStatus::complete: break;
+    case FrameStatus::complete:
+      break;
   }
   const std::string_view whole = bytes.substr(0, header.total_size());
   return handle(header.type, whole) ? whole.size() : 0;
@@ -136,15 +144,24 @@ bool Session::handle(char type, std::string_view whole) {
   handling_extended_ = type != frontend::query && type != frontend::function_call;
   if (request_started_ == TimePoint{}) request_started_ = options_.database->loop().now();
   switch (type) {
-    case frontend::query: return handle_query(whole);
-    case frontend::parse: return handle_parse(whole);
-    case frontend::bind: return handle_bind(whole);
-    case frontend::describe: return handle_describe(whole);
-    case frontend::execute: return handle_execute(whole);
-    case frontend::close: return handle_close(whole);
-    case frontend::flush: return handle_flush(whole);
-    case frontend::sync: return handle_sync(whole);
-    case frontend::function_call: return handle_function_call(whole);
+    case frontend::query:
+      return handle_query(whole);
+    case frontend::parse:
+      return handle_parse(whole);
+    case frontend::bind:
+      return handle_bind(whole);
+    case frontend::describe:
+      return handle_describe(whole);
+    case frontend::execute:
+      return handle_execute(whole);
+    case frontend::close:
+      return handle_close(whole);
+    case frontend::flush:
+      return handle_flush(whole);
+    case frontend::sync:
+      return handle_sync(whole);
+    case frontend::function_call:
+      return handle_function_call(whole);
     case frontend::copy_data:
     case frontend::copy_done:
     case frontend::copy_fail:
@@ -159,7 +176,11 @@ bool Session::handle(char type, std::string_view whole) {
       host_.end_session();
       return true;
     default:
-      fatal({sqlstate::protocol_violation, fmt::format("invalid frontend message type {}", static_cast<int>(static_cast<unsigned char>(type))), {}, {}, 0});
+      fatal({sqlstate::protocol_violation,
+             fmt::format("invalid frontend message type {}", static_cast<int>(static_cast<unsigned char>(type))),
+             {},
+             {},
+             0});
       return true;
   }
 }
@@ -173,6 +194,10 @@ void Session::finish_turn() {
 
 void Session::expect(ReplyKind kind, std::uint32_t tag, pool::Delivery delivery) {
   backend_->replies().expect({.kind = kind, .delivery = delivery, .tag = tag});
+}
+
+void Session::expect_named(ReplyKind kind, std::string_view statement) {
+  backend_->replies().expect({.kind = kind, .local = std::string(statement)});
 }
 
 Session::Undo& Session::new_undo(std::uint32_t& tag) {
@@ -192,11 +217,13 @@ void Session::local_reply(std::string_view bytes) {
 // ---- errors of our own ----------------------------------------------------------------------------------------------
 
 bool Session::in_failed_transaction() const {
-  return backend_ != nullptr && backend_->replies().empty() && !unit_open_ && backend_->transaction_status() == TransactionStatus::failed;
+  return backend_ != nullptr && backend_->replies().empty() && !unit_open_ &&
+         backend_->transaction_status() == TransactionStatus::failed;
 }
 
-// Answers the message at hand with an error, as the server would: the transaction, also an implicit one, fails with it. On a
-// server connection with a transaction that is done by making the server fail there, and replacing its words by ours.
+// Answers the message at hand with an error, as the server would: the transaction, also an implicit one, fails with it.
+// On a server connection with a transaction that is done by making the server fail there, and replacing its words by
+// ours.
 void Session::refuse(const Error& error) {
   options_.database->metrics().refused.add();
   options_.database->metrics().count_error(error.code.view());
@@ -205,9 +232,11 @@ void Session::refuse(const Error& error) {
   const bool simple = !handling_extended_;
   const bool on_server = backend_ != nullptr && (unit_open_ || in_transaction_ || !backend_->replies().empty());
   if (on_server) {
-    backend_->replies().expect({.kind = simple ? ReplyKind::query : ReplyKind::parse, .poison = true, .local = message});
+    backend_->replies().expect(
+        {.kind = simple ? ReplyKind::query : ReplyKind::parse, .poison = true, .local = message});
     constexpr std::string_view nonsense = "refused by tessera";
-    const bool built = simple ? postgres::append_query(backend_->out(), nonsense) : postgres::append_parse(backend_->out(), "", nonsense);
+    const bool built = simple ? postgres::append_query(backend_->out(), nonsense)
+                              : postgres::append_parse(backend_->out(), "", nonsense);
     if (!built) return fatal(error);
     if (!simple) {
       unit_open_ = true;
@@ -227,7 +256,8 @@ void Session::refuse(const Error& error) {
 
 void Session::fatal(const Error& error) {
   options_.database->metrics().count_error(error.code.view());
-  if (backend_ == nullptr || !backend_->replies().inside_message()) postgres::append_error(host_.stream().out(), error, postgres::Severity::fatal);
+  if (backend_ == nullptr || !backend_->replies().inside_message())
+    postgres::append_error(host_.stream().out(), error, postgres::Severity::fatal);
   ending_ = true;
   host_.end_session();
 }
@@ -238,7 +268,9 @@ void Session::terminate(const Error& error) {
 
 // ---- leases ---------------------------------------------------------------------------------------------------------
 
-pool::Pool& Session::pool_of(ShardId shard) { return options_.database->pool(options_.identity, options_.identity->user, shard); }
+pool::Pool& Session::pool_of(ShardId shard) {
+  return options_.database->pool(options_.identity, options_.identity->user, shard);
+}
 
 ShardId Session::any_shard() const {
   const auto shards = static_cast<std::uint32_t>(options_.database->shard_count());
@@ -295,10 +327,12 @@ Session::Got Session::use(Backend& backend) {
   }
   // Inside a transaction nothing is replayed, but for what its own RESET took away.
   const TransactionStatus status = backend.transaction_status();
-  const bool may_prepare = status == TransactionStatus::idle || (status == TransactionStatus::in_transaction && !defaulted_.empty());
+  const bool may_prepare =
+      status == TransactionStatus::idle || (status == TransactionStatus::in_transaction && !defaulted_.empty());
   if (!backend.replies().empty() || unit_open_ || !may_prepare) return Got::ready;
   backend.used_by(options_.number);
-  const bool forget_sequences = asks_sequences_ && status == TransactionStatus::idle && backend.take_foreign_sequences();
+  const bool forget_sequences =
+      asks_sequences_ && status == TransactionStatus::idle && backend.take_foreign_sequences();
   if (backend.prepare(settings_.current(), forget_sequences ? "DISCARD SEQUENCES" : "")) {
     defaulted_.clear();
     return Got::ready;
@@ -312,17 +346,24 @@ Session::Got Session::refuse_second_shard(ShardId wanted) {
   const std::string_view here = backend_->endpoint().name;
   const std::string_view there = options_.database->runtime().primaries[wanted.value()]->name;
   refuse({sqlstate::feature_not_supported,
-          fmt::format("this {} runs on shard \"{}\" and cannot continue on shard \"{}\"", implicit ? "pipeline (one implicit transaction)" : "transaction", here, there),
+          fmt::format("this {} runs on shard \"{}\" and cannot continue on shard \"{}\"",
+                      implicit ? "pipeline (one implicit transaction)" : "transaction", here, there),
           "transactions over several shards are not supported by this version",
-          implicit ? "send Sync between statements that concern different keys" : "end the transaction first, or keep to keys of one shard", 0});
+          implicit ? "send Sync between statements that concern different keys"
+                   : "end the transaction first, or keep to keys of one shard",
+          0});
   return Got::refused;
 }
 
-bool Session::must_keep() const { return pins_ != 0 || options_.mode == config::PoolMode::session; }
+bool Session::must_keep() const {
+  return pins_ != 0 || options_.mode == config::PoolMode::session;
+}
 
 // After replies: back to the pool with the connection if nothing holds it.
 void Session::release_if_free() {
-  if (backend_ == nullptr || unit_open_ || !backend_->replies().empty() || backend_->transaction_status() != TransactionStatus::idle) return;
+  if (backend_ == nullptr || unit_open_ || !backend_->replies().empty() ||
+      backend_->transaction_status() != TransactionStatus::idle)
+    return;
   if (must_keep()) return;
   release(*std::exchange(backend_, nullptr));
 }
@@ -352,7 +393,8 @@ void Session::on_checkout_failed(const Error& reason) {
 void Session::on_backend_prepared(Backend&, const Result<void>& result) {
   defaulted_.clear();
   if (!result) {
-    // What stopped it may be what the session before has left there (its statement_timeout): another connection is tried.
+    // What stopped it may be what the session before has left there (its statement_timeout): another connection is
+    // tried.
     const bool again = result.error().code == sqlstate::query_canceled && ++prepare_attempts_ < 3;
     if (again) {
       backend_->mark_spoiled();
@@ -381,7 +423,9 @@ void Session::continue_after_wait() {
 
 // ---- the client -----------------------------------------------------------------------------------------------------
 
-bool Session::is_congested() const { return host_.stream().pending() > net::Stream::high_water; }
+bool Session::is_congested() const {
+  return host_.stream().pending() > net::Stream::high_water;
+}
 
 void Session::on_client_drained() {
   if (backend_ != nullptr) backend_->resume_reading();
@@ -402,7 +446,8 @@ void Session::on_client_gone() {
   if (Backend* backend = std::exchange(backend_, nullptr)) {
     pool::Pool& pool = pool_of(backend->endpoint().shard);
     if (!backend->replies().empty()) host_.abandon(*backend);
-    const bool idle = backend->replies().empty() && !unit_open_ && backend->transaction_status() == TransactionStatus::idle;
+    const bool idle =
+        backend->replies().empty() && !unit_open_ && backend->transaction_status() == TransactionStatus::idle;
     if (idle)
       pool.checkin(*backend, needs_reset_ || must_keep());
     else
@@ -430,7 +475,8 @@ void Session::on_cancel_delivered() {
 
 bool Session::is_between_transactions() const {
   return wait_ == Wait::none && !scatter_ && lazy_ == LazyTransaction::none && input_.empty() && deferred_.empty() &&
-         (backend_ == nullptr || (backend_->replies().empty() && !unit_open_ && backend_->transaction_status() == TransactionStatus::idle));
+         (backend_ == nullptr ||
+          (backend_->replies().empty() && !unit_open_ && backend_->transaction_status() == TransactionStatus::idle));
 }
 
 }  // namespace tessera::proxy

@@ -1,13 +1,14 @@
-// One client's session after its login: takes the client's messages, finds the shard, leases a server connection and relays.
-// The heart of the proxy, split by theme: session.cpp (messages, sending, leases), session_simple.cpp (simple queries),
-// session_extended.cpp (Parse, Bind, …), session_transaction.cpp (lazy BEGIN), session_effects.cpp (what statements do to the session),
-// session_settings.cpp (SET and RESET), session_watch.cpp (time limits, SHOW),
+// One client's session after its login: takes the client's messages, finds the shard, leases a server connection and
+// relays. The heart of the proxy, split by theme: session.cpp (messages, sending, leases), session_simple.cpp (simple
+// queries), session_extended.cpp (Parse, Bind, …), session_transaction.cpp (lazy BEGIN), session_effects.cpp (what
+// statements do to the session), session_settings.cpp (SET and RESET), session_watch.cpp (time limits, SHOW),
 // session_replies.cpp (what the server answers).
 //
 // How a message is handled: a handler first gets everything it needs (a plan, a shard, a connection) without changing
 // anything; if it must wait for one of them it says so and the same message is handled again later. Only then it acts.
-// So waiting never leaves a message half done. Everything a client sends is answered in its order: replies come through the
-// reply queue of the one connection that is current, and the session changes connections only when that queue is empty.
+// So waiting never leaves a message half done. Everything a client sends is answered in its order: replies come through
+// the reply queue of the one connection that is current, and the session changes connections only when that queue is
+// empty.
 //
 // Runs on its worker's thread. Owned by its ClientConnection.
 #pragma once
@@ -37,7 +38,7 @@ StatementClass class_of(parser::StatementKind kind);
 
 // What a session needs of the connection it lives in.
 class SessionHost {
- public:
+public:
   virtual ~SessionHost() = default;
   virtual net::Stream& stream() = 0;
   // Ends the connection after what is queued has been sent.
@@ -57,12 +58,12 @@ struct SessionOptions {
   pool::IdentityRef identity;
   pool::Settings startup_settings;
   config::PoolMode mode = config::PoolMode::transaction;
-  std::uint32_t number = 0;           // spreads sessions over shards
-  std::string client;                 // address, for SHOW and the log
+  std::uint32_t number = 0;  // spreads sessions over shards
+  std::string client;        // address, for SHOW and the log
 };
 
 class Session final : public pool::BackendOwner, public pool::PoolClient {
- public:
+public:
   Session(SessionOptions options, SessionHost& host);
   ~Session() override;
 
@@ -96,18 +97,25 @@ class Session final : public pool::BackendOwner, public pool::PoolClient {
   std::uint64_t statements() const { return statements_; }
   const std::string& shard_setting() const { return shard_setting_; }
 
- private:
+private:
   enum class Wait : std::uint8_t { none, checkout, prepare, drain, effects, scatter, listening, cancel, opening };
   enum class Got : std::uint8_t { ready, wait, refused };
   enum class LazyTransaction : std::uint8_t { none, open, failed };
   static constexpr std::uint32_t unnamed_tag = ~0u;  // a Parse of the unnamed statement
-  enum PinReason : std::uint8_t { pin_temporary = 1, pin_advisory_lock = 2, pin_cursor = 4, pin_settings = 8, pin_prepared = 16, pin_library = 32 };
+  enum PinReason : std::uint8_t {
+    pin_temporary = 1,
+    pin_advisory_lock = 2,
+    pin_cursor = 4,
+    pin_settings = 8,
+    pin_prepared = 16,
+    pin_library = 32
+  };
 
   // A statement that the client has prepared.
   struct Prepared {
-    pool::PreparedTextRef text;         // null for the unnamed one
-    std::string sql;                    // of the unnamed one
-    std::vector<postgres::Oid> types;   // likewise
+    pool::PreparedTextRef text;        // null for the unnamed one
+    std::string sql;                   // of the unnamed one
+    std::vector<postgres::Oid> types;  // likewise
     router::PlannedTextRef plan;
     std::vector<parser::Slot> slots;
     bool valid = false;
@@ -117,35 +125,35 @@ class Session final : public pool::BackendOwner, public pool::PoolClient {
   // A message that waits for its unit's shard to be known.
   struct Deferred {
     char type = 0;
-    std::size_t begin = 0, end = 0;     // in deferred_bytes_: the message as it came
+    std::size_t begin = 0, end = 0;  // in deferred_bytes_: the message as it came
     std::uint32_t tag = 0;
-    Prepared statement;                 // Parse and Describe of a named statement
-    std::string reply;                  // local: all of the answer
-    bool local = false;                 // nothing goes to the server
+    Prepared statement;  // Parse and Describe of a named statement
+    std::string reply;   // local: all of the answer
+    bool local = false;  // nothing goes to the server
   };
   // A statement that was prepared by SQL, with several shards.
   struct SqlPrepared {
     std::string server_name;
-    std::string prepare_sql;            // PREPARE under that name
+    std::string prepare_sql;  // PREPARE under that name
     std::string body;
-    std::set<BackendId> known_to;       // connections that have it
+    std::set<BackendId> known_to;  // connections that have it
   };
   // What an error must undo, or what a success confirms.
   struct Undo {
-    bool named = false;                 // the client's statement `name` was (re)defined or closed
+    bool named = false;  // the client's statement `name` was (re)defined or closed
     std::string name;
     std::optional<Prepared> previous;
-    std::string sql_prepared;           // PREPARE of this name was sent
-    std::string server_name;            // was added to the connection's prepared statements
-    router::PlannedTextRef effects;     // statements whose success changes the session
-    std::string sql;                    // their text
+    std::string sql_prepared;        // PREPARE of this name was sent
+    std::string server_name;         // was added to the connection's prepared statements
+    router::PlannedTextRef effects;  // statements whose success changes the session
+    std::string sql;                 // their text
     std::size_t next_effect = 0;
-    bool delays_planning = false;       // what comes next must wait for it
+    bool delays_planning = false;  // what comes next must wait for it
   };
   struct Portal {
-    router::PlannedTextRef plan;        // only if it has session effects
-    std::string sql;                    // its text
-    bool local = false;                 // answered here, the server knows nothing of it
+    router::PlannedTextRef plan;  // only if it has session effects
+    std::string sql;              // its text
+    bool local = false;           // answered here, the server knows nothing of it
     std::shared_ptr<executor::ScatterRequest> scatter;
     router::Plan scatter_plan;
   };
@@ -173,6 +181,9 @@ class Session final : public pool::BackendOwner, public pool::PoolClient {
     ++continuation_;
   }
   void expect(pool::ReplyKind kind, std::uint32_t tag = 0, pool::Delivery delivery = pool::Delivery::forward);
+  // `statement`: the client's name of a statement that the server knows by another; errors are told in the client's
+  // words.
+  void expect_named(pool::ReplyKind kind, std::string_view statement);
   Undo& new_undo(std::uint32_t& tag);
   void local_reply(std::string_view bytes);
   void refuse(const Error& error);
@@ -251,7 +262,8 @@ class Session final : public pool::BackendOwner, public pool::PoolClient {
 
   // ---- session_scatter.cpp
   bool start_scatter(executor::ScatterRequest request, const router::Plan& plan);
-  bool bind_scatter(const Prepared& statement, const postgres::BindView& bind, std::string_view whole, const router::Plan& plan);
+  bool bind_scatter(const Prepared& statement, const postgres::BindView& bind, std::string_view whole,
+                    const router::Plan& plan);
   bool execute_scatter(Portal& portal, std::int32_t max_rows);
   void scatter_done(const Result<void>& result);
 
@@ -298,6 +310,7 @@ class Session final : public pool::BackendOwner, public pool::PoolClient {
   void undo(std::uint32_t tag);
   void forget_undo(std::uint32_t tag);
   void lost_mid_statement(pool::Backend& backend, const Error& reason);
+  bool relay_in_clients_words(const postgres::ErrorFields& fields, const std::string& statement);
   void note_latency();
   void note_text(std::string_view sql);
   void slow_log(Duration took);
@@ -306,50 +319,50 @@ class Session final : public pool::BackendOwner, public pool::PoolClient {
   SessionOptions options_;
   SessionHost& host_;
   pool::SettingsTracker settings_;
-  std::set<std::string> defaulted_;           // settings of the client's start-up that a RESET took from the connection
-  bool asks_sequences_ = false;               // the statement at hand asks for currval or lastval
+  std::set<std::string> defaulted_;  // settings of the client's start-up that a RESET took from the connection
+  bool asks_sequences_ = false;      // the statement at hand asks for currval or lastval
   PlanningView view_;
   bool view_stale_ = true;
-  std::string shard_setting_;                 // SET tessera.shard
+  std::string shard_setting_;  // SET tessera.shard
   std::vector<std::string> temporary_tables_;
-  pool::SettingsMap parameters_;              // as the client knows them, where they differ from the greeting's
+  pool::SettingsMap parameters_;  // as the client knows them, where they differ from the greeting's
   GreetingRef greeting_;
 
-  std::string input_;                         // what could not be handled yet
-  std::size_t copy_left_ = 0;                 // bytes of a CopyData message that still pass through
+  std::string input_;          // what could not be handled yet
+  std::size_t copy_left_ = 0;  // bytes of a CopyData message that still pass through
   bool copy_dropped_ = false;
   bool running_ = false;
   bool ending_ = false;
-  TimePoint timed_out_at_{};                  // statement_timeout has passed and the server was asked to stop
+  TimePoint timed_out_at_{};  // statement_timeout has passed and the server was asked to stop
   Wait wait_ = Wait::none;
-  std::uint32_t continuation_ = 0;            // counts the ends of waits
+  std::uint32_t continuation_ = 0;  // counts the ends of waits
   int prepare_attempts_ = 0;
   std::function<void(const pool::SettingsMap&)> on_open_;  // both empty once the session is open
   std::function<void(const Error&)> on_open_failed_;
 
-  pool::Backend* backend_ = nullptr;          // current
-  std::vector<pool::Backend*> parked_;        // kept for this session (session pooling, pins), not current
+  pool::Backend* backend_ = nullptr;    // current
+  std::vector<pool::Backend*> parked_;  // kept for this session (session pooling, pins), not current
   pool::Pool* waiting_in_ = nullptr;
   std::uint8_t pins_ = 0;
-  ShardId temporary_shard_;                   // where the temporary objects are, if pinned by them
+  ShardId temporary_shard_;  // where the temporary objects are, if pinned by them
   bool needs_reset_ = false;
-  bool unit_open_ = false;                    // extended messages were sent since the last Sync
-  bool unit_prepares_only_ = true;            // …and none of them was more than Parse, Describe, Close
-  bool skip_local_ = false;                   // an error of our own: discard until Sync
+  bool unit_open_ = false;          // extended messages were sent since the last Sync
+  bool unit_prepares_only_ = true;  // …and none of them was more than Parse, Describe, Close
+  bool skip_local_ = false;         // an error of our own: discard until Sync
   bool error_in_unit_ = false;
-  std::size_t pending_effects_ = 0;           // sent statements whose success will change how later ones are planned
+  std::size_t pending_effects_ = 0;  // sent statements whose success will change how later ones are planned
   bool flush_sent_ = false;
   bool unnamed_on_backend_ = false;
-  bool in_transaction_ = false;               // on the current connection, as far as was sent and answered
+  bool in_transaction_ = false;  // on the current connection, as far as was sent and answered
   bool transaction_failed_ = false;
-  bool handling_extended_ = false;            // the message at hand belongs to the extended protocol
-  bool may_have_written_ = false;             // something was sent whose outcome a lost connection leaves unknown
-  std::optional<Error> wait_error_;           // what the wait ended with
+  bool handling_extended_ = false;   // the message at hand belongs to the extended protocol
+  bool may_have_written_ = false;    // something was sent whose outcome a lost connection leaves unknown
+  std::optional<Error> wait_error_;  // what the wait ended with
 
   LazyTransaction lazy_ = LazyTransaction::none;
-  std::string lazy_sql_;                      // BEGIN and what followed it, to be sent when a shard joins
+  std::string lazy_sql_;  // BEGIN and what followed it, to be sent when a shard joins
   std::vector<std::string> lazy_savepoints_;
-  std::optional<Error> lazy_error_;           // why the transaction failed, if the client was not told yet
+  std::optional<Error> lazy_error_;  // why the transaction failed, if the client was not told yet
 
   std::map<std::string, Prepared, std::less<>> prepared_;
   Prepared unnamed_;
@@ -363,9 +376,9 @@ class Session final : public pool::BackendOwner, public pool::PoolClient {
   std::uint32_t next_tag_ = 1;
 
   std::unique_ptr<executor::Scatter> scatter_;
-  std::vector<std::string> channels_;         // LISTEN
-  std::string held_notifications_;            // arrived inside a transaction
-  std::string last_text_;                     // for the slow-statement log, if it is on
+  std::vector<std::string> channels_;  // LISTEN
+  std::string held_notifications_;     // arrived inside a transaction
+  std::string last_text_;              // for the slow-statement log, if it is on
 
   TimePoint request_started_{};
   TimePoint last_activity_{};

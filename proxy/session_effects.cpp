@@ -1,7 +1,6 @@
-// What statements do to the session beyond their rows: settings, pins, LISTEN, prepared statements, and the statements that the
-// proxy answers itself.
+// What statements do to the session beyond their rows: settings, pins, LISTEN, prepared statements, and the statements
+// that the proxy answers itself.
 #include <algorithm>
-
 #include <fmt/format.h>
 
 #include "parser/postgres/parse.hpp"
@@ -25,8 +24,8 @@ std::string complete(std::string_view tag) {
 
 }  // namespace
 
-// Pins and marks are set before anything is sent: should the statement fail, the session is held more firmly than it needs to be, which
-// costs a connection and nothing else.
+// Pins and marks are set before anything is sent: should the statement fail, the session is held more firmly than it
+// needs to be, which costs a connection and nothing else.
 void Session::before_sending(const router::PlannedText& text) {
   if (text.syntax_error) {
     // The server may understand what our grammar does not: assume the worst.
@@ -36,7 +35,8 @@ void Session::before_sending(const router::PlannedText& text) {
   for (const router::PlannedStatement& planned : text.statements) {
     const parser::Effects& effects = planned.plan.effects;
     if (effects.writes || effects.opaque_code || planned.plan.kind == StatementKind::commit) may_have_written_ = true;
-    if (effects.opaque_code || planned.changes_hidden_state || planned.plan.kind == StatementKind::other) backend_->mark_dirty();
+    if (effects.opaque_code || planned.changes_hidden_state || planned.plan.kind == StatementKind::other)
+      backend_->mark_dirty();
     if (planned.changes_hidden_state) may_have_written_ = true;
     if (planned.loads_library) {
       pins_ |= pin_library;
@@ -53,7 +53,8 @@ void Session::before_sending(const router::PlannedText& text) {
     if (effects.session_advisory_lock) pins_ |= pin_advisory_lock;
     if (effects.changes_settings) pins_ |= pin_settings;
     if (effects.hold_cursor) pins_ |= pin_cursor;
-    if (planned.plan.kind == StatementKind::prepare || planned.plan.kind == StatementKind::execute) pins_ |= pin_prepared;
+    if (planned.plan.kind == StatementKind::prepare || planned.plan.kind == StatementKind::execute)
+      pins_ |= pin_prepared;
     if (planned.plan.kind == StatementKind::deallocate) backend_->prepared().clear();
   }
   if (pins_ != 0) needs_reset_ = true;
@@ -65,7 +66,9 @@ void Session::apply_effect(const router::PlannedStatement& planned, std::string_
   const Statement& statement = *planned.statement;
   const std::string name = statement.transaction ? statement.transaction->name : std::string();
   switch (statement.kind) {
-    case StatementKind::begin: settings_.begin(); break;
+    case StatementKind::begin:
+      settings_.begin();
+      break;
     case StatementKind::commit:
       if (transaction_failed_)
         settings_.rollback();
@@ -78,14 +81,22 @@ void Session::apply_effect(const router::PlannedStatement& planned, std::string_
       settings_.rollback();
       transaction_failed_ = false;
       break;
-    case StatementKind::savepoint: settings_.savepoint(name); break;
-    case StatementKind::release_savepoint: settings_.release(name); break;
+    case StatementKind::savepoint:
+      settings_.savepoint(name);
+      break;
+    case StatementKind::release_savepoint:
+      settings_.release(name);
+      break;
     case StatementKind::rollback_to_savepoint:
       settings_.rollback_to(name);
       transaction_failed_ = false;
       break;
-    case StatementKind::set: apply_set(statement, sql); break;
-    case StatementKind::set_transaction: set_characteristics(statement); break;
+    case StatementKind::set:
+      apply_set(statement, sql);
+      break;
+    case StatementKind::set_transaction:
+      set_characteristics(statement);
+      break;
     case StatementKind::reset:
       if (statement.setting) reset_setting(statement.setting->name);
       break;
@@ -102,8 +113,11 @@ void Session::apply_effect(const router::PlannedStatement& planned, std::string_
       }
       if (statement.command == "DISCARD TEMP") temporary_tables_.clear();
       break;
-    case StatementKind::ddl: options_.database->catalog_changed(options_.identity); break;
-    default: break;
+    case StatementKind::ddl:
+      options_.database->catalog_changed(options_.identity);
+      break;
+    default:
+      break;
   }
   settings_changed();
 }
@@ -117,8 +131,10 @@ bool delays_planning(const router::PlannedText& text) {
       case StatementKind::reset:
       case StatementKind::discard:
       case StatementKind::rollback:
-      case StatementKind::rollback_to_savepoint: return true;
-      default: break;
+      case StatementKind::rollback_to_savepoint:
+        return true;
+      default:
+        break;
     }
   }
   return false;
@@ -169,7 +185,8 @@ bool Session::answer_locally(const router::PlannedText& text, std::string_view s
     refuse(*error);
     return true;
   }
-  postgres::append_ready_for_query(reply, backend_ != nullptr && in_transaction_ ? postgres::TransactionStatus::in_transaction : local_status());
+  postgres::append_ready_for_query(
+      reply, backend_ != nullptr && in_transaction_ ? postgres::TransactionStatus::in_transaction : local_status());
   local_reply(reply);
   options_.database->metrics().local.add();
   request_started_ = {};
@@ -204,7 +221,8 @@ bool Session::local_statement(const Statement& statement, std::string& reply, st
       if (prepared_.erase(statement.prepared->name) == 0) return false;
       reply = complete("DEALLOCATE");
       return true;
-    default: return false;
+    default:
+      return false;
   }
 }
 
@@ -232,7 +250,8 @@ void Session::on_listening(const Result<void>& result) {
 // A client hears notifications between transactions only.
 void Session::notify(const postgres::NotificationView& notification) {
   if (!postgres::append_notification(held_notifications_, notification)) return;
-  if (wait_ == Wait::none && !in_transaction_ && lazy_ == LazyTransaction::none && (backend_ == nullptr || backend_->replies().empty()) && !unit_open_) {
+  if (wait_ == Wait::none && !in_transaction_ && lazy_ == LazyTransaction::none &&
+      (backend_ == nullptr || backend_->replies().empty()) && !unit_open_) {
     deliver_notifications();
     host_.stream().flush();
   }
@@ -262,16 +281,29 @@ void Session::set_tessera(const Statement& statement, std::string& reply, std::o
   const std::string& name = statement.setting->name;
   const bool reset = statement.kind == StatementKind::reset || statement.setting->to_default;
   if (name != "tessera.shard") {
-    error = Error{sqlstate::undefined_object, fmt::format("unrecognized configuration parameter \"{}\"", name), {}, "known: tessera.shard", 0};
+    error = Error{sqlstate::undefined_object,
+                  fmt::format("unrecognized configuration parameter \"{}\"", name),
+                  {},
+                  "known: tessera.shard",
+                  0};
     return;
   }
   if (!options_.database->settings().hints) {
-    error = Error{sqlstate::insufficient_privilege, "choosing a shard is not allowed in this database", {}, "set hints: true for the database in the configuration", 0};
+    error = Error{sqlstate::insufficient_privilege,
+                  "choosing a shard is not allowed in this database",
+                  {},
+                  "set hints: true for the database in the configuration",
+                  0};
     return;
   }
-  const std::string wanted = reset || statement.setting->values.empty() ? std::string() : statement.setting->values.front();
+  const std::string wanted =
+      reset || statement.setting->values.empty() ? std::string() : statement.setting->values.front();
   if (!wanted.empty() && !options_.database->routing()->topology->find_shard(wanted)) {
-    error = Error{sqlstate::invalid_parameter_value, fmt::format("there is no shard \"{}\"", wanted), {}, "SHOW tessera.shards lists them", 0};
+    error = Error{sqlstate::invalid_parameter_value,
+                  fmt::format("there is no shard \"{}\"", wanted),
+                  {},
+                  "SHOW tessera.shards lists them",
+                  0};
     return;
   }
   shard_setting_ = wanted;
@@ -282,10 +314,13 @@ void Session::set_tessera(const Statement& statement, std::string& reply, std::o
 std::string Session::explain(const Statement& statement, std::string_view sql) {
   RowBuilder rows({"QUERY PLAN"});
   if (!statement.inner.empty()) {
-    const std::string_view inner = sql.substr(statement.inner.front().span.begin, statement.inner.front().span.end - statement.inner.front().span.begin);
+    const std::string_view inner = sql.substr(statement.inner.front().span.begin,
+                                              statement.inner.front().span.end - statement.inner.front().span.begin);
     parser::Fingerprint print;
     const router::PlannedText& text = options_.database->plan(inner, view(), print, nullptr);
-    for (const std::string& line : explain_lines(text, {inner, print.slots, {}}, *options_.database->routing()->topology)) rows.row({line});
+    for (const std::string& line :
+         explain_lines(text, {inner, print.slots, {}}, *options_.database->routing()->topology))
+      rows.row({line});
   }
   return rows.all("EXPLAIN");
 }

@@ -1,6 +1,7 @@
-// The extended protocol. Messages between two Syncs form a unit: one implicit transaction, so one shard. Parse, Describe and Close of
-// statements say nothing about the shard and are put off until Bind names the key, or until the unit ends without one.
-// Statements have the client's names here and names made from their text on the servers, where all clients share them.
+// The extended protocol. Messages between two Syncs form a unit: one implicit transaction, so one shard. Parse,
+// Describe and Close of statements say nothing about the shard and are put off until Bind names the key, or until the
+// unit ends without one. Statements have the client's names here and names made from their text on the servers, where
+// all clients share them.
 #include <fmt/format.h>
 
 #include "proxy/row_builder.hpp"
@@ -15,7 +16,9 @@ namespace frontend = postgres::frontend;
 
 namespace {
 
-std::string_view body_of(std::string_view whole) { return whole.substr(postgres::frame_header_size); }
+std::string_view body_of(std::string_view whole) {
+  return whole.substr(postgres::frame_header_size);
+}
 
 template <void (*Append)(std::string&)>
 std::string made() {
@@ -25,7 +28,8 @@ std::string made() {
 }
 
 // A Bind, Describe or Close as it came, with another statement name. `name_at` is the name's offset in the body.
-void append_renamed(std::string& out, std::string_view whole, std::size_t name_at, std::string_view old_name, std::string_view new_name) {
+void append_renamed(std::string& out, std::string_view whole, std::size_t name_at, std::string_view old_name,
+                    std::string_view new_name) {
   const std::string_view body = body_of(whole);
   const auto length = static_cast<std::uint32_t>(body.size() + 4 + new_name.size() - old_name.size());
   out += whole[0];
@@ -42,10 +46,14 @@ parser::Fingerprint& scratch_print() {
 
 }  // namespace
 
-bool Session::discard_until_sync() const { return skip_local_ || (backend_ != nullptr && backend_->replies().skipping()); }
+bool Session::discard_until_sync() const {
+  return skip_local_ || (backend_ != nullptr && backend_->replies().skipping());
+}
 
 // The unit at hand has its connection.
-bool Session::engaged() const { return backend_ != nullptr && (unit_open_ || in_transaction_); }
+bool Session::engaged() const {
+  return backend_ != nullptr && (unit_open_ || in_transaction_);
+}
 
 const Session::Prepared* Session::find_prepared(std::string_view name) const {
   if (name.empty()) return unnamed_.valid ? &unnamed_ : nullptr;
@@ -53,7 +61,8 @@ const Session::Prepared* Session::find_prepared(std::string_view name) const {
   return found == prepared_.end() ? nullptr : &found->second;
 }
 
-// Statements whose effect on planning is not known yet must answer first. Inside a unit the server is asked to by Flush.
+// Statements whose effect on planning is not known yet must answer first. Inside a unit the server is asked to by
+// Flush.
 Session::Got Session::wait_for_effects() {
   if (pending_effects_ == 0 || backend_ == nullptr) return Got::ready;
   if (unit_open_ && !flush_sent_) {
@@ -96,7 +105,8 @@ Session::Got Session::settle(std::optional<ShardId> shard) {
 
 void Session::emit_deferred() {
   for (Deferred& deferred : deferred_) {
-    const std::string_view raw = std::string_view(deferred_bytes_).substr(deferred.begin, deferred.end - deferred.begin);
+    const std::string_view raw =
+        std::string_view(deferred_bytes_).substr(deferred.begin, deferred.end - deferred.begin);
     if (deferred.local) {
       local_reply(deferred.reply);
       unit_open_ = true;
@@ -193,9 +203,12 @@ void Session::emit_parse(const Prepared& statement, std::string_view raw, std::u
   }
   const std::string& name = statement.text->server_name;
   if (backend_->prepared().contains(name)) {
-    // Known here. In a transaction whose state is still on its way the server must see it all the same: it might have failed.
-    if (!in_transaction_ || (backend_->replies().empty() && backend_->transaction_status() != postgres::TransactionStatus::failed)) {
-      backend_->replies().expect({.kind = ReplyKind::local, .tag = tag, .local = made<postgres::append_parse_complete>()});
+    // Known here. In a transaction whose state is still on its way the server must see it all the same: it might have
+    // failed.
+    if (!in_transaction_ ||
+        (backend_->replies().empty() && backend_->transaction_status() != postgres::TransactionStatus::failed)) {
+      backend_->replies().expect(
+          {.kind = ReplyKind::local, .tag = tag, .local = made<postgres::append_parse_complete>()});
       if (backend_->replies().outstanding() == 1) backend_->deliver_local();
       return;
     }
@@ -259,7 +272,8 @@ bool Session::handle_bind(std::string_view whole) {
   }
   Target target;
   if (!text.syntax_error && !in_failed_transaction()) {
-    Result<Target> found = target_of(text, {statement->sql_text(), statement->slots, parameters_of(bind, *statement), same_encoding()});
+    Result<Target> found =
+        target_of(text, {statement->sql_text(), statement->slots, parameters_of(bind, *statement), same_encoding()});
     if (!found) {
       refuse(found.error());
       return true;
@@ -267,7 +281,8 @@ bool Session::handle_bind(std::string_view whole) {
     target = std::move(*found);
   }
   if (target.scatter) return bind_scatter(*statement, bind, whole, target.plan);
-  if (unit_open_ && unit_prepares_only_ && target.shard && backend_ != nullptr && !in_transaction_ && backend_->endpoint().shard != *target.shard)
+  if (unit_open_ && unit_prepares_only_ && target.shard && backend_ != nullptr && !in_transaction_ &&
+      backend_->endpoint().shard != *target.shard)
     return leave_side_unit();
   const Got got = engage(target.shard);
   if (got != Got::ready) return got == Got::refused;
@@ -282,10 +297,12 @@ bool Session::handle_bind(std::string_view whole) {
     append_renamed(backend_->out(), whole, bind.portal.size() + 1, bind.statement, statement->text->server_name);
   else
     backend_->append_large(whole);
-  expect(ReplyKind::bind);
+  expect_named(ReplyKind::bind, statement->text ? bind.statement : std::string_view());
   unit_open_ = true;
   unit_prepares_only_ = false;
-  set_portal(bind.portal, text.session_effects ? Portal{.plan = statement->plan, .sql = std::string(statement->sql_text())} : Portal{});
+  set_portal(bind.portal, text.session_effects
+                              ? Portal{.plan = statement->plan, .sql = std::string(statement->sql_text())}
+                              : Portal{});
   count(text, backend_->endpoint().shard);
   return true;
 }
@@ -295,23 +312,30 @@ std::optional<Error> Session::extended_refusal(const router::PlannedText& text, 
   if (!multi_shard() || in_failed_transaction()) return {};
   for (const router::PlannedStatement& planned : text.statements)
     if (planned.plan.kind == StatementKind::prepare || planned.plan.kind == StatementKind::execute)
-      return Error{sqlstate::feature_not_supported, fmt::format("{} cannot be sent by the extended protocol", planned.plan.command), {},
-                   "send it as a simple query, or prepare the statement itself by the protocol", 0};
+      return Error{sqlstate::feature_not_supported,
+                   fmt::format("{} cannot be sent by the extended protocol", planned.plan.command),
+                   {},
+                   "send it as a simple query, or prepare the statement itself by the protocol",
+                   0};
   return {};
 }
 
-std::span<const router::Values::Parameter> Session::parameters_of(const postgres::BindView& bind, const Prepared& statement) {
+std::span<const router::Values::Parameter> Session::parameters_of(const postgres::BindView& bind,
+                                                                  const Prepared& statement) {
   thread_local std::vector<router::Values::Parameter> parameters;
   parameters.clear();
   const std::vector<postgres::Oid>& types = statement.parameter_types();
   for (std::size_t i = 0; i < bind.parameters.size(); ++i) {
-    const bool binary = postgres::format_of(bind.parameter_formats, i).value_or(postgres::Format::text) == postgres::Format::binary;
-    parameters.push_back({bind.parameters[i].value_or(std::string_view()), !bind.parameters[i], binary, i < types.size() ? types[i] : 0});
+    const bool binary =
+        postgres::format_of(bind.parameter_formats, i).value_or(postgres::Format::text) == postgres::Format::binary;
+    parameters.push_back({bind.parameters[i].value_or(std::string_view()), !bind.parameters[i], binary,
+                          i < types.size() ? types[i] : 0});
   }
   return parameters;
 }
 
-// So far the unit has only prepared on some shard; the key lies on another. Nothing was executed, so it may end here, unseen.
+// So far the unit has only prepared on some shard; the key lies on another. Nothing was executed, so it may end here,
+// unseen.
 bool Session::leave_side_unit() {
   postgres::append_sync(backend_->out());
   expect(ReplyKind::sync, 0, Delivery::ignore);
@@ -371,20 +395,27 @@ bool Session::is_local(const router::PlannedText& text) const {
   const parser::Statement& statement = *text.statements.front().statement;
   const bool ours = statement.setting && statement.setting->name.starts_with("tessera.");
   switch (statement.kind) {
-    case StatementKind::begin: return multi_shard() && !engaged();
+    case StatementKind::begin:
+      return multi_shard() && !engaged();
     case StatementKind::commit:
     case StatementKind::rollback:
     case StatementKind::savepoint:
     case StatementKind::release_savepoint:
     case StatementKind::rollback_to_savepoint:
-    case StatementKind::set_transaction: return lazy_ != LazyTransaction::none && !engaged();
-    case StatementKind::set: return ours || (lazy_ == LazyTransaction::open && !engaged() && statement.setting && statement.setting->local);
+    case StatementKind::set_transaction:
+      return lazy_ != LazyTransaction::none && !engaged();
+    case StatementKind::set:
+      return ours || (lazy_ == LazyTransaction::open && !engaged() && statement.setting && statement.setting->local);
     case StatementKind::show:
-    case StatementKind::reset: return ours;
+    case StatementKind::reset:
+      return ours;
     case StatementKind::listen:
-    case StatementKind::unlisten: return options_.listen != nullptr;
-    case StatementKind::explain: return statement.explain_tessera;
-    default: return false;
+    case StatementKind::unlisten:
+      return options_.listen != nullptr;
+    case StatementKind::explain:
+      return statement.explain_tessera;
+    default:
+      return false;
   }
 }
 
@@ -395,7 +426,8 @@ std::string Session::run_local(const Portal& portal, std::optional<Error>& error
   const parser::Statement& statement = *text.statements.front().statement;
   if (statement.explain_tessera) return explain(statement, portal.sql).substr(0);
   if (!local_statement(statement, reply, error) && !error)
-    error = Error{SqlState("34000"), "the statement must be sent again: a transaction has begun since it was bound", {}, {}, 0};
+    error = Error{
+        SqlState("34000"), "the statement must be sent again: a transaction has begun since it was bound", {}, {}, 0};
   return reply;
 }
 
@@ -423,10 +455,12 @@ bool Session::handle_describe(std::string_view whole) {
 void Session::emit_describe(const Prepared& statement, std::string_view raw) {
   ensure_prepared(statement.text || unnamed_on_backend_ ? statement : unnamed_);
   if (statement.text)
-    append_renamed(backend_->out(), raw, 1, body_of(raw).substr(1, body_of(raw).size() - 2), statement.text->server_name);
+    append_renamed(backend_->out(), raw, 1, body_of(raw).substr(1, body_of(raw).size() - 2),
+                   statement.text->server_name);
   else
     backend_->append_large(raw);
-  expect(ReplyKind::describe_statement);
+  expect_named(ReplyKind::describe_statement,
+               statement.text ? body_of(raw).substr(1, body_of(raw).size() - 2) : std::string_view());
   unit_open_ = true;
 }
 
@@ -439,7 +473,8 @@ bool Session::describe_portal(std::string_view whole, std::string_view name) {
       std::optional<Error> error;
       const std::string all = run_local(*portal, error);
       postgres::FrameHeader header;
-      if (!error && postgres::peek_frame(all, postgres::max_message_length, header) == postgres::FrameStatus::complete) description = all.substr(0, header.total_size());
+      if (!error && postgres::peek_frame(all, postgres::max_message_length, header) == postgres::FrameStatus::complete)
+        description = all.substr(0, header.total_size());
     }
     return answer_in_unit(std::move(description));
   }
@@ -493,7 +528,8 @@ bool Session::execute_local(const Portal& portal) {
     return true;
   }
   // Execute gives rows without their description.
-  if (postgres::peek_frame(rows, postgres::max_message_length, header) == postgres::FrameStatus::complete && header.type == postgres::backend::row_description)
+  if (postgres::peek_frame(rows, postgres::max_message_length, header) == postgres::FrameStatus::complete &&
+      header.type == postgres::backend::row_description)
     rows.remove_prefix(header.total_size());
   if (header.type == postgres::backend::error_response) {
     emit_local_deferred();

@@ -1,6 +1,6 @@
-// SQL-level PREPARE, EXECUTE and DEALLOCATE with several shards. PREPARE is checked by one shard and remembered; EXECUTE is
-// routed by its arguments, and a shard that has not seen the statement is given it first. On the servers the statements have names of
-// our own. A session that uses them keeps its connections.
+// SQL-level PREPARE, EXECUTE and DEALLOCATE with several shards. PREPARE is checked by one shard and remembered;
+// EXECUTE is routed by its arguments, and a shard that has not seen the statement is given it first. On the servers the
+// statements have names of our own. A session that uses them keeps its connections.
 #include <fmt/format.h>
 
 #include "parser/fingerprint.hpp"
@@ -22,7 +22,8 @@ std::string_view text_of(const parser::Statement& statement, std::string_view sq
 // The statement with its name replaced.
 std::string renamed(const parser::Statement& statement, std::string_view sql, const std::string& name) {
   const parser::SourceSpan at = statement.prepared->name_span;
-  return fmt::format("{}{}{}", sql.substr(statement.span.begin, at.begin - statement.span.begin), name, sql.substr(at.end, statement.span.end - at.end));
+  return fmt::format("{}{}{}", sql.substr(statement.span.begin, at.begin - statement.span.begin), name,
+                     sql.substr(at.end, statement.span.end - at.end));
 }
 
 constexpr router::TypeOid undecidable = 2278;  // void: no key has this type, so nothing is concluded from the value
@@ -33,15 +34,18 @@ router::Values::Parameter parameter_of(const Operand& argument, std::string_view
   if (argument.kind != Operand::Kind::literal || !argument.cast.empty()) return {{}, false, false, undecidable};
   const std::string_view token = sql.substr(argument.span.begin, argument.span.end - argument.span.begin);
   const bool quoted = token.starts_with('\'');
-  if (quoted && !parser::decode_string(token, parser::LiteralKind::string, text)) return {{}, false, false, undecidable};
-  if (!quoted && token.find_first_not_of("0123456789") != std::string_view::npos) return {{}, false, false, undecidable};
+  if (quoted && !parser::decode_string(token, parser::LiteralKind::string, text))
+    return {{}, false, false, undecidable};
+  if (!quoted && token.find_first_not_of("0123456789") != std::string_view::npos)
+    return {{}, false, false, undecidable};
   if (!quoted) text = fmt::format("{}{}", argument.negative ? "-" : "", token);
   return {text, false, false, 0};
 }
 
 }  // namespace
 
-// PREPARE, EXECUTE or DEALLOCATE as the only statement of a simple query. Nothing: it is none of them, or not ours to handle.
+// PREPARE, EXECUTE or DEALLOCATE as the only statement of a simple query. Nothing: it is none of them, or not ours to
+// handle.
 std::optional<bool> Session::handle_sql_prepared(const router::PlannedText& text, std::string_view sql) {
   if (!multi_shard() || in_failed_transaction()) return {};
   const auto concerns = [](const router::PlannedStatement& planned) {
@@ -50,7 +54,11 @@ std::optional<bool> Session::handle_sql_prepared(const router::PlannedText& text
   if (!text.single()) {
     for (const router::PlannedStatement& planned : text.statements) {
       if (!concerns(planned)) continue;
-      refuse({sqlstate::feature_not_supported, fmt::format("{} cannot be sent together with other statements", planned.plan.command), {}, "send it in a message of its own", 0});
+      refuse({sqlstate::feature_not_supported,
+              fmt::format("{} cannot be sent together with other statements", planned.plan.command),
+              {},
+              "send it in a message of its own",
+              0});
       return true;
     }
     return {};
@@ -86,7 +94,8 @@ bool Session::sql_prepare(const parser::Statement& statement, const router::Plan
   SqlPrepared prepared;
   prepared.server_name = fmt::format("tessera_sql_{}", next_sql_prepared_++);
   prepared.prepare_sql = renamed(statement, sql, prepared.server_name);
-  prepared.body = sql.substr(statement.prepared->body.begin, statement.prepared->body.end - statement.prepared->body.begin);
+  prepared.body =
+      sql.substr(statement.prepared->body.begin, statement.prepared->body.end - statement.prepared->body.begin);
   prepared.known_to.insert(backend_->id());
   std::uint32_t tag = 0;
   Undo& undo = new_undo(tag);
@@ -106,14 +115,20 @@ bool Session::sql_prepare(const parser::Statement& statement, const router::Plan
 bool Session::sql_execute(const parser::Statement& statement, std::string_view sql) {
   const auto found = sql_prepared_.find(statement.prepared->name);
   if (found == sql_prepared_.end()) {
-    refuse({SqlState("26000"), fmt::format("prepared statement \"{}\" does not exist", statement.prepared->name), {},
-            prepared_.contains(statement.prepared->name) ? "it was prepared by the protocol's Parse: execute it by Bind and Execute" : "", 0});
+    refuse({SqlState("26000"),
+            fmt::format("prepared statement \"{}\" does not exist", statement.prepared->name),
+            {},
+            prepared_.contains(statement.prepared->name)
+                ? "it was prepared by the protocol's Parse: execute it by Bind and Execute"
+                : "",
+            0});
     return true;
   }
   SqlPrepared& prepared = found->second;
   std::vector<std::string> texts(statement.prepared->arguments.size());
   std::vector<router::Values::Parameter> parameters;
-  for (std::size_t i = 0; i < texts.size(); ++i) parameters.push_back(parameter_of(statement.prepared->arguments[i], sql, texts[i]));
+  for (std::size_t i = 0; i < texts.size(); ++i)
+    parameters.push_back(parameter_of(statement.prepared->arguments[i], sql, texts[i]));
   parser::Fingerprint print;
   router::PlannedTextRef plan;
   options_.database->plan(prepared.body, view(), print, &plan);
@@ -123,7 +138,9 @@ bool Session::sql_execute(const parser::Statement& statement, std::string_view s
   }
   Result<Target> target = target_of(*plan, {prepared.body, print.slots, parameters, same_encoding()});
   if (target && target->scatter) {
-    target = fail(sqlstate::feature_not_supported, fmt::format("EXECUTE of a statement that concerns {} shards is not supported by this version", target->plan.shards.size()),
+    target = fail(sqlstate::feature_not_supported,
+                  fmt::format("EXECUTE of a statement that concerns {} shards is not supported by this version",
+                              target->plan.shards.size()),
                   "send the statement itself, or prepare it by the protocol");
   }
   if (!target) {

@@ -14,14 +14,17 @@ using pool::ReplyKind;
 using postgres::TransactionStatus;
 namespace backend_message = postgres::backend;
 
-void Session::on_relay(std::string_view bytes) { host_.stream().append_large(bytes); }
+void Session::on_relay(std::string_view bytes) {
+  host_.stream().append_large(bytes);
+}
 
 void Session::on_done(const ExpectedReply& expected, char type, std::string_view) {
   if (expected.tag == 0) return;
   const auto found = undo_.find(expected.tag);
   if (found == undo_.end()) return;
   Undo& entry = found->second;
-  if (entry.effects && type != backend_message::portal_suspended && type != 0 && entry.next_effect < entry.effects->statements.size())
+  if (entry.effects && type != backend_message::portal_suspended && type != 0 &&
+      entry.next_effect < entry.effects->statements.size())
     apply_effect(entry.effects->statements[entry.next_effect++], entry.sql);
   if (expected.kind == ReplyKind::query) return;  // until ReadyForQuery
   forget_undo(expected.tag);
@@ -59,7 +62,8 @@ bool Session::on_error(const ExpectedReply& expected, const postgres::ErrorField
   error_in_unit_ = true;
   if (fields.is_fatal()) return false;  // the connection's end is reported by on_backend_lost
   options_.database->metrics().count_error(fields.find_or(postgres::error_field::code, "XX000"));
-  if (lazy_ == LazyTransaction::open) lazy_ = LazyTransaction::failed;  // a Parse on the side of a transaction that nobody has joined yet
+  if (lazy_ == LazyTransaction::open)
+    lazy_ = LazyTransaction::failed;  // a Parse on the side of a transaction that nobody has joined yet
   const auto entry = undo_.find(expected.tag);
   const bool failed_prepare = entry != undo_.end() && !entry->second.sql_prepared.empty();
   if (expected.tag != 0 && (expected.kind != ReplyKind::query || failed_prepare)) undo(expected.tag);
@@ -67,7 +71,24 @@ bool Session::on_error(const ExpectedReply& expected, const postgres::ErrorField
     host_.stream().append(expected.local);
     return false;
   }
+  const bool named = expected.kind == ReplyKind::bind || expected.kind == ReplyKind::describe_statement;
+  if (named && !expected.local.empty()) return !relay_in_clients_words(fields, expected.local);
   return true;
+}
+
+// The server's error with its name for a statement replaced by the client's. False: it does not name one.
+bool Session::relay_in_clients_words(const postgres::ErrorFields& fields, const std::string& statement) {
+  constexpr std::size_t name_length = pool::prepared_prefix.size() + 32;
+  const std::string_view message = fields.find_or(postgres::error_field::message, "");
+  const std::size_t at = message.find(pool::prepared_prefix);
+  if (at == std::string_view::npos || at + name_length > message.size()) return false;
+  const std::string replaced =
+      fmt::format("{}{}{}", message.substr(0, at), statement, message.substr(at + name_length));
+  std::vector<postgres::ErrorField> rewritten;
+  for (postgres::ErrorFields rest = fields; const std::optional<postgres::ErrorField> field = rest.next();)
+    rewritten.push_back(field->code == postgres::error_field::message ? postgres::ErrorField{field->code, replaced}
+                                                                      : *field);
+  return postgres::append_error_fields(host_.stream().out(), postgres::backend::error_response, rewritten);
 }
 
 void Session::on_skipped(const ExpectedReply& expected) {
@@ -120,7 +141,8 @@ void Session::note_text(std::string_view sql) {
   const config::Log& settings = options_.database->runtime().config->log;
   if (!settings.slow_statement) return;
   constexpr std::size_t longest = 2048;
-  last_text_ = settings.statement_text ? std::string(sql.substr(0, longest)) : parser::normalize(sql.substr(0, longest), view_.lexer);
+  last_text_ = settings.statement_text ? std::string(sql.substr(0, longest))
+                                       : parser::normalize(sql.substr(0, longest), view_.lexer);
 }
 
 void Session::slow_log(Duration took) {
@@ -159,18 +181,23 @@ bool Session::on_parameter(std::string_view name, std::string_view value, bool f
   return false;
 }
 
-bool Session::on_notice(const postgres::ErrorFields&, bool forwarding) { return forwarding; }
+bool Session::on_notice(const postgres::ErrorFields&, bool forwarding) {
+  return forwarding;
+}
 
-// LISTEN belongs to the proxy; a notification on a client's connection can only come from what a function did. It is not lost: the
-// hub's own connection hears it too if anybody listens.
-bool Session::on_notification(const postgres::NotificationView&) { return false; }
+// LISTEN belongs to the proxy; a notification on a client's connection can only come from what a function did. It is
+// not lost: the hub's own connection hears it too if anybody listens.
+bool Session::on_notification(const postgres::NotificationView&) {
+  return false;
+}
 
 void Session::on_backend_turn(Backend& backend) {
   // A connection that has only just come, or has just been made ready, is for the message that waits for it.
   const bool awaited = wait_ == Wait::checkout || wait_ == Wait::prepare || wait_ == Wait::cancel;
   if (&backend == backend_ && !awaited) release_if_free();
   const bool effects_there = wait_ == Wait::effects && pending_effects_ == 0;
-  const bool drained = wait_ == Wait::drain && (backend_ == nullptr || (backend_->replies().empty() && backend_->pending() == 0));
+  const bool drained =
+      wait_ == Wait::drain && (backend_ == nullptr || (backend_->replies().empty() && backend_->pending() == 0));
   if (effects_there || drained) stop_waiting();
   if (wait_ == Wait::none && !input_.empty()) {
     run();
@@ -188,7 +215,11 @@ void Session::on_backend_turn(Backend& backend) {
 void Session::on_backend_lost(Backend& backend, const Error& reason) {
   if (&backend != backend_) {
     std::erase(parked_, &backend);
-    return fatal({sqlstate::connection_failure, "the server connection that held this session's state was lost", reason.message, {}, 0});
+    return fatal({sqlstate::connection_failure,
+                  "the server connection that held this session's state was lost",
+                  reason.message,
+                  {},
+                  0});
   }
   backend_ = nullptr;
   const bool cut = backend.replies().inside_message();
@@ -225,8 +256,10 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
       options_.database->metrics().count_error(error.code.view());
       told = true;
     }
-    if (expected.kind == ReplyKind::query || expected.kind == ReplyKind::function_call || expected.kind == ReplyKind::sync)
-      postgres::append_ready_for_query(message, was_in_transaction ? TransactionStatus::failed : TransactionStatus::idle);
+    if (expected.kind == ReplyKind::query || expected.kind == ReplyKind::function_call ||
+        expected.kind == ReplyKind::sync)
+      postgres::append_ready_for_query(message,
+                                       was_in_transaction ? TransactionStatus::failed : TransactionStatus::idle);
   }
   if (unit_open_) {
     if (!told) postgres::append_error(message, error);

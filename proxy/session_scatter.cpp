@@ -9,17 +9,29 @@ using postgres::TransactionStatus;
 
 bool Session::start_scatter(executor::ScatterRequest request, const router::Plan& plan) {
   if (in_transaction_ || lazy_ != LazyTransaction::none) {
-    refuse({sqlstate::feature_not_supported, fmt::format("this statement concerns {} shards and cannot run inside a transaction", plan.shards.size()), {},
-            "run it outside of the transaction, or restrict it to one key; transactions over several shards are not supported by this version", 0});
+    refuse({sqlstate::feature_not_supported,
+            fmt::format("this statement concerns {} shards and cannot run inside a transaction", plan.shards.size()),
+            {},
+            "run it outside of the transaction, or restrict it to one key; transactions over several shards are not "
+            "supported by this version",
+            0});
     return true;
   }
   if (pins_ != 0 && (pins_ & pin_temporary) != 0) {
-    refuse({sqlstate::feature_not_supported, "this session has temporary objects on one shard and cannot read from several", {}, "use another session", 0});
+    refuse({sqlstate::feature_not_supported,
+            "this session has temporary objects on one shard and cannot read from several",
+            {},
+            "use another session",
+            0});
     return true;
   }
   if (backend_ != nullptr && (!backend_->replies().empty() || unit_open_)) {
     if (unit_open_) {
-      refuse({sqlstate::feature_not_supported, "a statement over several shards cannot share a pipeline with others", {}, "send Sync before it", 0});
+      refuse({sqlstate::feature_not_supported,
+              "a statement over several shards cannot share a pipeline with others",
+              {},
+              "send Sync before it",
+              0});
       return true;
     }
     wait_ = Wait::drain;
@@ -31,7 +43,8 @@ bool Session::start_scatter(executor::ScatterRequest request, const router::Plan
   DatabaseMetrics& metrics = options_.database->metrics();
   metrics.scattered.add();
   ++statements_;
-  for (const ShardId shard : plan.shards) metrics.shards[shard.value()].statements[static_cast<std::size_t>(StatementClass::select)].add();
+  for (const ShardId shard : plan.shards)
+    metrics.shards[shard.value()].statements[static_cast<std::size_t>(StatementClass::select)].add();
   wait_ = Wait::scatter;
   executor::Scatter::Events events{
       .relay = [this](std::string_view bytes) { host_.stream().append_large(bytes); },
@@ -39,7 +52,8 @@ bool Session::start_scatter(executor::ScatterRequest request, const router::Plan
       .congested = [this] { return is_congested(); },
       .done = [this](const Result<void>& result) { scatter_done(result); },
   };
-  scatter_ = std::make_unique<executor::Scatter>(std::move(request), std::move(pools), settings_.current(), options_.database->loop(), std::move(events));
+  scatter_ = std::make_unique<executor::Scatter>(std::move(request), std::move(pools), settings_.current(),
+                                                 options_.database->loop(), std::move(events));
   scatter_->start();
   return true;
 }
@@ -49,23 +63,34 @@ void Session::scatter_done(const Result<void>& result) {
   std::string& out = host_.stream().out();
   if (!result) {
     options_.database->metrics().count_error(result.error().code.view());
+    if (ended->cut()) {
+      ending_ = true;
+      return host_.end_session();
+    }
     postgres::append_error(out, result.error());
     if (!ended->request().simple) skip_local_ = true;
   }
   if (ended->request().simple) postgres::append_ready_for_query(out, local_status());
   request_started_ = {};
-  wait_ = Wait::none;
+  stop_waiting();
   run();
   release_if_free();
   host_.stream().flush();
   if (!blocked() && !ending_) host_.resume_reading();
 }
 
-bool Session::bind_scatter(const Prepared& statement, const postgres::BindView& bind, std::string_view whole, const router::Plan& plan) {
+bool Session::bind_scatter(const Prepared& statement, const postgres::BindView& bind, std::string_view whole,
+                           const router::Plan& plan) {
   if (engaged() && !in_transaction_ && unit_prepares_only_ && unit_open_) return leave_side_unit();
   if (engaged() || lazy_ != LazyTransaction::none) {
-    refuse({sqlstate::feature_not_supported, fmt::format("this statement concerns {} shards and cannot run inside a transaction or behind others in a pipeline", plan.shards.size()), {},
-            "send it alone, or restrict it to one key; transactions over several shards are not supported by this version", 0});
+    refuse(
+        {sqlstate::feature_not_supported,
+         fmt::format(
+             "this statement concerns {} shards and cannot run inside a transaction or behind others in a pipeline",
+             plan.shards.size()),
+         {},
+         "send it alone, or restrict it to one key; transactions over several shards are not supported by this version",
+         0});
     return true;
   }
   auto request = std::make_shared<executor::ScatterRequest>();
@@ -85,7 +110,11 @@ bool Session::bind_scatter(const Prepared& statement, const postgres::BindView& 
 
 bool Session::execute_scatter(Portal& portal, std::int32_t max_rows) {
   if (max_rows > 0) {
-    refuse({sqlstate::feature_not_supported, "a portal over several shards cannot be read in parts", {}, "fetch all rows at once (no row limit)", 0});
+    refuse({sqlstate::feature_not_supported,
+            "a portal over several shards cannot be read in parts",
+            {},
+            "fetch all rows at once (no row limit)",
+            0});
     return true;
   }
   emit_local_deferred();

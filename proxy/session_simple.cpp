@@ -49,7 +49,8 @@ bool Session::handle_query(std::string_view whole) {
     // A simple query in the middle of an extended unit: what was put off goes first, on the shard at hand.
     const Got got = settle(std::nullopt);
     if (got != Got::ready) return got == Got::refused;
-    // If it has only prepared (asyncpg sends Flush, and then COPY as a simple query), it does not bind the query to this shard.
+    // If it has only prepared (asyncpg sends Flush, and then COPY as a simple query), it does not bind the query to
+    // this shard.
     if (multi_shard() && unit_open_ && unit_prepares_only_ && !in_transaction_) return leave_side_unit();
   }
   if (wait_for_effects() == Got::wait) return false;
@@ -109,21 +110,28 @@ Result<Session::Target> Session::target_of(const router::PlannedText& text, cons
   asks_sequences_ = false;
   for (const router::PlannedStatement& planned : text.statements) {
     if (planned.asks_sequences) asks_sequences_ = true;
+    if (planned.plan.kind == StatementKind::begin && options_.mode == config::PoolMode::statement)
+      return fail(sqlstate::feature_not_supported, "transaction blocks are not allowed in statement pooling mode");
     if (planned.plan.kind == StatementKind::listen && !text.single())
-      return fail(sqlstate::feature_not_supported, "LISTEN cannot be sent together with other statements", "send it in a message of its own");
+      return fail(sqlstate::feature_not_supported, "LISTEN cannot be sent together with other statements",
+                  "send it in a message of its own");
     router::Plan plan;
-    if (Result<void> bound = router::bind(planned.plan, topology, values, scratch_bind(), plan); !bound) return std::unexpected(bound.error());
+    if (Result<void> bound = router::bind(planned.plan, topology, values, scratch_bind(), plan); !bound)
+      return std::unexpected(bound.error());
     if (plan.op == router::Operator::any || plan.op == router::Operator::session) continue;
     if (plan.op == router::Operator::scatter) {
       if (!text.single())
-        return fail(sqlstate::feature_not_supported, "a statement that concerns several shards cannot be sent together with others", "send it in a message of its own");
+        return fail(sqlstate::feature_not_supported,
+                    "a statement that concerns several shards cannot be sent together with others",
+                    "send it in a message of its own");
       target.scatter = true;
       target.plan = std::move(plan);
       return target;
     }
     if (target.shard && *target.shard != plan.shard)
       return fail(sqlstate::feature_not_supported,
-                  fmt::format("the statements of this message concern shards \"{}\" and \"{}\"", topology.shard_name(*target.shard), topology.shard_name(plan.shard)),
+                  fmt::format("the statements of this message concern shards \"{}\" and \"{}\"",
+                              topology.shard_name(*target.shard), topology.shard_name(plan.shard)),
                   "send them one by one");
     target.shard = plan.shard;
   }
@@ -150,14 +158,19 @@ void Session::count(const router::PlannedText& text, ShardId shard) {
   if (shard.value() >= metrics.shards.size()) return;
   DatabaseMetrics::Shard& of_shard = metrics.shards[shard.value()];
   if (text.statements.empty()) of_shard.statements[static_cast<std::size_t>(StatementClass::other)].add();
-  for (const router::PlannedStatement& planned : text.statements) of_shard.statements[static_cast<std::size_t>(class_of(planned.plan.kind))].add();
+  for (const router::PlannedStatement& planned : text.statements)
+    of_shard.statements[static_cast<std::size_t>(class_of(planned.plan.kind))].add();
 }
 
 bool Session::handle_function_call(std::string_view whole) {
   if (wait_for_effects() == Got::wait) return false;
   std::optional<ShardId> shard = options_.database->routing()->topology->default_shard();
   if (!shard && multi_shard() && backend_ == nullptr) {
-    refuse({sqlstate::feature_not_supported, "a function call needs a shard, and the database has no default_shard", {}, "set default_shard in the configuration", 0});
+    refuse({sqlstate::feature_not_supported,
+            "a function call needs a shard, and the database has no default_shard",
+            {},
+            "set default_shard in the configuration",
+            0});
     return true;
   }
   if (in_transaction_ || !multi_shard()) shard.reset();
@@ -174,12 +187,17 @@ bool Session::handle_function_call(std::string_view whole) {
 
 StatementClass class_of(StatementKind kind) {
   switch (kind) {
-    case StatementKind::select: return StatementClass::select;
-    case StatementKind::insert: return StatementClass::insert;
+    case StatementKind::select:
+      return StatementClass::select;
+    case StatementKind::insert:
+      return StatementClass::insert;
     case StatementKind::update:
-    case StatementKind::merge: return StatementClass::update;
-    case StatementKind::delete_: return StatementClass::delete_;
-    case StatementKind::copy: return StatementClass::copy;
+    case StatementKind::merge:
+      return StatementClass::update;
+    case StatementKind::delete_:
+      return StatementClass::delete_;
+    case StatementKind::copy:
+      return StatementClass::copy;
     case StatementKind::begin:
     case StatementKind::commit:
     case StatementKind::rollback:
@@ -189,7 +207,8 @@ StatementClass class_of(StatementKind kind) {
     case StatementKind::set_transaction:
     case StatementKind::prepare_transaction:
     case StatementKind::commit_prepared:
-    case StatementKind::rollback_prepared: return StatementClass::transaction;
+    case StatementKind::rollback_prepared:
+      return StatementClass::transaction;
     case StatementKind::set:
     case StatementKind::reset:
     case StatementKind::show:
@@ -199,10 +218,13 @@ StatementClass class_of(StatementKind kind) {
     case StatementKind::deallocate:
     case StatementKind::listen:
     case StatementKind::unlisten:
-    case StatementKind::notify: return StatementClass::session;
+    case StatementKind::notify:
+      return StatementClass::session;
     case StatementKind::ddl:
-    case StatementKind::truncate: return StatementClass::ddl;
-    default: return StatementClass::other;
+    case StatementKind::truncate:
+      return StatementClass::ddl;
+    default:
+      return StatementClass::other;
   }
 }
 

@@ -1,7 +1,7 @@
-// Lazy transactions. With several shards, BEGIN says nothing about where the transaction will run: it is answered here and sent
-// to the shard that the first statement chooses, together with the savepoints and SET LOCALs that came in between.
+// Lazy transactions. With several shards, BEGIN says nothing about where the transaction will run: it is answered here
+// and sent to the shard that the first statement chooses, together with the savepoints and SET LOCALs that came in
+// between.
 #include <algorithm>
-
 #include <fmt/format.h>
 
 #include "proxy/session.hpp"
@@ -34,9 +34,12 @@ std::string_view text_of(const Statement& statement, std::string_view sql) {
 
 TransactionStatus Session::local_status() const {
   switch (lazy_) {
-    case LazyTransaction::none: return TransactionStatus::idle;
-    case LazyTransaction::open: return TransactionStatus::in_transaction;
-    case LazyTransaction::failed: return TransactionStatus::failed;
+    case LazyTransaction::none:
+      return TransactionStatus::idle;
+    case LazyTransaction::open:
+      return TransactionStatus::in_transaction;
+    case LazyTransaction::failed:
+      return TransactionStatus::failed;
   }
   return TransactionStatus::idle;
 }
@@ -44,12 +47,17 @@ TransactionStatus Session::local_status() const {
 bool Session::ends_transaction(const router::PlannedText& text) const {
   if (!text.single()) return false;
   const StatementKind kind = text.statements.front().plan.kind;
-  return kind == StatementKind::commit || kind == StatementKind::rollback || kind == StatementKind::rollback_to_savepoint;
+  return kind == StatementKind::commit || kind == StatementKind::rollback ||
+         kind == StatementKind::rollback_to_savepoint;
 }
 
 Error Session::failed_transaction_error() {
   if (lazy_error_) return *std::exchange(lazy_error_, std::nullopt);
-  return {sqlstate::in_failed_transaction, "current transaction is aborted, commands ignored until end of transaction block", {}, {}, 0};
+  return {sqlstate::in_failed_transaction,
+          "current transaction is aborted, commands ignored until end of transaction block",
+          {},
+          {},
+          0};
 }
 
 // Can the one statement of `text` be answered without a shard? Then `reply` holds the answer, without ReadyForQuery.
@@ -79,30 +87,38 @@ bool Session::lazy_statement(const router::PlannedText& text, std::string_view s
   if (lazy_ != LazyTransaction::open) return false;
   switch (statement.kind) {
     case StatementKind::commit:
-    case StatementKind::rollback: lazy_end(statement, reply); return true;
+    case StatementKind::rollback:
+      lazy_end(statement, reply);
+      return true;
     case StatementKind::savepoint:
     case StatementKind::release_savepoint:
-    case StatementKind::rollback_to_savepoint: return lazy_savepoint(statement, sql, reply);
+    case StatementKind::rollback_to_savepoint:
+      return lazy_savepoint(statement, sql, reply);
     case StatementKind::set_transaction:
       lazy_sql_ += fmt::format(";{}", text_of(statement, sql));
       reply = complete("SET");
       return true;
     case StatementKind::set:
-      if (!statement.setting || !statement.setting->local || statement.setting->name.starts_with("tessera.")) return false;
+      if (!statement.setting || !statement.setting->local || statement.setting->name.starts_with("tessera."))
+        return false;
       lazy_sql_ += fmt::format(";{}", text_of(statement, sql));
       reply = complete("SET");
       return true;
-    default: return false;
+    default:
+      return false;
   }
 }
 
 void Session::lazy_begin(const Statement& statement, std::string_view sql, std::string& reply) {
   if (options_.mode == config::PoolMode::statement) {
-    reply = error_message({sqlstate::feature_not_supported, "transaction blocks are not allowed in statement pooling mode", {}, {}, 0});
+    reply = error_message(
+        {sqlstate::feature_not_supported, "transaction blocks are not allowed in statement pooling mode", {}, {}, 0});
     return;
   }
   if (lazy_ == LazyTransaction::open) {
-    reply = error_message({SqlState("25001"), "there is already a transaction in progress", {}, {}, 0}, postgres::Severity::warning) + complete("BEGIN");
+    reply = error_message({SqlState("25001"), "there is already a transaction in progress", {}, {}, 0},
+                          postgres::Severity::warning) +
+            complete("BEGIN");
     return;
   }
   lazy_ = LazyTransaction::open;
@@ -159,7 +175,8 @@ bool Session::lazy_savepoint(const Statement& statement, std::string_view sql, s
 // The current connection takes part in the transaction that has been open in name only.
 void Session::join_transaction() {
   if (lazy_ != LazyTransaction::open) return;
-  if (!postgres::append_query(backend_->out(), lazy_sql_)) return fatal({sqlstate::program_limit_exceeded, "the transaction's opening statements are too long", {}, {}, 0});
+  if (!postgres::append_query(backend_->out(), lazy_sql_))
+    return fatal({sqlstate::program_limit_exceeded, "the transaction's opening statements are too long", {}, {}, 0});
   expect(pool::ReplyKind::query, 0, pool::Delivery::ignore);
   unnamed_on_backend_ = false;
   lazy_ = LazyTransaction::none;

@@ -13,7 +13,8 @@ namespace {
 RowBuilder show_shards(const WorkerDatabase& database) {
   RowBuilder rows({"shard", "primary", "database", "replicas"});
   for (const config::Shard& shard : database.settings().shards)
-    rows.row({shard.name, shard.primary.text(), database.runtime().primaries[rows.size()]->database, std::to_string(shard.replicas.size())});
+    rows.row({shard.name, shard.primary.text(), database.runtime().primaries[rows.size()]->database,
+              std::to_string(shard.replicas.size())});
   return rows;
 }
 
@@ -23,8 +24,12 @@ RowBuilder show_topology(const WorkerDatabase& database) {
   using Kind = router::TableRouting::Kind;
   for (const router::TableRouting& table : topology.tables()) {
     const bool sharded = table.kind == Kind::sharded;
-    rows.row({table.schema, table.name, sharded ? "sharded" : table.kind == Kind::reference ? "reference" : "plain",
-              sharded ? fmt::format("{}", fmt::join(table.key_columns, ", ")) : "", sharded ? topology.rule(table.rule).describe() : "",
+    rows.row({table.schema, table.name,
+              sharded                         ? "sharded"
+              : table.kind == Kind::reference ? "reference"
+                                              : "plain",
+              sharded ? fmt::format("{}", fmt::join(table.key_columns, ", ")) : "",
+              sharded ? topology.rule(table.rule).describe() : "",
               table.kind == Kind::plain ? std::string(topology.shard_name(table.shard)) : ""});
   }
   return rows;
@@ -36,8 +41,9 @@ RowBuilder show_pools(const Session& session) {
     // One's own only: other users' pools are the administrator's business.
     if (pool.options().user != session.options().identity->user) return;
     const pool::PoolCounts counts = pool.counts();
-    rows.row({pool.options().endpoint->name, pool.options().user, std::to_string(counts.idle), std::to_string(counts.busy), std::to_string(counts.connecting),
-              std::to_string(counts.waiting), std::to_string(pool.budget().open()), std::to_string(pool.budget().limit()), pool.last_error()});
+    rows.row({pool.options().endpoint->name, pool.options().user, std::to_string(counts.idle),
+              std::to_string(counts.busy), std::to_string(counts.connecting), std::to_string(counts.waiting),
+              std::to_string(pool.budget().open()), std::to_string(pool.budget().limit()), pool.last_error()});
   });
   return rows;
 }
@@ -45,7 +51,8 @@ RowBuilder show_pools(const Session& session) {
 RowBuilder show_session(const Session& session) {
   RowBuilder rows({"user", "database", "state", "shard", "pinned", "statements"});
   rows.row({session.options().user, session.options().database->name(), std::string(session.state_name()),
-            session.backend() != nullptr ? session.backend()->endpoint().name : "", session.pin_reasons(), std::to_string(session.statements())});
+            session.backend() != nullptr ? session.backend()->endpoint().name : "", session.pin_reasons(),
+            std::to_string(session.statements())});
   return rows;
 }
 
@@ -65,12 +72,17 @@ std::string show_tessera(std::string_view what, const Session& session, std::opt
   if (what == "session" || what == "sessions") return show_session(session).all("SHOW");
   if (what == "shard") return one_value("tessera.shard", session.shard_setting()).all("SHOW");
   if (what == "version") return one_value("tessera.version", std::string(version)).all("SHOW");
-  error = Error{sqlstate::undefined_object, fmt::format("unrecognized configuration parameter \"tessera.{}\"", what), {},
-                "known: tessera.shards, tessera.topology, tessera.pools, tessera.sessions, tessera.shard, tessera.version", 0};
+  error =
+      Error{sqlstate::undefined_object,
+            fmt::format("unrecognized configuration parameter \"tessera.{}\"", what),
+            {},
+            "known: tessera.shards, tessera.topology, tessera.pools, tessera.sessions, tessera.shard, tessera.version",
+            0};
   return {};
 }
 
-std::vector<std::string> explain_lines(const router::PlannedText& text, const router::Values& values, const router::Topology& topology) {
+std::vector<std::string> explain_lines(const router::PlannedText& text, const router::Values& values,
+                                       const router::Topology& topology) {
   std::vector<std::string> lines;
   const auto add = [&](const std::string& block) {
     for (std::size_t at = 0; at < block.size();) {
@@ -90,7 +102,8 @@ std::vector<std::string> explain_lines(const router::PlannedText& text, const ro
     else if (!parameters && !planned.plan.refusal)
       add(router::describe(planned.plan, topology));
     else
-      add(fmt::format("refused: {}{}{}", bound.error().message, bound.error().hint.empty() ? "" : "\nhint: ", bound.error().hint));
+      add(fmt::format("refused: {}{}{}", bound.error().message,
+                      bound.error().hint.empty() ? "" : "\nhint: ", bound.error().hint));
   }
   return lines;
 }

@@ -13,10 +13,12 @@ namespace tessera::proxy {
 
 class Session;
 
-// Messages without ReadyForQuery. `what` is the word behind "tessera."; an unknown one is an error that lists the known ones.
+// Messages without ReadyForQuery. `what` is the word behind "tessera."; an unknown one is an error that lists the known
+// ones.
 std::string show_tessera(std::string_view what, const Session& session, std::optional<Error>& error);
 
 // The plan of each statement, bound to these values where they allow it.
-std::vector<std::string> explain_lines(const router::PlannedText& text, const router::Values& values, const router::Topology& topology);
+std::vector<std::string> explain_lines(const router::PlannedText& text, const router::Values& values,
+                                       const router::Topology& topology);
 
 }  // namespace tessera::proxy

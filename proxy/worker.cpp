@@ -12,17 +12,21 @@ constexpr std::chrono::milliseconds tick_interval{50};
 std::atomic<std::uint64_t> next_session_id = 1;
 }  // namespace
 
-Worker::Worker(Server& server, unsigned number, std::shared_ptr<const Runtime> runtime) : server_(server), number_(number), runtime_(std::move(runtime)) {
+Worker::Worker(Server& server, unsigned number, std::shared_ptr<const Runtime> runtime)
+    : server_(server), number_(number), runtime_(std::move(runtime)) {
   for (const auto& [name, database] : runtime_->databases) databases_.emplace(name, make_database(database));
   loop_.set_ticker(tick_interval, [this] { tick(); });
 }
 
 Worker::~Worker() = default;
 
-pool::KeyDerivation& Worker::derivation() { return server_.derivation(); }
+pool::KeyDerivation& Worker::derivation() {
+  return server_.derivation();
+}
 
 Worker::DatabaseState Worker::make_database(const std::shared_ptr<const DatabaseRuntime>& runtime) {
-  WorkerDatabase::Shared shared{&server_.budgets(), &server_.derivation(), [this](const std::string& database, std::shared_ptr<const router::Catalog> catalog) {
+  WorkerDatabase::Shared shared{&server_.budgets(), &server_.derivation(),
+                                [this](const std::string& database, std::shared_ptr<const router::Catalog> catalog) {
                                   server_.publish_catalog(database, std::move(catalog));
                                 }};
   DatabaseState state;
@@ -95,9 +99,12 @@ void Worker::cancel(SessionId session, std::function<void()> done) {
         backend->cancel_finished();
         // It may come at any time and hit whatever runs then: nothing shall.
         if (!settled) backend->mark_spoiled();
-        if (!settled && backend->replies().empty()) backend->close({sqlstate::connection_failure, "a cancel request is lost on its way to this connection", {}, {}, 0});
+        if (!settled && backend->replies().empty())
+          backend->close(
+              {sqlstate::connection_failure, "a cancel request is lost on its way to this connection", {}, {}, 0});
       }
-      if (Client* waiting = find_client(session); waiting != nullptr && waiting->session() != nullptr) waiting->session()->on_cancel_delivered();
+      if (Client* waiting = find_client(session); waiting != nullptr && waiting->session() != nullptr)
+        waiting->session()->on_cancel_delivered();
       auto node = cancels_.extract(number);
       if (!node.empty()) loop_.defer([doomed = std::move(node.mapped())] {});
       if (--*left == 0) done();
@@ -135,7 +142,8 @@ void Worker::reconfigure(std::shared_ptr<const Runtime> runtime) {
   for (const auto& [name, database] : runtime_->databases) {
     const auto found = databases_.find(name);
     // Another number of shards is another database: sessions of the old one end where they are.
-    const bool same_shape = found != databases_.end() && found->second.database->shard_count() == database->primaries.size();
+    const bool same_shape =
+        found != databases_.end() && found->second.database->shard_count() == database->primaries.size();
     if (same_shape) {
       found->second.database->reconfigure(database);
       continue;
@@ -179,7 +187,9 @@ void Worker::tick() {
   }
 }
 
-void Worker::drain() { draining_ = true; }
+void Worker::drain() {
+  draining_ = true;
+}
 
 void Worker::end_all(const Error& reason) {
   std::vector<Client*> clients;

@@ -1,5 +1,5 @@
-// One worker: a thread, its event loop, and everything that lives on it: clients, pools, plan caches, listeners. Other threads reach it by
-// `loop().post` only.
+// One worker: a thread, its event loop, and everything that lives on it: clients, pools, plan caches, listeners. Other
+// threads reach it by `loop().post` only.
 #pragma once
 
 #include <atomic>
@@ -22,7 +22,7 @@ namespace tessera::proxy {
 class Server;
 
 class Worker {
- public:
+public:
   Worker(Server& server, unsigned number, std::shared_ptr<const Runtime> runtime);
   ~Worker();
 
@@ -45,7 +45,8 @@ class Worker {
   void set_routing(const std::string& database, const RoutingRef& routing);
   // Cancels what the session runs; `done` is called on this thread when the servers have been told.
   void cancel(SessionId session, std::function<void()> done);
-  // The connection is about to be closed under a statement that nobody waits for any more: the server is told to stop it.
+  // The connection is about to be closed under a statement that nobody waits for any more: the server is told to stop
+  // it.
   void abandon(const pool::Backend& backend);
   Client* find_client(SessionId id);
   void drain();
@@ -59,7 +60,7 @@ class Worker {
     for (auto& [name, state] : databases_) visit(*state.database);
   }
 
- private:
+private:
   struct DatabaseState {
     std::unique_ptr<WorkerDatabase> database;
     std::unique_ptr<ListenHub> listen;

@@ -33,16 +33,20 @@ bool concerns_session(const parser::Statement& statement) {
     case StatementKind::deallocate:
     case StatementKind::listen:
     case StatementKind::unlisten:
-    case StatementKind::notify: return true;
-    default: return statement.effects.temporary_objects || statement.explain_tessera || statement.kind == StatementKind::ddl;
+    case StatementKind::notify:
+      return true;
+    default:
+      return statement.effects.temporary_objects || statement.explain_tessera || statement.kind == StatementKind::ddl;
   }
 }
 
 bool same_credential(const postgres::ServerCredential& a, const postgres::ServerCredential& b) {
   if (a.index() != b.index()) return false;
-  if (const auto* password = std::get_if<postgres::PlainPassword>(&a)) return password->password == std::get<postgres::PlainPassword>(b).password;
+  if (const auto* password = std::get_if<postgres::PlainPassword>(&a))
+    return password->password == std::get<postgres::PlainPassword>(b).password;
   if (const auto* keys = std::get_if<postgres::ScramKeys>(&a)) return *keys == std::get<postgres::ScramKeys>(b);
-  if (const auto* verifier = std::get_if<postgres::Md5Verifier>(&a)) return verifier->text == std::get<postgres::Md5Verifier>(b).text;
+  if (const auto* verifier = std::get_if<postgres::Md5Verifier>(&a))
+    return verifier->text == std::get<postgres::Md5Verifier>(b).text;
   return true;
 }
 
@@ -83,9 +87,11 @@ pool::Pool& WorkerDatabase::pool(const pool::IdentityRef& identity, const std::s
   const config::Pool limits = pool_limits(user);
   const pool::EndpointRef& endpoint = runtime_->primaries[shard.value()];
   const std::string server = fmt::format("{}/{}", name_, endpoint->name);
-  auto budget = shared_.budgets->get(fmt::format("{}/{}", server, user), limits.size, server, limits.max_server_connections);
+  auto budget =
+      shared_.budgets->get(fmt::format("{}/{}", server, user), limits.size, server, limits.max_server_connections);
   const auto complain = [name = name_, user, shard = endpoint->name](const Error& reason) {
-    log::warn("cannot connect to a shard", {{"database", name}, {"shard", shard}, {"user", user}, {"reason", reason.message}});
+    log::warn("cannot connect to a shard",
+              {{"database", name}, {"shard", shard}, {"user", user}, {"reason", reason.message}});
   };
   pool::Pool::Options options{name_, user, endpoint, identity, limits, settings().limits.message_size, complain};
   found = std::make_unique<pool::Pool>(std::move(options), std::move(budget), *loop_, *shared_.derivation);
@@ -93,7 +99,8 @@ pool::Pool& WorkerDatabase::pool(const pool::IdentityRef& identity, const std::s
   return *found;
 }
 
-std::unique_ptr<pool::Pool> WorkerDatabase::own_pool(const pool::IdentityRef& identity, const std::string& user, ShardId shard, const std::string& purpose) {
+std::unique_ptr<pool::Pool> WorkerDatabase::own_pool(const pool::IdentityRef& identity, const std::string& user,
+                                                     ShardId shard, const std::string& purpose) {
   config::Pool limits = settings().pool;
   limits.size = 1;
   limits.min_idle = 0;
@@ -133,7 +140,8 @@ void WorkerDatabase::reconfigure(std::shared_ptr<const DatabaseRuntime> runtime)
     if (shard >= shard_count()) continue;
     const config::Pool limits = pool_limits(pool->options().user);
     const std::string server = fmt::format("{}/{}", name_, runtime_->primaries[shard]->name);
-    shared_.budgets->get(fmt::format("{}/{}", server, pool->options().user), limits.size, server, limits.max_server_connections);
+    shared_.budgets->get(fmt::format("{}/{}", server, pool->options().user), limits.size, server,
+                         limits.max_server_connections);
     pool->reconfigure(runtime_->primaries[shard], pool->options().identity, limits);
   }
 }
@@ -164,44 +172,51 @@ void WorkerDatabase::catalog_changed(const pool::IdentityRef& identity) {
     return 0u;
   }();
   loading_catalog_ = true;
-  run(pool(identity, identity->user, ShardId(shard)), pool::no_settings(), catalog_queries(), [this](Result<pool::TextQuery::Answer> answer) {
-    loading_catalog_ = false;
-    if (answer) return shared_.publish_catalog(name_, read_catalog(answer->results, settings().read_only_functions));
-    const Result<void> failed = std::unexpected(answer.error());
-    for (auto& waiting : std::exchange(waiting_for_catalog_, {})) waiting(failed);
-  });
+  run(pool(identity, identity->user, ShardId(shard)), pool::no_settings(), catalog_queries(),
+      [this](Result<pool::TextQuery::Answer> answer) {
+        loading_catalog_ = false;
+        if (answer)
+          return shared_.publish_catalog(name_, read_catalog(answer->results, settings().read_only_functions));
+        const Result<void> failed = std::unexpected(answer.error());
+        for (auto& waiting : std::exchange(waiting_for_catalog_, {})) waiting(failed);
+      });
 }
 
-void WorkerDatabase::run(pool::Pool& pool, pool::Settings settings, std::vector<std::string> queries, std::function<void(Result<pool::TextQuery::Answer>)> done) {
+void WorkerDatabase::run(pool::Pool& pool, pool::Settings settings, std::vector<std::string> queries,
+                         std::function<void(Result<pool::TextQuery::Answer>)> done) {
   const std::uint64_t id = next_query_++;
-  auto query = std::make_unique<pool::TextQuery>(pool, std::move(settings), std::move(queries), [this, id, done = std::move(done)](Result<pool::TextQuery::Answer> answer) {
-    // The query is on the stack: it goes when the round is over.
-    auto node = queries_.extract(id);
-    if (!node.empty()) loop_->defer([doomed = std::move(node.mapped())] {});
-    done(std::move(answer));
-  });
+  auto query =
+      std::make_unique<pool::TextQuery>(pool, std::move(settings), std::move(queries),
+                                        [this, id, done = std::move(done)](Result<pool::TextQuery::Answer> answer) {
+                                          // The query is on the stack: it goes when the round is over.
+                                          auto node = queries_.extract(id);
+                                          if (!node.empty()) loop_->defer([doomed = std::move(node.mapped())] {});
+                                          done(std::move(answer));
+                                        });
   pool::TextQuery& started = *query;
   queries_.emplace(id, std::move(query));
   started.start();
 }
 
-GreetingRef WorkerDatabase::greeting(const pool::IdentityRef& identity, const std::string& user, ShardId shard, const pool::Settings& settings, GreetingDone then) {
+GreetingRef WorkerDatabase::greeting(const pool::IdentityRef& identity, const std::string& user, ShardId shard,
+                                     const pool::Settings& settings, GreetingDone then) {
   const std::string key = greeting_key(user, *settings);
   if (const auto found = greetings_.find(key); found != greetings_.end()) return found->second;
-  run(pool(identity, identity->user, shard), settings, {"SELECT pg_catalog.current_setting('search_path')"}, [this, key, then = std::move(then)](Result<pool::TextQuery::Answer> answer) {
-    if (!answer) return then(std::unexpected(answer.error()));
-    auto made = std::make_shared<Greeting>();
-    made->parameters = std::move(answer->parameters);
-    if (!answer->results[0].empty()) made->search_path = answer->results[0][0][0].value_or("");
-    if (greetings_.size() >= 10'000) greetings_.clear();
-    greetings_.insert_or_assign(key, made);
-    then(GreetingRef(made));
-  });
+  run(pool(identity, identity->user, shard), settings, {"SELECT pg_catalog.current_setting('search_path')"},
+      [this, key, then = std::move(then)](Result<pool::TextQuery::Answer> answer) {
+        if (!answer) return then(std::unexpected(answer.error()));
+        auto made = std::make_shared<Greeting>();
+        made->parameters = std::move(answer->parameters);
+        if (!answer->results[0].empty()) made->search_path = answer->results[0][0][0].value_or("");
+        if (greetings_.size() >= 10'000) greetings_.clear();
+        greetings_.insert_or_assign(key, made);
+        then(GreetingRef(made));
+      });
   return nullptr;
 }
 
-const router::PlannedText& WorkerDatabase::plan(std::string_view sql, const PlanningView& view, parser::Fingerprint& print,
-                                                router::PlannedTextRef* keep) {
+const router::PlannedText& WorkerDatabase::plan(std::string_view sql, const PlanningView& view,
+                                                parser::Fingerprint& print, router::PlannedTextRef* keep) {
   parser::fingerprint(sql, view.lexer, print);
   const bool by_key = print.exact && view.cacheable;
   const router::PlanCache::Key key{print.high, print.low, view.meaning};
@@ -222,7 +237,8 @@ const router::PlannedText& WorkerDatabase::plan(std::string_view sql, const Plan
   return *uncached_;
 }
 
-router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const PlanningView& view, const parser::Fingerprint& print) const {
+router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const PlanningView& view,
+                                                 const parser::Fingerprint& print) const {
   auto text = std::make_shared<router::PlannedText>();
   Result<std::vector<parser::Statement>> parsed = parser::postgres::parse(sql);
   if (!parsed) {
@@ -233,8 +249,9 @@ router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const Pla
   const std::string_view hint = sql.substr(print.hint_begin, print.hint_end - print.hint_begin);
   for (parser::Statement& statement : *parsed) {
     router::PlannedStatement& planned = text->statements.emplace_back();
-    planned.plan = router::plan(statement, sql, print.exact ? std::span<const parser::Slot>(print.slots) : std::span<const parser::Slot>(), hint,
-                                *routing_->topology, *routing_->catalog, view.session);
+    planned.plan = router::plan(
+        statement, sql, print.exact ? std::span<const parser::Slot>(print.slots) : std::span<const parser::Slot>(),
+        hint, *routing_->topology, *routing_->catalog, view.session);
     const HiddenState hidden = hidden_state(statement, *routing_->catalog, settings().read_only_functions);
     planned.changes_hidden_state = hidden.changes;
     planned.asks_sequences = hidden.asks_sequences;

@@ -1,5 +1,6 @@
-// One database as one worker sees it: its pools, its plan cache, its counters, and the routing snapshot in force. Without locks:
-// everything happens on the worker's thread, and what comes from outside (a new configuration, a new catalog) is posted to it.
+// One database as one worker sees it: its pools, its plan cache, its counters, and the routing snapshot in force.
+// Without locks: everything happens on the worker's thread, and what comes from outside (a new configuration, a new
+// catalog) is posted to it.
 #pragma once
 
 #include <functional>
@@ -20,9 +21,9 @@ namespace tessera::proxy {
 // What a session's planning depends on.
 struct PlanningView {
   router::SessionView session;
-  std::uint64_t meaning = 0;          // hash of the above
+  std::uint64_t meaning = 0;  // hash of the above
   parser::LexerMode lexer;
-  bool cacheable = true;              // false: the session has temporary tables of its own
+  bool cacheable = true;  // false: the session has temporary tables of its own
 };
 
 // What a server tells a new session: once for each user and set of start-up settings.
@@ -33,8 +34,8 @@ struct Greeting {
 using GreetingRef = std::shared_ptr<const Greeting>;
 
 class WorkerDatabase {
- public:
-  struct Shared {                     // belongs to the process
+public:
+  struct Shared {  // belongs to the process
     pool::Budgets* budgets;
     pool::KeyDerivation* derivation;
     // Publishes a catalog that this worker has loaded to all workers.
@@ -65,7 +66,8 @@ class WorkerDatabase {
 
   pool::Pool& pool(const pool::IdentityRef& identity, const std::string& user, ShardId shard);
   // A pool of one connection beside the user's own, for what a connection must be kept for; the caller sweeps it.
-  std::unique_ptr<pool::Pool> own_pool(const pool::IdentityRef& identity, const std::string& user, ShardId shard, const std::string& purpose);
+  std::unique_ptr<pool::Pool> own_pool(const pool::IdentityRef& identity, const std::string& user, ShardId shard,
+                                       const std::string& purpose);
   // As whom a client works on the servers. Its pools are kept under the role's name and take new credentials over.
   pool::IdentityRef identity(const std::string& role, const postgres::ServerCredential& credential);
   // One object for equal prepared statements.
@@ -75,12 +77,15 @@ class WorkerDatabase {
     for (auto& [key, pool] : pools_) visit(*pool);
   }
 
-  // The plan of a text, from the cache or made anew. Valid until the next call. `print` is filled with the text's literals.
-  const router::PlannedText& plan(std::string_view sql, const PlanningView& view, parser::Fingerprint& print, router::PlannedTextRef* keep);
+  // The plan of a text, from the cache or made anew. Valid until the next call. `print` is filled with the text's
+  // literals.
+  const router::PlannedText& plan(std::string_view sql, const PlanningView& view, parser::Fingerprint& print,
+                                  router::PlannedTextRef* keep);
 
   // The greeting for a session, at once if it is known (then `then` is not called), else asked of a server.
   using GreetingDone = std::function<void(const Result<GreetingRef>&)>;
-  GreetingRef greeting(const pool::IdentityRef& identity, const std::string& user, ShardId shard, const pool::Settings& settings, GreetingDone then);
+  GreetingRef greeting(const pool::IdentityRef& identity, const std::string& user, ShardId shard,
+                       const pool::Settings& settings, GreetingDone then);
 
   // PAUSE, RESUME, RECONNECT: all pools, also those that are made while it lasts.
   void pause();
@@ -91,10 +96,12 @@ class WorkerDatabase {
   void sweep(TimePoint now);
   void shut_down(const Error& reason);
 
- private:
+private:
   config::Pool pool_limits(const std::string& role) const;
-  void run(pool::Pool& pool, pool::Settings settings, std::vector<std::string> queries, std::function<void(Result<pool::TextQuery::Answer>)> done);
-  router::PlannedTextRef make_plan(std::string_view sql, const PlanningView& view, const parser::Fingerprint& print) const;
+  void run(pool::Pool& pool, pool::Settings settings, std::vector<std::string> queries,
+           std::function<void(Result<pool::TextQuery::Answer>)> done);
+  router::PlannedTextRef make_plan(std::string_view sql, const PlanningView& view,
+                                   const parser::Fingerprint& print) const;
 
   std::string name_;
   std::shared_ptr<const DatabaseRuntime> runtime_;
@@ -103,8 +110,8 @@ class WorkerDatabase {
   RoutingRef routing_;
   router::PlanCache cache_;
   router::PlannedTextRef uncached_;
-  std::unordered_map<std::string, std::unique_ptr<pool::Pool>> pools_;  // "user/shard"
-  std::unordered_map<std::string, pool::IdentityRef> identities_;  // by role
+  std::unordered_map<std::string, std::unique_ptr<pool::Pool>> pools_;                       // "user/shard"
+  std::unordered_map<std::string, pool::IdentityRef> identities_;                            // by role
   std::unordered_map<std::string, std::weak_ptr<const pool::PreparedText>> prepared_texts_;  // by server name
   std::size_t sweep_prepared_at_ = 1024;
   std::unordered_map<std::string, GreetingRef> greetings_;

@@ -81,7 +81,7 @@ await check('copy', async () => {
   const lines = Array.from({ length: 1000 }, (_, i) => `${base + i}\trow ${i}\n`);
   await pipeline(Readable.from(lines), await sql`copy imports (id, name) from stdin`.writable());
   let text = '';
-  for await (const chunk of await sql`copy (select * from imports order by id) to stdout`.readable()) text += chunk;
+  for await (const chunk of await sql`copy (select * from imports where id between ${base} and ${base + 499} order by id) to stdout`.readable()) text += chunk;
   equal(text.split('\n').filter((line) => Number(line.split('\t')[0]) >= base && Number(line.split('\t')[0]) < base + 1000).length, 1000);
 });
 

@@ -1,0 +1,252 @@
+// Scatter over pools with servers by script: the order of rows, one description, one completion, and what happens when
+// a shard fails, at every step.
+#include "executor/scatter.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "pool/fake_server.hpp"
+
+namespace tessera::executor {
+namespace {
+
+using namespace pool::script;
+using namespace std::chrono_literals;
+using testing::HasSubstr;
+
+class ScatterTest : public testing::Test {
+protected:
+  static constexpr std::size_t shards = 3;
+
+  ScatterTest() {
+    limits_.size = 2;
+    limits_.reconnect_min = limits_.reconnect_max = 10ms;
+    for (std::size_t i = 0; i < shards; ++i) {
+      describe(i, columns());
+      rows(i, {std::string(1, static_cast<char>('a' + i))});
+    }
+    lane_.on([this] {
+      for (std::size_t i = 0; i < shards; ++i)
+        pools_.push_back(std::make_unique<pool::Pool>(
+            pool::Pool::Options{"db", "alice",
+                                server_[i].endpoint("s" + std::to_string(i), static_cast<std::uint32_t>(i)), identity_,
+                                limits_},
+            std::make_shared<pool::Budget>(2, nullptr), lane_.loop, derivation_));
+    });
+  }
+  ~ScatterTest() override {
+    lane_.on([this] {
+      scatter_.reset();
+      pools_.clear();
+    });
+    lane_.settle();
+  }
+  void describe(std::size_t shard, std::string bytes) { server_[shard].answer("D", std::move(bytes)); }
+  void rows(std::size_t shard, const std::vector<std::string>& values) {
+    std::string bytes;
+    for (const std::string& value : values) bytes += row(value);
+    server_[shard].answer("E", bytes + complete("SELECT " + std::to_string(values.size())));
+  }
+  void start(ScatterRequest request, pool::Settings settings = pool::no_settings()) {
+    lane_.on([&] {
+      std::vector<pool::Pool*> pools;
+      for (const auto& pool : pools_) pools.push_back(pool.get());
+      Scatter::Events events{.relay = [this](std::string_view bytes) { client_.append(bytes); },
+                             .flush = [this] { ++flushes_; },
+                             .congested = [this] { return congested_; },
+                             .done =
+                                 [this](const Result<void>& result) {
+                                   result_ = result;
+                                   cut_ = scatter_->cut();
+                                 }};
+      scatter_ = std::make_unique<Scatter>(std::move(request), std::move(pools), std::move(settings), lane_.loop,
+                                           std::move(events));
+      scatter_->start();
+      EXPECT_FALSE(result_) << "never from inside start()";
+    });
+  }
+  bool finish() {
+    return lane_.eventually([this] {
+      for (const auto& pool : pools_) pool->sweep(lane_.loop.now());
+      return result_.has_value();
+    });
+  }
+  std::string message() const { return result_ && !*result_ ? result_->error().message : ""; }
+  std::pair<int, int> idle_and_busy(std::size_t shard) {
+    return lane_.on([&] {
+      const pool::PoolCounts counts = pools_[shard]->counts();
+      return std::pair(counts.idle, counts.busy);
+    });
+  }
+
+  FakeServer server_[shards];
+  pool::KeyDerivation derivation_;
+  Lane lane_;
+  config::Pool limits_;
+  pool::IdentityRef identity_ = std::make_shared<const pool::Identity>(pool::Identity{"alice", {}});
+  std::vector<std::unique_ptr<pool::Pool>> pools_;
+  std::unique_ptr<Scatter> scatter_;
+  // What the client has, on the lane.
+  std::string client_;
+  int flushes_ = 0;
+  bool congested_ = false;
+  std::optional<Result<void>> result_;
+  bool cut_ = false;
+};
+
+TEST_F(ScatterTest, RowsComeInShardOrderUnderOneDescription) {
+  rows(0, {"1", "2"});
+  rows(1, {});
+  rows(2, {"3"});
+  start({.sql = "SELECT v FROM t"});
+  ASSERT_TRUE(finish());
+  ASSERT_TRUE(*result_) << message();
+  EXPECT_EQ(client_, columns() + row("1") + row("2") + row("3") + complete("SELECT 3"));
+  EXPECT_GT(flushes_, 0);
+  for (std::size_t i = 0; i < shards; ++i) EXPECT_EQ(idle_and_busy(i), std::pair(1, 0)) << "connections are back";
+}
+
+TEST_F(ScatterTest, WithoutADescriptionIfNobodyAskedForOne) {
+  start({.sql = "SELECT v FROM t", .describe = false});
+  ASSERT_TRUE(finish());
+  EXPECT_EQ(client_, row("a") + row("b") + row("c") + complete("SELECT 3"));
+}
+
+TEST_F(ScatterTest, AShardWhoseTurnHasNotComeWaits) {
+  server_[0].answer("S", "");
+  server_[0].answer("E", "");
+  start({.sql = "SELECT v FROM t"});
+  ASSERT_TRUE(lane_.eventually([&] { return server_[2].times_asked("E") == 1; })) << "all work at the same time";
+  ASSERT_TRUE(lane_.eventually([&] { return !client_.empty(); }));
+  lane_.settle();
+  EXPECT_EQ(lane_.on([&] { return client_; }), columns()) << "the others' rows wait";
+  EXPECT_EQ(lane_.on([&] { return scatter_->active().size(); }), shards);
+  server_[0].say(row("late") + complete("SELECT 1") + ready());
+  ASSERT_TRUE(finish());
+  ASSERT_TRUE(*result_) << message();
+  EXPECT_EQ(client_, columns() + row("late") + row("b") + row("c") + complete("SELECT 3"));
+}
+
+TEST_F(ScatterTest, SettingsArePutInPlaceOnAllShardsBeforeRowsFlow) {
+  congested_ = true;
+  start({.sql = "SELECT v FROM t"}, std::make_shared<const pool::SettingsMap>(pool::SettingsMap{{"a", "SET a = 1"}}));
+  ASSERT_TRUE(lane_.eventually([&] { return server_[2].times_asked("E") == 1; }))
+      << "the last shard does not wait for the first one's rows";
+  for (FakeServer& server : server_) EXPECT_EQ(server.queries().front(), "SET a = 1;");
+  lane_.on([&] {
+    congested_ = false;
+    scatter_->resume();
+  });
+  ASSERT_TRUE(finish());
+  EXPECT_TRUE(*result_) << message();
+}
+
+TEST_F(ScatterTest, ASlowClientStopsTheReading) {
+  std::vector<std::string> many(20'000, "0123456789012345678901234567890123456789");
+  rows(0, many);
+  start({.sql = "SELECT v FROM t"});
+  lane_.on([&] { congested_ = true; });
+  for (int i = 0; i < 20; ++i) lane_.settle();
+  const std::size_t so_far = lane_.on([&] { return client_.size(); });
+  EXPECT_LT(so_far, 20'000u * 51u);
+  EXPECT_FALSE(lane_.on([&] { return result_.has_value(); }));
+  lane_.on([&] {
+    congested_ = false;
+    scatter_->resume();
+  });
+  ASSERT_TRUE(finish());
+  ASSERT_TRUE(*result_) << message();
+  EXPECT_THAT(client_, testing::EndsWith(complete("SELECT 20002")));
+}
+
+TEST_F(ScatterTest, DifferentColumnsAreRefused) {
+  std::string other = columns();
+  other[7] = 'b';
+  describe(1, other);
+  start({.sql = "SELECT v FROM t"});
+  ASSERT_TRUE(finish());
+  EXPECT_EQ(message(), "the shards answer this statement with different columns");
+  EXPECT_FALSE(cut_);
+}
+
+TEST_F(ScatterTest, AnErrorOnAnyShardEndsItOnce) {
+  for (std::size_t bad = 0; bad < shards; ++bad) {
+    for (const char* where : {"P", "B", "D", "E"}) {
+      SCOPED_TRACE(std::string(where) + std::to_string(bad));
+      server_[bad].answer(where, error("22012"));
+      // After an error a server skips to Sync; this one would answer what follows.
+      const std::string order = "PBDE";
+      for (std::size_t i = order.find(*where) + 1; i < order.size(); ++i) server_[bad].answer(order.substr(i, 1), "");
+      lane_.on([&] {
+        client_.clear();
+        result_.reset();
+      });
+      start({.sql = "SELECT v FROM t"});
+      ASSERT_TRUE(finish());
+      ASSERT_FALSE(*result_);
+      EXPECT_EQ(result_->error().code.view(), "22012");
+      EXPECT_FALSE(cut_);
+      lane_.on([&] { scatter_.reset(); });
+      for (std::size_t i = 0; i < shards; ++i) EXPECT_EQ(idle_and_busy(i).second, 0) << "nothing is left over";
+      server_[bad].answer("P", raw('1', ""));
+      server_[bad].answer("B", raw('2', ""));
+      describe(bad, columns());
+      rows(bad, {"x"});
+    }
+  }
+}
+
+TEST_F(ScatterTest, ALostConnectionFails) {
+  server_[1].answer("E", "");
+  server_[1].answer("S", "");
+  start({.sql = "SELECT v FROM t"});
+  ASSERT_TRUE(lane_.eventually([&] { return server_[1].times_asked("S") == 1; }));
+  server_[1].hang_up();
+  ASSERT_TRUE(finish());
+  EXPECT_THAT(message(), HasSubstr("connection to shard \"s1\" was lost"));
+  EXPECT_FALSE(cut_) << "the client has whole messages only";
+}
+
+TEST_F(ScatterTest, ALossInTheMiddleOfARowCutsTheClient) {
+  server_[0].answer("E", row("0123456789").substr(0, 12));
+  server_[0].answer("S", "");
+  start({.sql = "SELECT v FROM t"});
+  ASSERT_TRUE(lane_.eventually([&] { return client_.size() > columns().size(); }));
+  server_[0].hang_up();
+  ASSERT_TRUE(finish());
+  EXPECT_FALSE(*result_);
+  EXPECT_TRUE(cut_);
+}
+
+TEST_F(ScatterTest, AnAbandonedScatterDestroysWhatIsUnderWay) {
+  for (FakeServer& server : server_) server.answer("E", "");
+  for (FakeServer& server : server_) server.answer("S", "");
+  start({.sql = "SELECT v FROM t"});
+  ASSERT_TRUE(lane_.eventually([&] { return scatter_->active().size() == shards; }));
+  lane_.on([&] { scatter_.reset(); });
+  for (std::size_t i = 0; i < shards; ++i) EXPECT_EQ(idle_and_busy(i), std::pair(0, 0));
+  lane_.settle();
+  EXPECT_FALSE(result_) << "nobody is called any more";
+}
+
+TEST_F(ScatterTest, WaitsForConnectionsInAscendingOrder) {
+  struct Holder final : pool::PoolClient {
+    pool::Backend* backend = nullptr;
+    void on_checkout(pool::Backend& got) override { backend = &got; }
+    void on_checkout_failed(const Error&) override {}
+  } holders[2];
+  lane_.on([&] {
+    for (Holder& holder : holders) holder.backend = pools_[1]->checkout(holder);
+  });
+  ASSERT_TRUE(lane_.eventually([&] { return holders[0].backend != nullptr && holders[1].backend != nullptr; }));
+  start({.sql = "SELECT v FROM t"});
+  ASSERT_TRUE(lane_.eventually([&] { return pools_[1]->counts().waiting == 1; }));
+  EXPECT_EQ(server_[2].accepted(), 0) << "shard 2 is not touched before shard 1 is ours";
+  lane_.on([&] { pools_[1]->checkin(*holders[0].backend, false); });
+  ASSERT_TRUE(finish());
+  EXPECT_TRUE(*result_) << message();
+  lane_.on([&] { pools_[1]->checkin(*holders[1].backend, false); });
+}
+
+}  // namespace
+}  // namespace tessera::executor

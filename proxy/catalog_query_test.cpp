@@ -1,0 +1,131 @@
+// Rows of the catalog queries become a catalog.
+#include "proxy/catalog_query.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace tessera::proxy {
+namespace {
+
+using testing::ElementsAre;
+using testing::UnorderedElementsAre;
+using Row = pool::TextQuery::Row;
+using Kind = router::Relation::Kind;
+
+Row relation(std::string name, std::string kind, std::string column, std::string type = "23",
+             std::string type_name = "integer") {
+  return {"public",
+          std::move(name),
+          std::move(kind),
+          std::move(column),
+          std::move(type),
+          std::move(type_name),
+          "t",
+          "t",
+          "t",
+          "f",
+          "",
+          ""};
+}
+Row view(std::string name, std::string depends_on) {
+  Row row = relation(std::move(name), "v", "a");
+  row[11] = std::move(depends_on);
+  return row;
+}
+std::shared_ptr<router::Catalog> read(std::vector<Row> relations, std::vector<Row> functions = {},
+                                      std::vector<std::string> read_only = {}) {
+  return read_catalog({std::move(relations), std::move(functions)}, read_only);
+}
+
+TEST(CatalogQuery, ColumnsOfARelation) {
+  Row other = relation("t", "r", "note", "25", "text");
+  other[6] = "f";
+  other[7] = "f";
+  other[8] = "f";
+  other[9] = "t";
+  const auto catalog = read({relation("t", "r", "id"), other, relation("u", "p", "")});
+  EXPECT_TRUE(catalog->loaded);
+  ASSERT_EQ(catalog->relations.size(), 2u);
+  const router::Relation* t = catalog->find("public", "t");
+  ASSERT_NE(t, nullptr);
+  EXPECT_EQ(t->kind, Kind::table);
+  ASSERT_EQ(t->columns.size(), 2u);
+  EXPECT_EQ(t->columns[0].name, "id");
+  EXPECT_EQ(t->columns[0].type, 23u);
+  EXPECT_EQ(t->columns[0].type_name, "integer");
+  EXPECT_EQ(t->columns[0].key_type, router::key_type_of(23));
+  EXPECT_TRUE(t->columns[0].not_null && t->columns[0].deterministic_c_order && t->columns[0].deterministic &&
+              !t->columns[0].generated);
+  EXPECT_FALSE(t->columns[1].not_null || t->columns[1].deterministic_c_order || t->columns[1].deterministic ||
+               !t->columns[1].generated);
+  const router::Relation* u = catalog->find("public", "u");
+  ASSERT_NE(u, nullptr);
+  EXPECT_EQ(u->kind, Kind::partitioned_table);
+  EXPECT_TRUE(u->columns.empty()) << "a table without columns is one row with an empty name";
+}
+
+TEST(CatalogQuery, KindsAndParents) {
+  std::vector<Row> rows;
+  for (const char* kind : {"r", "p", "v", "m", "f", "S", "x", ""})
+    rows.push_back(relation(std::string("k") + kind, kind, "a"));
+  rows[0][10] = "public.kp";
+  const auto catalog = read(rows);
+  std::vector<Kind> kinds;
+  for (const router::Relation& one : catalog->relations) kinds.push_back(one.kind);
+  EXPECT_THAT(kinds, ElementsAre(Kind::table, Kind::partitioned_table, Kind::view, Kind::materialized_view,
+                                 Kind::foreign_table, Kind::sequence, Kind::other, Kind::other));
+  EXPECT_EQ(catalog->find("public", "kr")->parent, "public.kp");
+}
+
+TEST(CatalogQuery, TheSameNameInTwoSchemas) {
+  Row second = relation("t", "r", "b");
+  second[0] = "other";
+  const auto catalog = read({relation("t", "r", "a"), second});
+  EXPECT_EQ(catalog->find("public", "t")->columns[0].name, "a");
+  EXPECT_EQ(catalog->find("other", "t")->columns[0].name, "b");
+}
+
+TEST(CatalogQuery, ViewsStandOnTablesHoweverDeep) {
+  const auto catalog =
+      read({relation("t", "r", "a"), relation("u", "r", "a"), view("one", "public.t"),
+            view("two", "public.one\npublic.u"), view("three", "public.two\npublic.one"), view("odd", "public.gone")});
+  EXPECT_THAT(catalog->find("public", "one")->depends_on, ElementsAre("public.t"));
+  EXPECT_THAT(catalog->find("public", "two")->depends_on, UnorderedElementsAre("public.t", "public.u"));
+  EXPECT_THAT(catalog->find("public", "three")->depends_on, UnorderedElementsAre("public.t", "public.u"));
+  EXPECT_THAT(catalog->find("public", "odd")->depends_on, ElementsAre("public.gone"));
+}
+
+TEST(CatalogQuery, ViewsThatStandOnEachOtherEnd) {
+  const auto catalog = read({relation("t", "r", "a"), view("one", "public.two\npublic.t"), view("two", "public.one")});
+  EXPECT_THAT(catalog->find("public", "one")->depends_on, ElementsAre("public.t"));
+  EXPECT_THAT(catalog->find("public", "two")->depends_on, ElementsAre("public.t"));
+}
+
+TEST(CatalogQuery, Functions) {
+  const auto catalog = read({}, {{"lower", "1", "t", "f"}, {"now", "2", "t", "f"}, {"my_sum", "3", "f", "t"}});
+  EXPECT_EQ(catalog->functions.at("lower").volatility, 'i');
+  EXPECT_TRUE(catalog->functions.at("lower").builtin);
+  EXPECT_EQ(catalog->functions.at("now").volatility, 's');
+  EXPECT_EQ(catalog->functions.at("my_sum").volatility, 'v');
+  EXPECT_FALSE(catalog->functions.at("my_sum").builtin);
+  EXPECT_TRUE(catalog->functions.at("my_sum").aggregate);
+}
+
+TEST(CatalogQuery, FunctionsThatTheConfigurationVouchesForReadOnly) {
+  const auto catalog = read({}, {{"report", "3", "f", "f"}, {"pure", "1", "f", "f"}, {"other", "3", "f", "f"}},
+                            {"report", "pure", "unknown"});
+  EXPECT_EQ(catalog->functions.at("report").volatility, 's');
+  EXPECT_EQ(catalog->functions.at("pure").volatility, 'i');
+  EXPECT_EQ(catalog->functions.at("other").volatility, 'v');
+  EXPECT_EQ(catalog->functions.size(), 3u);
+}
+
+TEST(CatalogQuery, RowsOfAnotherShapeAreLeftOut) {
+  const auto catalog = read({{"public", "t"}, {}, Row(12, std::nullopt)}, {{"f"}, Row(5, "x")});
+  EXPECT_TRUE(catalog->functions.empty());
+  ASSERT_EQ(catalog->relations.size(), 1u) << "a row of NULLs is a nameless thing of no kind";
+  EXPECT_EQ(catalog->relations[0].kind, Kind::other);
+}
+
+}  // namespace
+}  // namespace tessera::proxy
