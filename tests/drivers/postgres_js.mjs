@@ -81,8 +81,9 @@ await check('copy', async () => {
   const lines = Array.from({ length: 1000 }, (_, i) => `${base + i}\trow ${i}\n`);
   await pipeline(Readable.from(lines), await sql`copy imports (id, name) from stdin`.writable());
   let text = '';
+  // Few rows: of more than its buffer holds, postgres.js pauses its socket and may never resume it, with PostgreSQL itself too.
   for await (const chunk of await sql`copy (select * from imports where id between ${base} and ${base + 499} order by id) to stdout`.readable()) text += chunk;
-  equal(text.split('\n').filter((line) => Number(line.split('\t')[0]) >= base && Number(line.split('\t')[0]) < base + 1000).length, 1000);
+  equal(text, lines.slice(0, 500).join(''));
 });
 
 await check('errors', async () => {
