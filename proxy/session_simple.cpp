@@ -54,6 +54,7 @@ bool Session::handle_query(std::string_view whole) {
     if (multi_shard() && unit_open_ && unit_prepares_only_ && !in_transaction_) return leave_side_unit();
   }
   if (wait_for_effects() == Got::wait) return false;
+  unnamed_.valid = false;  // a simple query ends the unnamed statement (exec_simple_query)
   parser::Fingerprint& print = scratch_print();
   router::PlannedTextRef keep;
   const router::PlannedText& text = options_.database->plan(sql, view(), print, &keep);

@@ -29,12 +29,12 @@ MAY_INCLUDE_ALL = {"proxy/main.cpp"}
 ROOMS = {
     "pg_query": ("parser/postgres/",),
     "yaml-cpp/": ("config/",),
-    "libpq-fe": ("pool/", "router/", "reshard/", "admin/"),
+    "libpq-fe": ("pool/", "router/", "reshard/", "admin/", "proxy/auth_query.cpp"),
     "boost/beast": ("admin/",),
     "prometheus/": ("admin/", "proxy/"),
 }
 MOST_LINES = 600
-LONG_FILES = set()  # path: listed here only with a reason beside it
+LONG_FILES = {"tests/integration/test_admin.py", "tests/integration/test_wire_security.py"}  # one table of attacks each  # path: listed here only with a reason beside it
 
 
 def tracked(*patterns):
@@ -107,6 +107,8 @@ def links():
 def docker():
     import yaml  # python3-yaml
     for name in tracked("docker/*.yaml", "docker/*.yml", "*.yaml"):
+        if name.startswith("config/testdata/bad/"):  # wrong on purpose
+            continue
         try:
             yaml.safe_load((ROOT / name).read_text())
         except yaml.YAMLError as error:

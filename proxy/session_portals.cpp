@@ -1,0 +1,208 @@
+// The extended protocol, second half: Describe, Execute, Close, and what ends a unit, Flush and Sync.
+#include <fmt/format.h>
+
+#include "proxy/extended_messages.hpp"
+#include "proxy/session.hpp"
+
+namespace tessera::proxy {
+
+using parser::StatementKind;
+using pool::ReplyKind;
+namespace frontend = postgres::frontend;
+
+// ---- Describe, Execute, Close ---------------------------------------------------------------------------------------
+
+bool Session::handle_describe(std::string_view whole) {
+  if (wait_for_effects() == Got::wait) return false;
+  postgres::TargetView target;
+  if (!postgres::parse_describe(body_of(whole), target)) {
+    refuse(postgres::invalid_message("Describe"));
+    return true;
+  }
+  if (target.kind == 'P') return describe_portal(whole, target.name);
+  const Prepared* statement = find_prepared(target.name);
+  if (statement == nullptr || target.kind != 'S') return forward_unknown(whole, target.name);
+  if (engaged()) {
+    emit_describe(*statement, whole);
+    return true;
+  }
+  defer(frontend::describe, whole, 0);
+  if (statement->text) deferred_.back().statement = *statement;
+  return true;
+}
+
+void Session::emit_describe(const Prepared& statement, std::string_view raw) {
+  ensure_prepared(statement.text || unnamed_on_backend_ ? statement : unnamed_);
+  if (statement.text)
+    append_renamed(backend_->out(), raw, 1, body_of(raw).substr(1, body_of(raw).size() - 2),
+                   statement.text->server_name);
+  else
+    backend_->append_large(raw);
+  expect_named(ReplyKind::describe_statement,
+               statement.text ? body_of(raw).substr(1, body_of(raw).size() - 2) : std::string_view());
+  unit_open_ = true;
+}
+
+bool Session::describe_portal(std::string_view whole, std::string_view name) {
+  Portal* portal = find_portal(name);
+  if (portal != nullptr && portal->local) {
+    const parser::Statement& statement = *portal->plan->statements.front().statement;
+    std::string description = made<postgres::append_no_data>();
+    if (statement.explain_tessera || statement.kind == StatementKind::show) {
+      std::optional<Error> error;
+      const std::string all = run_local(*portal, error);
+      postgres::FrameHeader header;
+      if (!error && postgres::peek_frame(all, postgres::max_message_length, header) == postgres::FrameStatus::complete)
+        description = all.substr(0, header.total_size());
+    }
+    return answer_in_unit(std::move(description));
+  }
+  if (portal != nullptr && portal->scatter) {
+    portal->scatter->describe = true;
+    return true;
+  }
+  return forward_portal(whole, ReplyKind::describe_portal, 0);
+}
+
+bool Session::forward_portal(std::string_view whole, ReplyKind kind, std::uint32_t tag) {
+  const Got got = settle(std::nullopt);
+  if (got != Got::ready) return got == Got::refused;
+  backend_->append_large(whole);
+  expect(kind, tag);
+  unit_open_ = true;
+  unit_prepares_only_ = false;
+  return true;
+}
+
+bool Session::handle_execute(std::string_view whole) {
+  if (wait_for_effects() == Got::wait) return false;
+  postgres::ExecuteView execute;
+  if (!postgres::parse_execute(body_of(whole), execute)) {
+    refuse(postgres::invalid_message("Execute"));
+    return true;
+  }
+  Portal* portal = find_portal(execute.portal);
+  if (portal == nullptr) return forward_portal(whole, ReplyKind::execute, 0);
+  if (portal->local) {
+    if (const Got got = wait_for_listen(*portal->plan); got != Got::ready) return got == Got::refused;
+    return execute_local(*portal);
+  }
+  if (portal->scatter) return execute_scatter(*portal, execute.max_rows);
+  std::uint32_t tag = 0;
+  if (portal->plan) {
+    const Got got = settle(std::nullopt);
+    if (got != Got::ready) return got == Got::refused;
+    begin_effects(portal->plan, portal->sql, tag);
+  }
+  return forward_portal(whole, ReplyKind::execute, tag);
+}
+
+bool Session::execute_local(const Portal& portal) {
+  std::optional<Error> error;
+  std::string reply = run_local(portal, error);
+  postgres::FrameHeader header;
+  std::string_view rows = reply;
+  if (error) {
+    refuse(*error);
+    return true;
+  }
+  // Execute gives rows without their description.
+  if (postgres::peek_frame(rows, postgres::max_message_length, header) == postgres::FrameStatus::complete &&
+      header.type == postgres::backend::row_description)
+    rows.remove_prefix(header.total_size());
+  if (header.type == postgres::backend::error_response) {
+    emit_local_deferred();
+    skip_local_ = true;
+    host_.stream().append(rows);
+    return true;
+  }
+  options_.database->metrics().local.add();
+  return answer_in_unit(std::string(rows));
+}
+
+bool Session::handle_close(std::string_view whole) {
+  postgres::TargetView target;
+  if (!postgres::parse_close(body_of(whole), target)) {
+    refuse(postgres::invalid_message("Close"));
+    return true;
+  }
+  if (target.kind == 'P') {
+    Portal* portal = find_portal(target.name);
+    const bool here = portal == nullptr || portal->local || portal->scatter || !engaged();
+    if (target.name.empty())
+      unnamed_portal_ = {};
+    else
+      portals_.erase(std::string(target.name));
+    if (!here || (portal == nullptr && engaged())) return forward_portal(whole, ReplyKind::close, 0);
+    return answer_in_unit(made<postgres::append_close_complete>());
+  }
+  if (target.kind != 'S') return forward_portal(whole, ReplyKind::close, 0);
+  std::uint32_t tag = 0;
+  if (target.name.empty()) {
+    unnamed_.valid = false;
+  } else if (const auto found = prepared_.find(target.name); found != prepared_.end()) {
+    if (engaged()) {
+      Undo& undo = new_undo(tag);
+      undo.named = true;
+      undo.name = target.name;
+      undo.previous = std::move(found->second);
+    }
+    prepared_.erase(found);
+  }
+  if (!engaged()) return answer_in_unit(made<postgres::append_close_complete>());
+  backend_->replies().expect({.kind = ReplyKind::local, .tag = tag, .local = made<postgres::append_close_complete>()});
+  if (backend_->replies().outstanding() == 1) backend_->deliver_local();
+  unit_open_ = true;
+  return true;
+}
+
+// ---- Flush and Sync -------------------------------------------------------------------------------------------------
+
+bool Session::needs_server() const {
+  for (const Deferred& deferred : deferred_)
+    if (!deferred.local) return true;
+  return false;
+}
+
+bool Session::handle_flush(std::string_view whole) {
+  if (needs_server()) {
+    const Got got = settle(std::nullopt);
+    if (got != Got::ready) return got == Got::refused;
+  } else if (!deferred_.empty()) {
+    emit_local_deferred();
+  }
+  if (engaged()) backend_->append(whole);
+  return true;
+}
+
+bool Session::handle_sync(std::string_view whole) {
+  if (!skip_local_ && needs_server()) {
+    const Got got = settle(std::nullopt);
+    if (got == Got::wait) return false;
+  }
+  if (skip_local_ || (!engaged() && (backend_ == nullptr || backend_->replies().empty()))) {
+    local_sync();
+    return true;
+  }
+  if (!deferred_.empty()) emit_deferred();
+  const bool into_copy = backend_->replies().copying_in();
+  backend_->append(whole);
+  expect(ReplyKind::sync);
+  if (!into_copy) {
+    unit_open_ = false;
+    unit_prepares_only_ = true;
+  }
+  return true;
+}
+
+void Session::local_sync() {
+  emit_local_deferred();
+  skip_local_ = false;
+  error_in_unit_ = false;
+  unit_open_ = false;
+  unit_prepares_only_ = true;
+  request_started_ = {};
+  postgres::append_ready_for_query(host_.stream().out(), local_status());
+}
+
+}  // namespace tessera::proxy
