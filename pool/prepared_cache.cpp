@@ -48,6 +48,7 @@ void PreparedCache::erase(const std::string& server_name) {
 void PreparedCache::clear() {
   by_name_.clear();
   by_use_.clear();
+  doubtful_ = false;
 }
 
 }  // namespace tessera::pool

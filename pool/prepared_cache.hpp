@@ -33,10 +33,15 @@ public:
   std::optional<std::string> insert(const std::string& server_name);
   void erase(const std::string& server_name);
   void clear();
+  // A Close or a Parse was skipped by the server: it may hold statements that are not in here. Whoever prepares one
+  // closes it first from now on.
+  void doubt() { doubtful_ = true; }
+  bool doubtful() const { return doubtful_; }
   std::size_t size() const { return by_name_.size(); }
 
 private:
   std::size_t capacity_;
+  bool doubtful_ = false;
   std::list<std::string> by_use_;                                                   // most recent first
   std::unordered_map<std::string_view, std::list<std::string>::iterator> by_name_;  // keys borrow from by_use_
 };

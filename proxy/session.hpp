@@ -345,6 +345,7 @@ private:
   pool::Pool* waiting_in_ = nullptr;
   std::uint8_t pins_ = 0;
   ShardId temporary_shard_;  // where the temporary objects are, if pinned by them
+  ShardId cursor_shard_;     // likewise the last cursor WITH HOLD
   bool needs_reset_ = false;
   bool unit_open_ = false;          // extended messages were sent since the last Sync
   bool unit_prepares_only_ = true;  // …and none of them was more than Parse, Describe, Close

@@ -52,10 +52,16 @@ void Session::before_sending(const router::PlannedText& text) {
     }
     if (effects.session_advisory_lock) pins_ |= pin_advisory_lock;
     if (effects.changes_settings) pins_ |= pin_settings;
-    if (effects.hold_cursor) pins_ |= pin_cursor;
+    if (effects.hold_cursor) {
+      pins_ |= pin_cursor;
+      cursor_shard_ = backend_->endpoint().shard;
+    }
     if (planned.plan.kind == StatementKind::prepare || planned.plan.kind == StatementKind::execute)
       pins_ |= pin_prepared;
-    if (planned.plan.kind == StatementKind::deallocate) backend_->prepared().clear();
+    if (planned.plan.kind == StatementKind::deallocate) {
+      backend_->prepared().clear();
+      backend_->prepared().doubt();  // of one name, or it fails: the others are still there
+    }
   }
   if (pins_ != 0) needs_reset_ = true;
 }

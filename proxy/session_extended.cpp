@@ -201,6 +201,7 @@ void Session::append_close(const std::string& server_name) {
 
 void Session::send_parse(const Prepared& statement, std::uint32_t tag, Delivery delivery) {
   const std::string& name = statement.text->server_name;
+  if (backend_->prepared().doubtful()) append_close(name);
   if (const std::optional<std::string> evicted = backend_->prepared().insert(name)) append_close(*evicted);
   if (tag == 0) new_undo(tag);
   undo_[tag].server_name = name;

@@ -92,6 +92,8 @@ bool Session::relay_in_clients_words(const postgres::ErrorFields& fields, const 
 }
 
 void Session::on_skipped(const ExpectedReply& expected) {
+  const bool prepares = expected.kind == ReplyKind::parse && expected.tag != unnamed_tag;
+  if ((prepares || expected.kind == ReplyKind::close) && backend_ != nullptr) backend_->prepared().doubt();
   if (expected.tag != 0) undo(expected.tag);
 }
 

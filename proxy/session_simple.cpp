@@ -102,6 +102,12 @@ bool needs_some_shard(const router::PlannedText& text) {
     if (planned.plan.placement == router::Placement::any_shard) return true;
   return false;
 }
+
+bool reads_cursor(const router::PlannedText& text) {
+  if (!text.single()) return false;
+  const StatementKind kind = text.statements.front().plan.kind;
+  return kind == StatementKind::fetch || kind == StatementKind::close_cursor;
+}
 }  // namespace
 
 // One shard for all statements of the text, or a scatter for its only one.
@@ -137,6 +143,8 @@ Result<Session::Target> Session::target_of(const router::PlannedText& text, cons
     target.shard = plan.shard;
   }
   if (!target.shard && (pins_ & pin_temporary) != 0 && needs_some_shard(text)) target.shard = temporary_shard_;
+  if (!in_transaction_ && lazy_ == LazyTransaction::none && (pins_ & pin_cursor) != 0 && reads_cursor(text))
+    target.shard = cursor_shard_;
   return target;
 }
 
