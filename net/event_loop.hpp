@@ -61,6 +61,10 @@ public:
   bool short_read_is_last(const EventHandler* handler) const {
     return handler == current_ && handler != nullptr && !current_ended_;
   }
+  // Does the event that is being delivered to `handler` say that its peer has ended or failed?
+  bool peer_has_ended(const EventHandler* handler) const {
+    return handler == current_ && handler != nullptr && current_ended_;
+  }
   // Scratch for one read at a time: valid until the handler that filled it returns. Shared by all descriptors, so that
   // an idle connection owns no buffer.
   std::span<char> read_buffer() { return read_buffer_; }

@@ -30,6 +30,8 @@ public:
   void release();
   int open() const { return open_.load(std::memory_order_relaxed); }
   int limit() const { return limit_.load(std::memory_order_relaxed); }
+  // A reload may have lowered the limit: then connections are closed as they come back.
+  bool exceeded() const { return open() > limit(); }
   void set_limit(int limit) { limit_.store(limit, std::memory_order_relaxed); }
 
   // A pool on `loop`'s thread, for as long as the process lives.

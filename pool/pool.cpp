@@ -212,7 +212,8 @@ bool Pool::stale(const Backend& backend) const {
 
 bool Pool::expired(const Backend& backend) const {
   const auto lifetime = options_.limits.max_lifetime;
-  return stale(backend) || (lifetime.count() > 0 && loop_->now() - backend.connected_at() >= lifetime);
+  return stale(backend) || budget_->exceeded() ||
+         (lifetime.count() > 0 && loop_->now() - backend.connected_at() >= lifetime);
 }
 
 // ---- time -----------------------------------------------------------------------------------------------------------

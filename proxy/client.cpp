@@ -62,9 +62,12 @@ void Client::read() {
     if (status != Stream::Status::ok) close_now();
     return;
   }
-  if (session_ && state_ == State::running && session_->blocked()) return;
+  // A session that waits for a server reads nothing, but a client that has gone is not waited for.
+  const auto is_blocked = [this] { return session_ && state_ == State::running && session_->blocked(); };
+  const bool gone = worker_.loop().peer_has_ended(this);
+  if (is_blocked()) return gone ? close_now() : void();
   const Stream::Status status = stream_.read([this](std::string_view bytes) { return take(bytes); });
-  if (state_ == State::closed || status == Stream::Status::ok) return;
+  if (state_ == State::closed || (status == Stream::Status::ok && !(gone && is_blocked()))) return;
   close_now();
 }
 

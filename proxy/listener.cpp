@@ -41,7 +41,7 @@ void Listener::on_ready(bool, bool) {
     }
     if (errno == EINTR || errno == ECONNABORTED) continue;
     if (errno == EMFILE || errno == ENFILE) {
-      shed();
+      if (!shed()) return;
       continue;
     }
     if (errno != EAGAIN) log::error("accept failed", {{"reason", std::strerror(errno)}});
@@ -49,12 +49,18 @@ void Listener::on_ready(bool, bool) {
   }
 }
 
-void Listener::shed() {
-  log::warn("out of file descriptors: a new client is turned away");
+// False: nobody waits. (The kernel complains of missing descriptors before it looks whether somebody does.)
+bool Listener::shed() {
+  constexpr std::chrono::seconds between_complaints{1};
+  if (loop_.now() - complained_at_ >= between_complaints) {
+    complained_at_ = loop_.now();
+    log::warn("out of file descriptors: new clients are turned away");
+  }
   spare_.reset();
   net::SocketAddress peer;
-  const net::Descriptor client = net::accept(socket_.get(), peer);
+  const bool somebody = static_cast<bool>(net::accept(socket_.get(), peer));
   spare_ = open_spare();
+  return somebody;
 }
 
 }  // namespace tessera::proxy

@@ -18,12 +18,13 @@ public:
 
 private:
   void on_ready(bool readable, bool writable) override;
-  void shed();
+  bool shed();
 
   Server& server_;
   net::EventLoop& loop_;
   net::Descriptor socket_;
   net::Descriptor spare_;
+  TimePoint complained_at_{};
 };
 
 }  // namespace tessera::proxy
