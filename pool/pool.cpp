@@ -255,7 +255,7 @@ void Pool::sweep_idle(TimePoint now) {
   int left = static_cast<int>(idle.size());
   for (Backend* backend : idle) {
     if (backend->state() != Backend::State::idle) continue;
-    const IdleAction action = stale(*backend)
+    const IdleAction action = stale(*backend) || budget_->exceeded()
                                   ? IdleAction::close
                                   : idle_action(options_.limits, now, backend->connected_at(), backend->idle_since(),
                                                 backend->checked_at(), left > options_.limits.min_idle);
