@@ -82,7 +82,7 @@ await check('copy', async () => {
   await pipeline(Readable.from(lines), await sql`copy imports (id, name) from stdin`.writable());
   let text = '';
   // Few rows: of more than its buffer holds, postgres.js pauses its socket and may never resume it, with PostgreSQL itself too.
-  for await (const chunk of await sql`copy (select * from imports where id between ${base} and ${base + 499} order by id) to stdout`.readable()) text += chunk;
+  for await (const chunk of await sql.unsafe(`copy (select * from imports where id between ${base} and ${base + 499} order by id) to stdout`).readable()) text += chunk;
   equal(text, lines.slice(0, 500).join(''));
 });
 
