@@ -134,7 +134,7 @@ TEST_F(SessionTest, AnErrorInAPipelineSkipsToSync) {
 TEST_F(SessionTest, WhatIsRefusedNeverReachesAServer) {
   open();
   EXPECT_THAT(types(ask(query("SELEC 1"))), testing::StartsWith("E:42601 Z:I"));
-  EXPECT_EQ(types(ask(query("SELECT v FROM missing"))), "E:42P01 Z:I");
+  EXPECT_EQ(types(ask(query("SELECT v FROM not_listed"))), "E:0A000 Z:I") << "no default_shard";
   EXPECT_THAT(asked(0), IsEmpty());
   EXPECT_THAT(asked(1), IsEmpty());
 }
@@ -269,9 +269,9 @@ TEST_F(SessionTest, SettingsFollowTheSessionFromServerToServer) {
 
 TEST_F(SessionTest, WhatCannotBeReplayedHoldsTheConnection) {
   open();
-  ask(query("SELECT v, pg_advisory_lock(1) FROM t WHERE id = 1"));
+  EXPECT_EQ(types(ask(query("DECLARE c CURSOR WITH HOLD FOR SELECT v FROM t WHERE id = 1"))), "C Z:I");
   EXPECT_EQ(busy(), 1);
-  EXPECT_EQ(lane_.on([&] { return session_->pin_reasons(); }), "advisory locks");
+  EXPECT_EQ(lane_.on([&] { return session_->pin_reasons(); }), "cursors with hold");
   lane_.on([&] { session_.reset(); });
   ASSERT_TRUE(lane_.eventually([&] { return server_[0].times_asked("DISCARD ALL") == 1; }))
       << "clean before the next client";
