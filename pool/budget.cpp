@@ -40,27 +40,35 @@ void Budget::leave(Pool& pool) {
   });
 }
 
-void Budget::ask_peers(Pool& pool) {
-  set_starving(pool, true);
+void Budget::ask_peers(Pool& pool, TimePoint since) {
+  set_starving(pool, true, since);
   const std::scoped_lock lock(mutex_);
   for (const Peer& peer : peers_)
     if (peer.pool != &pool) peer.loop->post([asked = peer.pool] { asked->help_starving(); });
 }
 
-void Budget::set_starving(Pool& pool, bool starving) {
+void Budget::set_starving(Pool& pool, bool starving, TimePoint since) {
   const std::scoped_lock lock(mutex_);
   for (Peer& peer : peers_) {
     if (peer.pool != &pool || peer.starving == starving) continue;
     peer.starving = starving;
+    peer.since = since;
     starving_.fetch_add(starving ? 1 : -1, std::memory_order_relaxed);
   }
 }
 
-std::pair<Pool*, net::EventLoop*> Budget::pick_starving(Pool& giver) {
+std::pair<Pool*, net::EventLoop*> Budget::pick_starving(Pool& giver, TimePoint own, TimePoint now) {
   const std::scoped_lock lock(mutex_);
-  for (const Peer& peer : peers_)
-    if (peer.starving && peer.pool != &giver) return {peer.pool, peer.loop};
-  return {nullptr, nullptr};
+  Peer* longest = nullptr;
+  for (Peer& peer : peers_) {
+    if (peer.pool == &giver)
+      peer.since = own;
+    else if (peer.starving && (longest == nullptr || peer.since < longest->since))
+      longest = &peer;
+  }
+  if (longest == nullptr || longest->since >= own) return {nullptr, nullptr};
+  longest->since = now;
+  return {longest->pool, longest->loop};
 }
 
 std::shared_ptr<Budget> Budgets::get(const std::string& name, int limit, const std::string& server, int server_limit) {

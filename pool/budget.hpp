@@ -37,19 +37,22 @@ public:
   // A pool on `loop`'s thread, for as long as the process lives.
   void join(Pool& pool, net::EventLoop& loop);
   void leave(Pool& pool);
-  // `pool` has clients waiting and may not open more: asks the others for an idle connection.
-  void ask_peers(Pool& pool);
+  // `pool` has clients waiting, the first one `since` then, and may not open more: asks the others for a connection.
+  void ask_peers(Pool& pool, TimePoint since);
   // How many pools are short of connections; a pool that frees one looks here first.
   std::atomic<int>& starving() { return starving_; }
-  // Somebody who starves, other than `giver`: its loop and pool, or nullptr.
-  std::pair<Pool*, net::EventLoop*> pick_starving(Pool& giver);
-  void set_starving(Pool& pool, bool starving);
+  // Who has starved the longest, other than `giver`, whose own first client has waited since `own` (never: nobody
+  // waits): its loop and pool, or nullptr if `giver` comes first. Pools take turns: the chosen one counts as served
+  // `now`.
+  std::pair<Pool*, net::EventLoop*> pick_starving(Pool& giver, TimePoint own, TimePoint now);
+  void set_starving(Pool& pool, bool starving, TimePoint since = never);
 
 private:
   struct Peer {
     Pool* pool;
     net::EventLoop* loop;
     bool starving = false;
+    TimePoint since = never;  // its first client has waited since then, or it was served then
   };
   std::atomic<int> open_ = 0;
   std::atomic<int> limit_;

@@ -80,21 +80,28 @@ void Pool::offer(Backend& backend) {
     idle_.push_back(&backend);
     return;
   }
-  if (!waiters_.empty()) {
-    const Waiter waiter = waiters_.front();
-    waiters_.pop_front();
-    totals_.wait_ns += static_cast<std::uint64_t>((loop_->now() - waiter.since).count());
-    if (waiters_.empty() && budget_->starving() > 0) budget_->set_starving(*this, false);
-    return waiter.client->on_checkout(backend);
+  // A worker that is busy all the time must not keep what others have waited for longer.
+  if (budget_->starving().load(std::memory_order_relaxed) > 0 && give_away(backend)) {
+    if (!waiters_.empty()) budget_->set_starving(*this, true, waiters_.front().since);
+    return;
   }
-  if (budget_->starving().load(std::memory_order_relaxed) > 0 && give_away(backend)) return;
+  if (!waiters_.empty()) return serve_waiter(backend);
   idle_.push_back(&backend);
+}
+
+void Pool::serve_waiter(Backend& backend) {
+  const Waiter waiter = waiters_.front();
+  waiters_.pop_front();
+  totals_.wait_ns += static_cast<std::uint64_t>((loop_->now() - waiter.since).count());
+  if (waiters_.empty() && budget_->starving() > 0) budget_->set_starving(*this, false);
+  waiter.client->on_checkout(backend);
 }
 
 // ---- between workers ------------------------------------------------------------------------------------------------
 
 bool Pool::give_away(Backend& backend) {
-  const auto [taker, takers_loop] = budget_->pick_starving(*this);
+  const TimePoint own = waiters_.empty() ? never : waiters_.front().since;
+  const auto [taker, takers_loop] = budget_->pick_starving(*this, own, loop_->now());
   if (taker == nullptr || stale(backend)) return false;
   auto node = backends_.extract(backend.id());
   std::unique_ptr<Backend> owned = std::move(node.mapped().backend);
@@ -110,6 +117,7 @@ void Pool::adopt(std::unique_ptr<Backend> backend) {
   if (Result<void> joined = adopted.join_loop(*loop_, *this); !joined) return adopted.close(joined.error());
   // The giver may not have heard of a new configuration yet.
   if (shut_down_ || adopted.endpoint_ref() != options_.endpoint) return adopted.close_quietly();
+  if (!waiters_.empty() && !paused_) return serve_waiter(adopted);  // it was given for them: no turns here
   offer(adopted);
 }
 
@@ -139,7 +147,7 @@ void Pool::open_wanted() {
   while (wanted-- > 0) {
     if (!backoff_.may_try(loop_->now())) return;
     if (!budget_->acquire()) {
-      if (!waiters_.empty()) budget_->ask_peers(*this);
+      if (!waiters_.empty()) budget_->ask_peers(*this, waiters_.front().since);
       return;
     }
     open_one();

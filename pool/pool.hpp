@@ -110,6 +110,7 @@ private:
   void on_backend_clean(Backend& backend) override;
 
   void offer(Backend& backend);  // an idle, clean connection: to a waiter, a starving worker, or the idle list
+  void serve_waiter(Backend& backend);
   bool give_away(Backend& backend);
   Backend* take_idle();
   void open_wanted();

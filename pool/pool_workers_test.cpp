@@ -94,6 +94,24 @@ TEST_F(TwoWorkers, AConnectionToAnotherPlaceIsNotAdopted) {
   lane_[1].on([&] { pool_[1]->discard(*std::exchange(there.backend, nullptr), "end of the test"); });
 }
 
+// The first worker always has a client waiting when its only connection comes back.
+TEST_F(TwoWorkers, ABusyWorkerDoesNotKeepWhatTheOtherHasWaitedForLonger) {
+  Client first, second, there;
+  lane_[0].on([&] { first.checkout(*pool_[0]); });
+  ASSERT_TRUE(lane_[0].eventually([&] { return first.backend != nullptr; }));
+  lane_[1].on([&] { EXPECT_FALSE(there.checkout(*pool_[1])); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  lane_[0].on([&] { EXPECT_FALSE(second.checkout(*pool_[0])); });
+  lane_[0].on([&] { pool_[0]->checkin(*std::exchange(first.backend, nullptr), false); });
+  ASSERT_TRUE(lane_[1].eventually([&] { return there.backend != nullptr; })) << "it came first";
+  EXPECT_EQ(lane_[0].on([&] { return second.backend; }), nullptr);
+  lane_[1].on([&] { pool_[1]->checkin(*std::exchange(there.backend, nullptr), false); });
+  ASSERT_TRUE(lane_[0].eventually([&] { return second.backend != nullptr; })) << "and back";
+  EXPECT_EQ(budget_->starving().load(), 0);
+  EXPECT_EQ(server_.accepted(), 1);
+  lane_[0].on([&] { pool_[0]->checkin(*std::exchange(second.backend, nullptr), false); });
+}
+
 TEST_F(TwoWorkers, ConnectionsGoToAndFroWithoutBeingLost) {
   constexpr int rounds = 300;
   struct Worker {

@@ -247,7 +247,9 @@ private:
   bool describe_portal(std::string_view whole, std::string_view name);
   bool leave_side_unit();
   std::optional<Error> extended_refusal(const router::PlannedText& text, std::string_view sql) const;
+  bool is_ours(const router::PlannedText& text) const;
   bool is_local(const router::PlannedText& text) const;
+  std::string describe_local(const Portal& portal);
   std::string run_local(const Portal& portal, std::optional<Error>& error);
   bool execute_local(const Portal& portal);
   bool answer_in_unit(std::string reply);

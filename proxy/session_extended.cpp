@@ -118,7 +118,15 @@ bool Session::handle_parse(std::string_view whole) {
     refuse(postgres::invalid_message("Parse"));
     return true;
   }
-  if (!parse.statement.empty() && prepared_.contains(parse.statement)) return refuse_duplicate(whole, parse.statement);
+  if (!parse.statement.empty() && prepared_.contains(parse.statement)) {
+    if (backend_ != nullptr && !backend_->replies().empty()) {
+      // The definition before this one may be among what is still unanswered, and may have failed.
+      if (unit_open_) postgres::append_flush(backend_->out());
+      wait_ = Wait::drain;
+      return false;
+    }
+    return refuse_duplicate(whole, parse.statement);
+  }
   parser::Fingerprint& print = scratch_print();
   router::PlannedTextRef plan;
   options_.database->plan(parse.query, view(), print, &plan);
@@ -145,6 +153,11 @@ bool Session::handle_parse(std::string_view whole) {
   statement->plan = std::move(plan);
   statement->slots = print.slots;
   statement->valid = true;
+  if (is_ours(*statement->plan)) {
+    // A server would refuse it.
+    forget_undo(tag);
+    return answer_in_unit(made<postgres::append_parse_complete>());
+  }
   if (engaged()) {
     emit_parse(*statement, whole, tag);
     return true;
@@ -365,6 +378,16 @@ bool Session::answer_in_unit(std::string reply) {
   else
     defer_local(std::move(reply));
   return true;
+}
+
+// Is this a statement that no server knows?
+bool Session::is_ours(const router::PlannedText& text) const {
+  if (!text.single() || !text.statements.front().statement || in_failed_transaction()) return false;
+  const parser::Statement& statement = *text.statements.front().statement;
+  if (statement.kind == StatementKind::explain) return statement.explain_tessera;
+  const bool setting = statement.kind == StatementKind::set || statement.kind == StatementKind::reset ||
+                       statement.kind == StatementKind::show;
+  return setting && statement.setting && statement.setting->name.starts_with("tessera.");
 }
 
 // Will this statement be answered here?

@@ -22,6 +22,12 @@ bool Session::handle_describe(std::string_view whole) {
   if (target.kind == 'P') return describe_portal(whole, target.name);
   const Prepared* statement = find_prepared(target.name);
   if (statement == nullptr || target.kind != 'S') return forward_unknown(whole, target.name);
+  if (is_ours(*statement->plan)) {
+    std::string description;
+    if (!postgres::append_parameter_description(description, statement->parameter_types())) return true;
+    description += describe_local({.plan = statement->plan, .sql = std::string(statement->sql_text()), .local = true});
+    return answer_in_unit(std::move(description));
+  }
   if (engaged()) {
     emit_describe(*statement, whole);
     return true;
@@ -43,20 +49,22 @@ void Session::emit_describe(const Prepared& statement, std::string_view raw) {
   unit_open_ = true;
 }
 
+// What Describe of a statement that is answered here says of its rows.
+std::string Session::describe_local(const Portal& portal) {
+  const parser::Statement& statement = *portal.plan->statements.front().statement;
+  if (statement.explain_tessera || statement.kind == StatementKind::show) {
+    std::optional<Error> error;
+    const std::string all = run_local(portal, error);
+    postgres::FrameHeader header;
+    if (!error && postgres::peek_frame(all, postgres::max_message_length, header) == postgres::FrameStatus::complete)
+      return all.substr(0, header.total_size());
+  }
+  return made<postgres::append_no_data>();
+}
+
 bool Session::describe_portal(std::string_view whole, std::string_view name) {
   Portal* portal = find_portal(name);
-  if (portal != nullptr && portal->local) {
-    const parser::Statement& statement = *portal->plan->statements.front().statement;
-    std::string description = made<postgres::append_no_data>();
-    if (statement.explain_tessera || statement.kind == StatementKind::show) {
-      std::optional<Error> error;
-      const std::string all = run_local(*portal, error);
-      postgres::FrameHeader header;
-      if (!error && postgres::peek_frame(all, postgres::max_message_length, header) == postgres::FrameStatus::complete)
-        description = all.substr(0, header.total_size());
-    }
-    return answer_in_unit(std::move(description));
-  }
+  if (portal != nullptr && portal->local) return answer_in_unit(describe_local(*portal));
   if (portal != nullptr && portal->scatter) {
     portal->scatter->describe = true;
     return true;

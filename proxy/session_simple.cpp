@@ -72,6 +72,12 @@ bool Session::handle_query(std::string_view whole) {
     return true;
   }
   if (const std::optional<bool> done = handle_sql_prepared(text, sql)) return *done;
+  if (in_transaction_ && backend_ != nullptr && !backend_->replies().empty() && text.single() &&
+      (is_local(text) || text.statements.front().plan.kind == StatementKind::deallocate)) {
+    // Answered here, but not before it is known whether the transaction has failed.
+    wait_ = Wait::drain;
+    return false;
+  }
   if (const Got got = wait_for_listen(text); got != Got::ready) return got == Got::refused;
   if (answer_locally(text, sql, true)) return true;
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "base/crypto.hpp"
 #include "parser/postgres/parse.hpp"
 #include "proxy/catalog_query.hpp"
 #include "proxy/hidden_state.hpp"
@@ -40,14 +41,16 @@ bool concerns_session(const parser::Statement& statement) {
   }
 }
 
-bool same_credential(const postgres::ServerCredential& a, const postgres::ServerCredential& b) {
-  if (a.index() != b.index()) return false;
-  if (const auto* password = std::get_if<postgres::PlainPassword>(&a))
-    return password->password == std::get<postgres::PlainPassword>(b).password;
-  if (const auto* keys = std::get_if<postgres::ScramKeys>(&a)) return *keys == std::get<postgres::ScramKeys>(b);
-  if (const auto* verifier = std::get_if<postgres::Md5Verifier>(&a))
-    return verifier->text == std::get<postgres::Md5Verifier>(b).text;
-  return true;
+// Tells credentials apart without keeping them.
+std::string digest_of(const postgres::ServerCredential& credential) {
+  std::string content(1, static_cast<char>(credential.index()));
+  if (const auto* password = std::get_if<postgres::PlainPassword>(&credential)) content += password->password.reveal();
+  if (const auto* verifier = std::get_if<postgres::Md5Verifier>(&credential)) content += verifier->text.reveal();
+  if (const auto* keys = std::get_if<postgres::ScramKeys>(&credential)) {
+    content += as_view(keys->client_key);
+    content += as_view(keys->server_key);
+  }
+  return std::string(as_view(sha256(content)));
 }
 
 std::string greeting_key(const std::string& user, const pool::SettingsMap& settings) {
@@ -81,7 +84,8 @@ config::Pool WorkerDatabase::pool_limits(const std::string& role) const {
 }
 
 pool::Pool& WorkerDatabase::pool(const pool::IdentityRef& identity, const std::string& user, ShardId shard) {
-  const std::string key = fmt::format("{}/{}", user, shard.value());
+  // By identity, not by name: a role with another password is not let in on what the right one has opened.
+  const std::string key = fmt::format("{}/{}", fmt::ptr(identity.get()), shard.value());
   std::unique_ptr<pool::Pool>& found = pools_[key];
   if (found) return *found;
   const config::Pool limits = pool_limits(user);
@@ -112,11 +116,8 @@ std::unique_ptr<pool::Pool> WorkerDatabase::own_pool(const pool::IdentityRef& id
 }
 
 pool::IdentityRef WorkerDatabase::identity(const std::string& role, const postgres::ServerCredential& credential) {
-  pool::IdentityRef& known = identities_[role];
-  if (known && same_credential(known->credential, credential)) return known;
-  known = std::make_shared<const pool::Identity>(pool::Identity{role, credential});
-  for (auto& [key, pool] : pools_)
-    if (pool->options().identity->user == role) pool->set_identity(known);
+  pool::IdentityRef& known = identities_[role + '\0' + digest_of(credential)];
+  if (!known) known = std::make_shared<const pool::Identity>(pool::Identity{role, credential});
   return known;
 }
 

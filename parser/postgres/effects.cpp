@@ -119,7 +119,9 @@ void note_function(const PgQuery__FuncCall& node, Effects& effects) {
   if (is_advisory(name)) {
     const bool transaction_level = name.find("_xact_") != std::string_view::npos;
     effects.writes = true;
-    if (!transaction_level) effects.session_advisory_lock = true;
+    // Giving locks back leaves nothing behind. (Drivers' pools do so after every use: asyncpg's.)
+    const bool unlocks = name.starts_with("pg_advisory_unlock");
+    if (!transaction_level && !unlocks) effects.session_advisory_lock = true;
     return;
   }
   if (listed(name)) effects.writes = true;

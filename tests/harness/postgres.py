@@ -201,7 +201,7 @@ class PostgresServer:
 
     def wait_for_replay(self, timeout=20):
         """On a replica: until it has replayed all that its primary has written by now."""
-        target = self.replica_of.run("select pg_current_wal_lsn()").strip()
+        target = self.replica_of.run("select pg_current_wal_insert_lsn()").strip()
         deadline = time.monotonic() + timeout
         while self.run(f"select coalesce(pg_last_wal_replay_lsn() >= '{target}', false)").strip() != "t":
             if time.monotonic() > deadline:

@@ -197,7 +197,7 @@ def test_a_cancel_never_hits_the_next_statement(tessera, server, database):
     with log_in(proxy, database) as first, log_in(proxy, database) as second:
         canceller = Canceller(proxy, first)
         canceller.start()
-        hits, deadline = 0, time.monotonic() + (45 if "TESSERA_ROUNDS" not in os.environ else 10**6)
+        hits, deadline = 0, time.monotonic() + (25 if "TESSERA_ROUNDS" not in os.environ else 10**6)
         rounds = 0
         for rounds in range(1, ROUNDS + 1):
             # The moment of the cancel wanders over the whole life of the statement and a little beyond.

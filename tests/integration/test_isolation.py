@@ -420,7 +420,7 @@ class SelfIdentifying(threading.Thread):
     def by_name(self):
         mine = self.next()
         replies = self.connection.ask(self.parts(mine, "mine", not self.prepared), wire.SYNC)
-        self.prepared = self.prepared or code(replies) is None
+        self.prepared = self.prepared or any(reply.type == "1" for reply in replies)
         self.check(replies, mine)
 
     def pipeline(self):

@@ -275,8 +275,10 @@ def test_an_idle_connections_death_is_not_noticed(pooled, server, database):
 @pytest.fixture(scope="module")
 def fragile(new_server, new_database):
     """A server of its own: a backend that is killed takes all others with it."""
-    server = new_server("fragile", settings={"restart_after_crash": "on"})
-    return server, new_database([server], "create table t (id int primary key, v text); insert into t select i, 'x' from generate_series(1, 100) i")
+    server = new_server("fragile", settings={"restart_after_crash": "on", "synchronous_commit": "on"})
+    name = new_database([server], "create table t (id int primary key, v text); insert into t select i, 'x' from generate_series(1, 100) i")
+    server.run("checkpoint")
+    return server, name
 
 
 def kill_backend(server, database, how):
