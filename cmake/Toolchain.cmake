@@ -15,7 +15,9 @@ set(TESSERA_SANITIZE "" CACHE STRING "Sanitizers for the whole build, as for -fs
 
 find_program(CCACHE ccache)
 if(CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+  # Paths relative to the checkout, so that a second clone finds what the first one compiled.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${CCACHE})
+  add_compile_options($<$<CXX_COMPILER_ID:Clang>:-fdebug-compilation-dir=.>)
 endif()
 find_program(LLD ld.lld-19)
 if(LLD)
@@ -24,7 +26,6 @@ endif()
 
 add_compile_options(-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wnon-virtual-dtor -Wimplicit-fallthrough -Werror
   $<$<CXX_COMPILER_ID:Clang>:-Wno-missing-designated-field-initializers>)
-add_compile_definitions(FMT_HEADER_ONLY=0)
 if(TESSERA_SANITIZE)
   add_compile_options(-fsanitize=${TESSERA_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${TESSERA_SANITIZE})

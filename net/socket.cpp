@@ -1,5 +1,6 @@
 #include "net/socket.hpp"
 
+#include <algorithm>
 #include <arpa/inet.h>
 #include <cerrno>
 #include <charconv>
@@ -159,6 +160,11 @@ bool in_network(const std::string& host, const std::string& network) {
   if (std::memcmp(wanted, given, whole) != 0) return false;
   const int left = bits % 8;
   return left == 0 || ((wanted[whole] ^ given[whole]) >> (8 - left)) == 0;
+}
+
+bool in_networks(const std::string& host, const std::vector<std::string>& networks) {
+  return std::any_of(networks.begin(), networks.end(),
+                     [&](const std::string& network) { return in_network(host, network); });
 }
 
 std::uint64_t raise_file_limit() {

@@ -59,6 +59,7 @@ void set_keep_alive(int fd);
 
 // Is `host` (numeric) inside the network "10.0.0.0/8", "::1/128" or a single address? False for malformed input.
 bool in_network(const std::string& host, const std::string& network);
+bool in_networks(const std::string& host, const std::vector<std::string>& networks);
 
 // Raises the soft limit of open files to the hard one and returns it.
 std::uint64_t raise_file_limit();

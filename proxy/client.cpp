@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/crypto.hpp"
+#include "net/proxy_protocol.hpp"
 #include "proxy/log.hpp"
 #include "proxy/server.hpp"
 #include "proxy/worker.hpp"
@@ -29,7 +30,9 @@ Client::Client(Worker& worker, SessionId id, net::Descriptor socket, std::string
       stream_(worker.loop(), std::move(socket)),
       connected_at_(worker.loop().now()),
       tickets_(std::move(tickets)) {
-  deadline_ = connected_at_ + worker_.runtime().config->listen.login_timeout;
+  const config::Listen& listen = worker_.runtime().config->listen;
+  deadline_ = connected_at_ + listen.login_timeout;
+  if (net::in_networks(address_, listen.proxy_protocol_from)) state_ = State::proxy_header;
 }
 
 Client::~Client() {
@@ -93,6 +96,10 @@ bool Client::take(std::string_view bytes) {
     case State::console:
       console_->on_client_bytes(bytes);
       return state_ == State::console;
+    case State::proxy_header:
+      input_.append(bytes);
+      take_proxy_header();
+      break;
     case State::first_packet:
       input_.append(bytes);
       take_first_packet();
@@ -115,6 +122,27 @@ bool Client::take(std::string_view bytes) {
 }
 
 // ---- start-up -------------------------------------------------------------------------------------------------------
+
+// A balancer that is trusted says who the client is. From here on the client is at that address, for limits too.
+void Client::take_proxy_header() {
+  const net::ProxyHeader header = net::read_proxy_header(input_);
+  if (header.status == net::ProxyHeader::Status::need_more) return;
+  if (header.status == net::ProxyHeader::Status::malformed) {
+    log::warn("no PROXY header from a balancer's network (listen.proxy_protocol_from)", {{"client", address_}});
+    return close_now();
+  }
+  input_.erase(0, header.size);
+  if (!header.client.empty()) {
+    address_ = header.client;
+    const int limit = worker_.runtime().config->listen.max_clients_per_address;
+    std::optional<Admission::Ticket> from =
+        worker_.server().admission().enter("address/" + address_, static_cast<std::uint64_t>(limit));
+    if (!from) return fail({sqlstate::too_many_connections, "sorry, too many clients already", {}, {}, 0});
+    tickets_.push_back(std::move(*from));
+  }
+  state_ = State::first_packet;
+  take_first_packet();
+}
 
 void Client::take_first_packet() {
   std::size_t total = 0;
@@ -225,10 +253,7 @@ void Client::on_startup(postgres::StartupMessage message) {
 
 namespace {
 bool allowed_from(const config::User& user, const std::string& address) {
-  if (user.from.empty() || address == "local") return true;
-  for (const std::string& network : user.from)
-    if (net::in_network(address, network)) return true;
-  return false;
+  return user.from.empty() || address == "local" || net::in_networks(address, user.from);
 }
 }  // namespace
 
@@ -495,7 +520,9 @@ void Client::sweep(TimePoint now) {
     if (state_ == State::closing) return close_now();
     deadline_ = never;
     // Nothing is sent to somebody who has not shown that he speaks the protocol.
-    if (state_ == State::first_packet || state_ == State::tls || state_ == State::cancelling) return close_now();
+    if (state_ == State::proxy_header || state_ == State::first_packet || state_ == State::tls ||
+        state_ == State::cancelling)
+      return close_now();
     return fail({sqlstate::invalid_authorization, "login timed out", {}, {}, 0});
   }
   if (session_ && state_ == State::running) session_->sweep(now);

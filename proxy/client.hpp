@@ -45,6 +45,7 @@ public:
 
 private:
   enum class State : std::uint8_t {
+    proxy_header,
     first_packet,
     tls,
     authenticating,
@@ -68,6 +69,7 @@ private:
 
   void read();
   bool take(std::string_view bytes);
+  void take_proxy_header();
   void take_first_packet();
   void on_first_packet(const postgres::FirstPacket& packet);
   void start_tls();

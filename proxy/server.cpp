@@ -259,8 +259,10 @@ void Server::dispatch(net::Descriptor socket, const net::SocketAddress& peer) {
   const config::Listen& listen = now->config->listen;
   const std::string address = peer.is_unix() || peer.host().empty() ? std::string("local") : peer.host();
   std::optional<Admission::Ticket> total = admission_.enter("total", static_cast<std::uint64_t>(listen.max_clients));
+  // A balancer's connections are counted by its clients' addresses (Client::take_proxy_header).
+  const bool balanced = net::in_networks(address, listen.proxy_protocol_from);
   std::optional<Admission::Ticket> from =
-      admission_.enter("address/" + address, static_cast<std::uint64_t>(listen.max_clients_per_address));
+      admission_.enter("address/" + address, balanced ? 0 : static_cast<std::uint64_t>(listen.max_clients_per_address));
   if (!total || !from || draining_) {
     // As PostgreSQL does, in plain text and without waiting to be asked: the client takes it for the answer to its
     // first packet.

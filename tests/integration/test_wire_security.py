@@ -619,3 +619,38 @@ def test_a_client_that_floods_before_it_is_let_in_is_cut_off(proxy, database):
             pass
         assert all(reply.type == "E" for reply in connection.read_to_end())
     assert proxy.resident_bytes() - before < 20 << 20
+
+
+# 20: PROXY protocol
+
+
+def from_balancer(proxy, database, header, user="app", password="app"):
+    connection = wire.Wire(proxy.host, proxy.port)
+    connection.send(header)
+    return connection.login(user, database, password)
+
+
+def test_a_proxy_header_from_a_trusted_network_says_who_the_client_is(tessera, server, database):
+    users = [{"name": "app", "password": "app", "from": ["192.0.2.0/24"]}]
+    proxy = tessera(config_of([server], database, users=users, listen={"proxy_protocol_from": ["127.0.0.0/8"], "max_clients_per_address": 1}))
+    version_2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes([192, 0, 2, 9, 127, 0, 0, 1, 1, 0, 25, 32])
+    with from_balancer(proxy, database, b"PROXY TCP4 192.0.2.8 127.0.0.1 1000 6432\r\n") as first, from_balancer(proxy, database, version_2) as second:
+        assert value(first, "select 1") == value(second, "select 1") == "1"
+        with pytest.raises(wire.WireError) as problem:  # a second one from the same client
+            from_balancer(proxy, database, version_2)
+        assert problem.value.fields["C"] == "53300"
+    with pytest.raises(wire.WireError) as problem:
+        from_balancer(proxy, database, b"PROXY TCP4 198.51.100.1 127.0.0.1 1000 6432\r\n")
+    assert problem.value.fields["C"] == "28P01"
+    for missing in (b"", b"PROXY TCP4 nonsense\r\n"):  # the header is owed
+        with pytest.raises((wire.WireError, ConnectionResetError)) as problem:
+            from_balancer(proxy, database, missing)
+        assert not getattr(problem.value, "fields", None)
+    assert "no PROXY header" in proxy.log()
+
+
+def test_a_proxy_header_from_anybody_else_is_garbage(tessera, server, database):
+    proxy = tessera(config_of([server], database))
+    with pytest.raises(wire.WireError) as problem:
+        from_balancer(proxy, database, b"PROXY TCP4 192.0.2.8 127.0.0.1 1000 6432\r\n")
+    assert problem.value.fields["C"] == "08P01"
