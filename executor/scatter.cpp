@@ -3,6 +3,7 @@
 #include <charconv>
 #include <fmt/format.h>
 
+#include "wire/postgres/error_message.hpp"
 #include "wire/postgres/frontend.hpp"
 
 namespace tessera::executor {
@@ -14,10 +15,13 @@ using pool::ReplyKind;
 // One shard's part.
 class Scatter::Branch final : public pool::BackendOwner, public pool::PoolClient {
 public:
-  Branch(Scatter& scatter, std::size_t index, pool::Pool& pool) : scatter_(scatter), index_(index), pool_(pool) {}
+  Branch(Scatter& scatter, std::size_t index, pool::Pool& pool) : scatter_(scatter), index_(index), pool_(pool) {
+    pool_.hold();
+  }
   ~Branch() override {
     pool_.forget(*this);
     if (Backend* backend = std::exchange(backend_, nullptr)) pool_.discard(*backend, "the statement was abandoned");
+    pool_.release_hold();
   }
 
   // True: it has its connection and the statement is on its way.
@@ -103,7 +107,17 @@ private:
   }
   void on_copy(const pool::ExpectedReply&, char) override {}
   bool on_parameter(std::string_view, std::string_view, bool) override { return false; }
-  bool on_notice(const postgres::ErrorFields&, bool) override { return false; }
+  bool on_notice(const postgres::ErrorFields& fields, bool forwarding) override {
+    if (!forwarding || described_) return forwarding;
+    // Before the rows: what is relayed now would be taken for a part of their description.
+    std::string message;
+    std::vector<postgres::ErrorField> all;
+    for (postgres::ErrorFields rest = fields; const std::optional<postgres::ErrorField> field = rest.next();)
+      all.push_back(*field);
+    if (postgres::append_error_fields(message, postgres::backend::notice_response, all))
+      scatter_.events_.relay(message);
+    return false;
+  }
   bool on_notification(const postgres::NotificationView&) override { return false; }
   void on_backend_turn(Backend&) override {
     if (error_) return scatter_.failed(*error_);

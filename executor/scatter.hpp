@@ -38,6 +38,8 @@ public:
 
   void start();
   void resume();  // the client can take more
+  // Ends it with this error, from the loop.
+  void abort(const Error& reason) { failed(reason); }
   // The server processes that work for it, for a cancel request.
   std::vector<pool::Backend*> active() const;
   const ScatterRequest& request() const { return request_; }

@@ -144,6 +144,7 @@ private:
     flag(s_.effects.writes, "writes");
     flag(s_.effects.locks_rows, "locks_rows");
     flag(s_.effects.temporary_objects, "temporary_objects");
+    flag(s_.effects.until_commit, "until_commit");
     flag(s_.effects.session_advisory_lock, "session_advisory_lock");
     flag(s_.effects.changes_settings, "changes_settings");
     flag(s_.effects.hold_cursor, "hold_cursor");

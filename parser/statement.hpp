@@ -276,6 +276,7 @@ struct Effects {
   bool writes = false;  // rows or catalog may change (data-modifying CTE, SELECT INTO, DDL, nextval, unknown CALL …)
   bool locks_rows = false;         // FOR UPDATE / SHARE
   bool temporary_objects = false;  // creates or may create a temporary table, view, sequence or function
+  bool until_commit = false;       // …with ON COMMIT DROP
   bool session_advisory_lock = false;
   bool changes_settings = false;  // set_config(…, false) or with an argument that is not a literal
   bool hold_cursor = false;

@@ -326,6 +326,7 @@ void Backend::clean(std::string_view extra_sql) {
   send_own_query("DISCARD ALL");
   if (!extra_sql.empty() && state_ == State::cleaning) send_own_query(extra_sql);
   prepared_.clear();
+  last_advancer_ = 0;
   wanted_settings_ = no_settings();
 }
 

@@ -103,6 +103,7 @@ public:
   const Endpoint& endpoint() const { return *options_.endpoint; }
   const EndpointRef& endpoint_ref() const { return options_.endpoint; }
   const Identity& identity() const { return *options_.identity; }
+  BackendObserver& observer() const { return *observer_; }  // the pool that it belongs to
   postgres::TransactionStatus transaction_status() const { return transaction_; }
   const SettingsMap& parameters() const { return parameters_; }  // ParameterStatus values by name
   const Settings& settings() const { return settings_; }
@@ -118,6 +119,9 @@ public:
     if (std::exchange(last_session_, session) != session) foreign_sequences_ = true;
   }
   bool take_foreign_sequences() { return std::exchange(foreign_sequences_, false); }
+  // Whose statement was the last that may have advanced a sequence here; 0: nobody's since the last reset.
+  void advanced_by(std::uint64_t session) { last_advancer_ = session; }
+  std::uint64_t last_advancer() const { return last_advancer_; }
   std::uint32_t pid() const { return pid_; }
   const std::string& cancel_key() const { return cancel_key_; }
   const net::SocketAddress& address() const { return options_.endpoint->addresses[address_index_]; }
@@ -184,6 +188,7 @@ private:
   bool spoiled_ = false;
   bool foreign_sequences_ = false;
   std::uint64_t last_session_ = 0;
+  std::uint64_t last_advancer_ = 0;
   bool ready_once_ = false;  // the observer was told so
   bool checking_ = false;    // state cleaning is a health check
   bool choked_ = false;      // the write queue went above high water

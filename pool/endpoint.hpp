@@ -19,6 +19,7 @@ struct Endpoint {
   std::string name;  // "s0" (the shard), for messages and metrics
   ShardId shard;
   std::string host;  // as configured: what verify-full compares with the certificate
+  std::uint16_t port = 0;
   std::vector<net::SocketAddress> addresses;
   std::string database;  // its name on the server
   postgres::ServerTls tls = postgres::ServerTls::off;

@@ -80,6 +80,11 @@ public:
   void adopt(std::unique_ptr<Backend> backend);
 
   PoolCounts counts() const;
+  // Nobody has a connection of it, waits for one or means to.
+  bool unused() const { return backends_.size() == idle_.size() && waiters_.empty() && holds_ == 0; }
+  // Somebody will ask for a connection later: the pool must still be there.
+  void hold() { ++holds_; }
+  void release_hold() { --holds_; }
   const PoolTotals& totals() const { return totals_; }
   const Options& options() const { return options_; }
   const Budget& budget() const { return *budget_; }
@@ -135,6 +140,7 @@ private:
   std::uint64_t generation_ = 0;
   bool paused_ = false;
   bool shut_down_ = false;
+  int holds_ = 0;
   Error last_error_{sqlstate::internal_error, "", {}, {}, 0};
   TimePoint complained_at_{};
   PoolTotals totals_;

@@ -4,17 +4,20 @@
 
 namespace tessera::pool {
 
-PreparedTextRef make_prepared_text(std::string_view sql, const std::vector<std::uint32_t>& types) {
-  // The count comes first and in full, so that no text can be taken for types, or the other way round.
-  const std::uint64_t count = types.size();
-  std::string content(reinterpret_cast<const char*>(&count), sizeof count);
+PreparedTextRef make_prepared_text(std::string_view sql, const std::vector<std::uint32_t>& types,
+                                   std::string_view parse_settings) {
+  // The counts come first and in full, so that no text can be taken for types, or the other way round.
+  const std::uint64_t counts[] = {types.size(), parse_settings.size()};
+  std::string content(reinterpret_cast<const char*>(counts), sizeof counts);
   content.append(reinterpret_cast<const char*>(types.data()), types.size() * sizeof(std::uint32_t));
+  content += parse_settings;
   content += sql;
   const Sha256Digest digest = sha256(content);
   auto text = std::make_shared<PreparedText>();
   text->server_name = std::string(prepared_prefix) + hex(as_view(digest).substr(0, 16));
   text->sql = sql;
   text->types = types;
+  text->parse_settings = parse_settings;
   return text;
 }
 
@@ -46,6 +49,7 @@ void PreparedCache::erase(const std::string& server_name) {
 }
 
 void PreparedCache::clear() {
+  stale_.clear();
   by_name_.clear();
   by_use_.clear();
   doubtful_ = false;

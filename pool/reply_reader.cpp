@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 #include <utility>
+#include <vector>
 
 namespace tessera::pool {
 
@@ -273,12 +274,10 @@ Result<void> ReplyReader::error(std::string_view whole, Run& run, ReplySink& sin
     return std::unexpected(
         Error{reason.code, fmt::format("the server closed the connection: {}", reason.message), {}, {}, 0});
   }
-  const ReplyKind kind = queue_.front().kind;
   run.flush();
+  if (!ends_with_ready(queue_.front().kind)) return skip_to_sync(fields, whole, run, sink);
   if (sink.on_error(queue_.front(), fields)) run.add(whole);
   run.flush();
-  if (ends_with_ready(kind)) return {};
-  skip_to_sync(sink);
   return {};
 }
 
@@ -318,14 +317,20 @@ void ReplyReader::deliver_local(ReplySink& sink) {
   }
 }
 
-void ReplyReader::skip_to_sync(ReplySink& sink) {
-  queue_.pop_front();
+// The head has failed, and with it everything up to the next Sync. The last one comes first, so that who undoes what he
+// had noted for each ends where he began.
+Result<void> ReplyReader::skip_to_sync(const postgres::ErrorFields& fields, std::string_view whole, Run& run,
+                                       ReplySink& sink) {
+  std::vector<ExpectedReply> dropped;
   while (!queue_.empty() && !is_sync(queue_.front().kind)) {
-    const ExpectedReply entry = std::move(queue_.front());
+    dropped.push_back(std::move(queue_.front()));
     queue_.pop_front();
-    sink.on_skipped(entry);
   }
   skipping_ = queue_.empty();
+  for (std::size_t i = dropped.size(); i-- > 1;) sink.on_skipped(dropped[i]);
+  if (sink.on_error(dropped.front(), fields)) run.add(whole);
+  run.flush();
+  return {};
 }
 
 // A COPY IN begins: Syncs that were sent behind it, before the client ended the COPY, may be read as part of it.

@@ -60,7 +60,8 @@ public:
   virtual void on_done(const ExpectedReply& expected, char type, std::string_view body) = 0;
   // True: the client shall see it as it is. (Fatal ones announce that the connection ends.)
   virtual bool on_error(const ExpectedReply& expected, const postgres::ErrorFields& fields) = 0;
-  // Dropped by an error before it, or swallowed by COPY IN. Local entries too.
+  // Dropped by an error before it, or swallowed by COPY IN. Local entries too. What an error drops is told backwards,
+  // and before the error itself.
   virtual void on_skipped(const ExpectedReply& expected) = 0;
   // ReadyForQuery. False: the client shall not see it as it is.
   virtual bool on_ready(const ExpectedReply& expected, postgres::TransactionStatus status) = 0;
@@ -111,7 +112,7 @@ private:
   Result<void> error(std::string_view whole, Run& run, ReplySink& sink);
   Result<void> ready(std::string_view whole, Run& run, ReplySink& sink);
   void pop(Run& run, ReplySink& sink);
-  void skip_to_sync(ReplySink& sink);
+  Result<void> skip_to_sync(const postgres::ErrorFields& fields, std::string_view whole, Run& run, ReplySink& sink);
   void doubt_syncs();
   void drop_swallowed(ReplySink& sink);
   bool settle_doubt(ReplySink& sink);

@@ -125,7 +125,7 @@ TEST(ReplyReader, ErrorInAPipelineDropsAllUpToSync) {
   EXPECT_EQ(got.trace.relayed, raw('1', "") + error() + ready() + raw('1', "") + ready());
   const std::string after = fmt::format(" @{}", raw('1', "").size() + error().size());
   EXPECT_THAT(got.trace.events,
-              ElementsAre("done parse 1 1", "error bind 2 42601 @5", "skipped local 3", "skipped execute 4",
+              ElementsAre("done parse 1 1", "skipped execute 4", "skipped local 3", "error bind 2 42601 @5",
                           "ready sync 5 I" + after, "done parse 6 1", testing::StartsWith("ready sync 7 I")));
 }
 
@@ -164,7 +164,7 @@ TEST(ReplyReader, PoisonReachesTheOwnerWithItsText) {
                                                 {.kind = Kind::sync}}),
                                      Step(complete() + error() + ready('E'))});
   EXPECT_EQ(got.trace.relayed, complete() + "OURS" + ready('E'));
-  EXPECT_THAT(got.trace.events[1], testing::EndsWith("poison @14"));
+  EXPECT_THAT(got.trace.events[2], testing::EndsWith("poison @14"));
 }
 
 TEST(ReplyReader, LocalEntriesKeepTheirPlace) {

@@ -82,24 +82,45 @@ std::string settings_change(const SettingsMap& from, const SettingsMap& to) {
   return sql + identity;
 }
 
-SettingsTracker::SettingsTracker(Settings base) : base_(std::move(base)), current_(base_) {}
+SettingsTracker::SettingsTracker(Settings base) : base_(std::move(base)), state_{base_, no_settings(), no_settings()} {}
 
 template <typename Change>
-void SettingsTracker::change(Change&& apply) {
-  auto copy = std::make_shared<SettingsMap>(*current_);
+void SettingsTracker::change(Settings& map, Change&& apply) {
+  auto copy = std::make_shared<SettingsMap>(*map);
   apply(*copy);
+  if (*copy == *map) return;
+  ++revision_;
   if (*copy == *base_)
-    current_ = base_;
-  else if (*copy != *current_)
-    current_ = std::move(copy);
+    map = base_;
+  else
+    map = std::move(copy);
+}
+
+void SettingsTracker::become(State state) {
+  if (state.settings != state_.settings || state.local != state_.local || state.temporary != state_.temporary)
+    ++revision_;
+  state_ = std::move(state);
+}
+
+std::string_view SettingsTracker::effective(std::string_view name) const {
+  if (const auto found = state_.local->find(name); found != state_.local->end()) return found->second;
+  const auto found = state_.settings->find(name);
+  return found == state_.settings->end() ? std::string_view() : std::string_view(found->second);
 }
 
 void SettingsTracker::set(const std::string& name, std::string sql) {
-  change([&](SettingsMap& map) { map[name] = std::move(sql); });
+  change(state_.local, [&](SettingsMap& map) { map.erase(name); });
+  change(state_.settings, [&](SettingsMap& map) { map[name] = std::move(sql); });
+}
+
+void SettingsTracker::set_local(const std::string& name, std::string sql) {
+  if (!in_transaction_) return;  // the server warns, and forgets it with the statement
+  change(state_.local, [&](SettingsMap& map) { map[name] = std::move(sql); });
 }
 
 void SettingsTracker::reset(const std::string& name) {
-  change([&](SettingsMap& map) {
+  change(state_.local, [&](SettingsMap& map) { map.erase(name); });
+  change(state_.settings, [&](SettingsMap& map) {
     const auto base = base_->find(name);
     if (base == base_->end())
       map.erase(name);
@@ -111,33 +132,56 @@ void SettingsTracker::reset(const std::string& name) {
 
 void SettingsTracker::reset_all() {
   // RESET ALL leaves the identity alone (guc.c: GUC_NO_RESET_ALL).
-  change([&](SettingsMap& map) {
-    SettingsMap kept = *base_;
+  const auto keep_identity = [](SettingsMap& map, SettingsMap kept) {
     for (const char* name : {"role", "session_authorization"})
       if (const auto found = map.find(name); found != map.end()) kept[name] = found->second;
     map = std::move(kept);
-  });
+  };
+  change(state_.local, [&](SettingsMap& map) { keep_identity(map, {}); });
+  change(state_.settings, [&](SettingsMap& map) { keep_identity(map, *base_); });
+}
+
+void SettingsTracker::add_temporary(const std::string& name, bool until_commit) {
+  // Outside of a transaction ON COMMIT DROP comes at once.
+  if (until_commit && !in_transaction_) return;
+  change(state_.temporary, [&](SettingsMap& map) { map[name] = until_commit ? "commit" : ""; });
+}
+
+void SettingsTracker::drop_temporary(const std::string& name) {
+  change(state_.temporary, [&](SettingsMap& map) { map.erase(name); });
+}
+
+void SettingsTracker::drop_all_temporary() {
+  change(state_.temporary, [](SettingsMap& map) { map.clear(); });
 }
 
 void SettingsTracker::begin() {
   if (in_transaction_) return;
   in_transaction_ = true;
-  at_begin_ = current_;
+  at_begin_ = state_;
 }
 
 void SettingsTracker::commit() {
-  in_transaction_ = false;
-  at_begin_.reset();
-  marks_.clear();
+  if (!state_.temporary->empty())
+    change(state_.temporary,
+           [](SettingsMap& map) { std::erase_if(map, [](const auto& entry) { return entry.second == "commit"; }); });
+  end();
 }
 
 void SettingsTracker::rollback() {
-  if (in_transaction_) current_ = at_begin_;
-  commit();
+  if (in_transaction_) become(at_begin_);
+  end();
+}
+
+void SettingsTracker::end() {
+  in_transaction_ = false;
+  if (!state_.local->empty()) change(state_.local, [](SettingsMap& map) { map.clear(); });
+  at_begin_ = {};
+  marks_.clear();
 }
 
 void SettingsTracker::savepoint(const std::string& name) {
-  if (in_transaction_) marks_.push_back({name, current_});
+  if (in_transaction_) marks_.push_back({name, state_});
 }
 
 std::size_t SettingsTracker::find(const std::string& name) const {
@@ -153,7 +197,7 @@ void SettingsTracker::release(const std::string& name) {
 void SettingsTracker::rollback_to(const std::string& name) {
   const std::size_t at = find(name);
   if (at == 0) return;
-  current_ = marks_[at - 1].settings;
+  become(marks_[at - 1].state);
   marks_.resize(at);
 }
 

@@ -3,6 +3,7 @@
 // a connection that already carries the client's map needs nothing. Pure.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
@@ -28,16 +29,31 @@ std::string reset_sql(std::string_view name);
 std::string quote_literal(std::string_view text);
 std::string quote_identifier(std::string_view name);
 
-// What a session has set, transaction by transaction: SET is undone by ROLLBACK, kept by COMMIT, and savepoints nest.
+// What a session has changed, transaction by transaction: SET is undone by ROLLBACK, kept by COMMIT, and savepoints
+// nest. The same holds for the names of temporary objects.
 class SettingsTracker {
 public:
   // `base`: from the start-up packet; what RESET goes back to.
   explicit SettingsTracker(Settings base = no_settings());
-  const Settings& current() const { return current_; }
+  // What has to be replayed on another connection.
+  const Settings& current() const { return state_.settings; }
+  // The SQL that set it last, SET LOCAL included. Empty: the server's default, or the start-up packet's value is gone.
+  std::string_view effective(std::string_view name) const;
+  // Something of it goes with the transaction: SET LOCAL, ON COMMIT DROP.
+  bool ends_with_transaction() const { return !state_.local->empty() || !state_.temporary->empty(); }
+  // Grows with every change, SET LOCAL and temporary names included.
+  std::uint64_t revision() const { return revision_; }
+  // Names of temporary objects that exist now.
+  const SettingsMap& temporary() const { return *state_.temporary; }
 
   void set(const std::string& name, std::string sql);
-  void reset(const std::string& name);  // back to the start-up value
+  void set_local(const std::string& name, std::string sql);  // empty: to the default
+  void reset(const std::string& name);                       // back to the start-up value
   void reset_all();
+  // A temporary object was made; `until_commit`: ON COMMIT DROP.
+  void add_temporary(const std::string& name, bool until_commit);
+  void drop_temporary(const std::string& name);
+  void drop_all_temporary();
   void begin();  // a transaction, also the implicit one of a multi-statement query
   void commit();
   void rollback();
@@ -46,18 +62,26 @@ public:
   void rollback_to(const std::string& name);
 
 private:
+  struct State {
+    Settings settings;
+    Settings local;      // SET LOCAL
+    Settings temporary;  // name -> "commit" if it goes then
+  };
   struct Mark {
     std::string savepoint;
-    Settings settings;  // as they were then
+    State state;  // as it was then
   };
   std::size_t find(const std::string& name) const;
   template <typename Change>
-  void change(Change&& apply);
+  void change(Settings& map, Change&& apply);
+  void become(State state);
+  void end();
 
   Settings base_;
-  Settings current_;
+  State state_;
+  std::uint64_t revision_ = 0;
   bool in_transaction_ = false;
-  Settings at_begin_;
+  State at_begin_;
   std::vector<Mark> marks_;
 };
 

@@ -444,6 +444,23 @@ void Client::open_session() {
   session_->open(opened, failed);
 }
 
+// A password for the servers that stands in the configuration counts for sessions that are open, too: their connections
+// may have to be made anew at any time.
+void Client::reconfigure() {
+  if (!session_ || state_ != State::running || session_->options().database->retired()) return;
+  WorkerDatabase& database = *session_->options().database;
+  const config::Database& settings = database.settings();
+  if (settings.backend.auth == config::BackendAuth::password)
+    return session_->set_identity(
+        database.identity(settings.backend.user, postgres::PlainPassword{settings.backend.password}));
+  for (const config::User& user : settings.users) {
+    const Secret& password = user.backend_password.empty() ? user.password : user.backend_password;
+    if (user.name == startup_.user && !password.empty())
+      session_->set_identity(database.identity(user.backend_user.empty() ? user.name : user.backend_user,
+                                               postgres::PlainPassword{password}));
+  }
+}
+
 void Client::greet(const pool::SettingsMap& parameters) {
   std::string& out = stream_.out();
   for (const auto& [name, value] : parameters)
@@ -510,9 +527,13 @@ void Client::terminate(const Error& reason) {
 }
 
 void Client::drain() {
-  const bool idle = state_ == State::running && session_->is_between_transactions();
-  if (idle || (state_ != State::running && state_ != State::closing && state_ != State::cancelling))
-    terminate({sqlstate::admin_shutdown, "terminating connection due to administrator command", {}, {}, 0});
+  const Error reason{sqlstate::admin_shutdown, "terminating connection due to administrator command", {}, {}, 0};
+  if (state_ == State::running) return end_between_transactions(reason);
+  if (state_ != State::closing && state_ != State::cancelling) terminate(reason);
+}
+
+void Client::end_between_transactions(const Error& reason) {
+  if (state_ == State::running && session_->is_between_transactions()) terminate(reason);
 }
 
 void Client::sweep(TimePoint now) {

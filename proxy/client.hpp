@@ -27,8 +27,11 @@ public:
 
   void start();
   void sweep(TimePoint now);
-  // Draining: ends the session as soon as nothing is lost by it. True: it has ended.
+  // Draining: ends the session as soon as nothing is lost by it, and logins that are under way.
   void drain();
+  void end_between_transactions(const Error& reason);
+  // The worker has a new configuration: credentials for the servers may have changed.
+  void reconfigure();
   void cancelled_delivered();  // a cancel request that this connection brought has reached its server
   void terminate(const Error& reason);
 

@@ -7,6 +7,7 @@
 #include <bit>
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <mutex>
 #include <string>
@@ -54,8 +55,12 @@ struct DatabaseMetrics {
     std::array<Counter, statement_classes> statements;
     LatencyHistogram latency;
   };
-  explicit DatabaseMetrics(std::size_t shard_count) : shards(shard_count) {}
-  std::vector<Shard> shards;
+  explicit DatabaseMetrics(std::size_t shard_count) { resize(shard_count); }
+  void resize(std::size_t shard_count) {
+    while (shards.size() < shard_count) shards.emplace_back();
+  }
+  // A deque: shards come in addition while others count, and none ever moves.
+  std::deque<Shard> shards;
   Counter scattered, refused, local;
   Counter cache_hits, cache_misses, cache_entries;
   Counter transactions;

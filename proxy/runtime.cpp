@@ -1,6 +1,8 @@
 #include "proxy/runtime.hpp"
 
+#include <algorithm>
 #include <fmt/format.h>
+#include <span>
 
 namespace tessera::proxy {
 
@@ -59,10 +61,15 @@ Result<std::shared_ptr<const DatabaseRuntime>> build_database(const std::shared_
     endpoint->name = shard.name;
     endpoint->shard = ShardId(static_cast<std::uint32_t>(i));
     endpoint->host = shard.primary.host;
+    endpoint->port = shard.primary.port;
     Result<std::vector<net::SocketAddress>> addresses = net::resolve(shard.primary.host, shard.primary.port);
+    const pool::Endpoint* before =
+        previous != nullptr && i < previous->primaries.size() ? previous->primaries[i].get() : nullptr;
     if (addresses)
       endpoint->addresses = std::move(*addresses);
-    else if (previous == nullptr)
+    else if (before != nullptr && before->host == endpoint->host && before->port == shard.primary.port)
+      endpoint->addresses = before->addresses;  // known already; the name service may be away for a moment
+    else
       return std::unexpected(
           Error{sqlstate::config_file_error,
                 fmt::format("shard \"{}\": {}", shard.name, addresses.error().message),
@@ -76,15 +83,22 @@ Result<std::shared_ptr<const DatabaseRuntime>> build_database(const std::shared_
     endpoint->tls_context = tls;
     endpoint->verify_host = database.backend.tls == config::BackendTls::verify_full;
     endpoint->connect_timeout = database.backend.connect_timeout;
-    const bool known = previous != nullptr && i < previous->primaries.size();
     const bool unchanged =
-        known && same(*previous->primaries[i], *endpoint) && (endpoint->tls == postgres::ServerTls::off || keep_tls);
+        before != nullptr && same(*before, *endpoint) && (endpoint->tls == postgres::ServerTls::off || keep_tls);
     made->primaries.push_back(unchanged ? previous->primaries[i] : pool::EndpointRef(std::move(endpoint)));
   }
   return made;
 }
 
 }  // namespace
+
+bool same_shards(const DatabaseRuntime& before, const DatabaseRuntime& after) {
+  return before.primaries.size() <= after.primaries.size() &&
+         std::ranges::equal(
+             before.primaries, std::span(after.primaries).first(before.primaries.size()), {},
+             [](const pool::EndpointRef& endpoint) { return std::string_view(endpoint->name); },
+             [](const pool::EndpointRef& endpoint) { return std::string_view(endpoint->name); });
+}
 
 Result<std::shared_ptr<const Runtime>> build_runtime(std::shared_ptr<const config::Config> config,
                                                      const Runtime* previous) {

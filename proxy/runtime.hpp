@@ -33,6 +33,10 @@ struct Runtime {
 Result<std::shared_ptr<const Runtime>> build_runtime(std::shared_ptr<const config::Config> config,
                                                      const Runtime* previous);
 
+// Can connections, pools and open transactions of `before` go on under `after`? A shard is known by its place: the same
+// names in the same order, more of them perhaps.
+bool same_shards(const DatabaseRuntime& before, const DatabaseRuntime& after);
+
 // Topology and catalog of one database as of one moment. `version` tells plan caches apart.
 struct Routing {
   std::shared_ptr<const router::Topology> topology;
@@ -40,5 +44,6 @@ struct Routing {
   std::uint64_t version = 0;
 };
 using RoutingRef = std::shared_ptr<const Routing>;
+using RoutingMap = std::map<std::string, RoutingRef, std::less<>>;  // by database
 
 }  // namespace tessera::proxy

@@ -146,11 +146,15 @@ Server::ReloadOutcome Server::reload() {
     return outcome;
   }
   // Rules that do not fit the tables as they are would fail later: they are tried here.
+  RoutingMap routings;
   for (const auto& [name, database] : (*made)->databases) {
-    const RoutingRef routing = this->routing(name);
-    if (!routing) continue;
-    const auto topology = router::Topology::build(*database->settings, *routing->catalog, 0);
-    if (!topology) refuse(fmt::format("{}: {}", topology.error().detail, topology.error().message));
+    const RoutingRef known = this->routing(name);
+    if (!known) continue;
+    Result<RoutingRef> routing = make_routing(*database, known->catalog);
+    if (routing)
+      routings.insert_or_assign(name, *routing);
+    else
+      refuse(fmt::format("{}: {}", routing.error().detail, routing.error().message));
   }
   if (!outcome.problems.empty()) return outcome;
   if (Result<void> log_ready = log::configure(config->log); !log_ready) {
@@ -162,11 +166,11 @@ Server::ReloadOutcome Server::reload() {
   {
     const std::scoped_lock lock(mutex_);
     runtime_ = *made;
+    routings_ = routings;
   }
+  // Servers and rules change together: a plan must never meet the servers of another configuration.
   for (const auto& worker : workers_)
-    worker->loop().post([raw = worker.get(), runtime = *made] { raw->reconfigure(runtime); });
-  for (const auto& [name, database] : (*made)->databases)
-    if (const RoutingRef routing = this->routing(name)) publish_routing(name, *database, routing->catalog);
+    worker->loop().post([raw = worker.get(), runtime = *made, routings] { raw->reconfigure(runtime, routings); });
   ++reloads_;
   if (on_reload_) on_reload_(*config);
   outcome.changed = true;
@@ -180,37 +184,43 @@ void Server::on_reload(std::function<void(const config::Config&)> then) {
 }
 
 void Server::publish_catalog(const std::string& database, std::shared_ptr<const router::Catalog> catalog) {
-  const std::shared_ptr<const Runtime> now = runtime();
-  if (const auto found = now->databases.find(database); found != now->databases.end())
-    publish_routing(database, *found->second, catalog);
+  const bool taken = chores_.post([this, database, catalog] { publish_routing(database, catalog); });
+  if (!taken && !draining_) publish_routing(database, catalog);
 }
 
-void Server::publish_routing(const std::string& name, const DatabaseRuntime& database,
-                             const std::shared_ptr<const router::Catalog>& catalog) {
-  auto routing = std::make_shared<Routing>();
-  {
-    const std::scoped_lock lock(mutex_);
-    routing->version = next_routing_version_++;
-  }
-  auto topology = router::Topology::build(*database.settings, *catalog, routing->version);
-  if (!topology) {
-    // Seen at start or after DDL: the rules do not fit the tables. Statements are refused rather than routed by guess.
+void Server::publish_routing(const std::string& name, const std::shared_ptr<const router::Catalog>& catalog) {
+  const std::scoped_lock one_at_a_time(reload_mutex_);
+  const std::shared_ptr<const Runtime> now = runtime();
+  const auto database = now->databases.find(name);
+  if (database == now->databases.end()) return;
+  Result<RoutingRef> routing = make_routing(*database->second, catalog);
+  if (!routing) {
+    // The rules do not fit the tables any more. Statements are refused rather than routed by guess.
     log::error("the sharding rules do not fit the database",
-               {{"database", name}, {"where", topology.error().detail}, {"reason", topology.error().message}});
+               {{"database", name}, {"where", routing.error().detail}, {"reason", routing.error().message}});
     for (const auto& worker : workers_)
-      worker->loop().post([raw = worker.get(), name, error = topology.error()] {
+      worker->loop().post([raw = worker.get(), name, error = routing.error()] {
         if (WorkerDatabase* found = raw->find_database(name)) found->routing_failed(error);
       });
     return;
   }
-  routing->topology = std::move(*topology);
-  routing->catalog = catalog;
   {
     const std::scoped_lock lock(mutex_);
-    routings_[name] = routing;
+    routings_[name] = *routing;
   }
   for (const auto& worker : workers_)
-    worker->loop().post([raw = worker.get(), name, ref = RoutingRef(routing)] { raw->set_routing(name, ref); });
+    worker->loop().post([raw = worker.get(), name, ref = *routing] { raw->set_routing(name, ref); });
+}
+
+Result<RoutingRef> Server::make_routing(const DatabaseRuntime& database,
+                                        const std::shared_ptr<const router::Catalog>& catalog) {
+  auto routing = std::make_shared<Routing>();
+  routing->version = next_routing_version_.fetch_add(1);
+  auto topology = router::Topology::build(*database.settings, *catalog, routing->version);
+  if (!topology) return std::unexpected(topology.error());
+  routing->topology = std::move(*topology);
+  routing->catalog = catalog;
+  return routing;
 }
 
 RoutingRef Server::routing(const std::string& database) const {

@@ -74,7 +74,8 @@ public:
   void dispatch(net::Descriptor socket, const net::SocketAddress& peer);
   // True: a session has this key; its statement is being cancelled, and `requester` on `from` will be told.
   bool cancel(std::uint32_t pid, std::string_view secret, Worker& from, SessionId requester);
-  // A worker has read a database's catalog: builds the topology and gives both to all workers.
+  // A worker has read a database's catalog: builds the topology, on the thread for chores, and gives both to all
+  // workers.
   void publish_catalog(const std::string& database, std::shared_ptr<const router::Catalog> catalog);
   RoutingRef routing(const std::string& database) const;
 
@@ -85,8 +86,9 @@ private:
     postgres::Credential credential;
   };
   void make_credentials(const config::Config& config);
-  void publish_routing(const std::string& name, const DatabaseRuntime& database,
-                       const std::shared_ptr<const router::Catalog>& catalog);
+  Result<RoutingRef> make_routing(const DatabaseRuntime& database,
+                                  const std::shared_ptr<const router::Catalog>& catalog);
+  void publish_routing(const std::string& name, const std::shared_ptr<const router::Catalog>& catalog);
 
   std::unique_ptr<pool::KeyDerivation> derivation_;
   pool::Budgets budgets_;
@@ -97,7 +99,8 @@ private:
   TimePoint started_at_;
   std::atomic<bool> draining_ = false;
   std::atomic<std::uint64_t> reloads_ = 0;
-  std::mutex reload_mutex_;  // one reload at a time; guards on_reload_
+  std::atomic<std::uint64_t> next_routing_version_ = 1;
+  std::mutex reload_mutex_;  // one reload or new catalog at a time; guards on_reload_
   std::function<void(const config::Config&)> on_reload_;
 
   mutable std::mutex mutex_;  // guards what follows
@@ -105,8 +108,7 @@ private:
   std::shared_ptr<const Runtime> runtime_;
   Credentials credentials_;
   std::map<std::string, PlainSource> derived_;  // by database/user: verifiers made from plain passwords
-  std::map<std::string, RoutingRef> routings_;
-  std::uint64_t next_routing_version_ = 1;
+  RoutingMap routings_;
 
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::unique_ptr<Listener>> listeners_;

@@ -14,15 +14,21 @@ using postgres::FrameStatus;
 using postgres::TransactionStatus;
 namespace frontend = postgres::frontend;
 
+namespace {
+constexpr int most_prepare_attempts = 3;
+}
+
 Session::Session(SessionOptions options, SessionHost& host)
     : options_(std::move(options)), host_(host), settings_(options_.startup_settings) {
   options_.database->metrics().clients.add();
+  options_.database->session_opened();
   last_activity_ = options_.database->loop().now();
 }
 
 Session::~Session() {
   *alive_ = false;
   on_client_gone();
+  options_.database->session_closed();
 }
 
 void Session::open(std::function<void(const pool::SettingsMap&)> ready, std::function<void(const Error&)> failed) {
@@ -39,13 +45,12 @@ void Session::open(std::function<void(const pool::SettingsMap&)> ready, std::fun
 }
 
 void Session::greet() {
-  const GreetingRef known =
-      options_.database->greeting(options_.identity, options_.user, any_shard(), settings_.current(),
-                                  [this, alive = alive_](const Result<GreetingRef>& greeting) {
-                                    if (!*alive) return;
-                                    if (!greeting) return on_open_failed_(greeting.error());
-                                    opened(*greeting);
-                                  });
+  const GreetingRef known = options_.database->greeting(options_.identity, any_shard(), settings_.current(),
+                                                        [this, alive = alive_](const Result<GreetingRef>& greeting) {
+                                                          if (!*alive) return;
+                                                          if (!greeting) return on_open_failed_(greeting.error());
+                                                          opened(*greeting);
+                                                        });
   if (known) opened(known);
 }
 
@@ -142,7 +147,14 @@ bool Session::handle(char type, std::string_view whole) {
     return false;
   }
   handling_extended_ = type != frontend::query && type != frontend::function_call;
+  asks_sequences_ = false;
   if (request_started_ == TimePoint{}) request_started_ = options_.database->loop().now();
+  const bool taken = dispatch(type, whole);
+  if (taken) note_for_retry(type, whole);
+  return taken;
+}
+
+bool Session::dispatch(char type, std::string_view whole) {
   switch (type) {
     case frontend::query:
       return handle_query(whole);
@@ -189,6 +201,7 @@ bool Session::handle(char type, std::string_view whole) {
 void Session::finish_turn() {
   if (!deferred_.empty() && deferred_bytes_.capacity() == 0) deferred_bytes_.reserve(256);
   if (backend_ != nullptr) backend_->flush();
+  if (wait_ == Wait::none && !ending_) release_if_free();
   if (!ending_) host_.stream().flush();
 }
 
@@ -272,6 +285,11 @@ pool::Pool& Session::pool_of(ShardId shard) {
   return options_.database->pool(options_.identity, options_.identity->user, shard);
 }
 
+// The pool that a leased connection belongs to: the session's credentials may have changed since.
+pool::Pool& Session::pool_of(const Backend& backend) {
+  return static_cast<pool::Pool&>(backend.observer());
+}
+
 ShardId Session::any_shard() const {
   const auto shards = static_cast<std::uint32_t>(options_.database->shard_count());
   return ShardId(options_.number % shards);
@@ -325,20 +343,33 @@ Session::Got Session::use(Backend& backend) {
     wait_ = Wait::cancel;
     return Got::wait;
   }
-  // Inside a transaction nothing is replayed, but for what its own RESET took away.
   const TransactionStatus status = backend.transaction_status();
-  const bool may_prepare =
-      status == TransactionStatus::idle || (status == TransactionStatus::in_transaction && !defaulted_.empty());
+  if (asks_sequences_ && status != TransactionStatus::failed && sequences_are_elsewhere(backend)) {
+    refuse({sqlstate::feature_not_supported,
+            "currval() and lastval() cannot be answered: the sequence was advanced on another server connection",
+            {},
+            "use INSERT … RETURNING, ask in the transaction that inserts, or use session pooling",
+            0});
+    return Got::refused;
+  }
+  // Inside a transaction nothing is replayed, but for what its own RESET took away.
+  const bool ask_anew = asks_sequences_ && !advanced_sequences_;
+  const bool may_prepare = status == TransactionStatus::idle ||
+                           (status == TransactionStatus::in_transaction && (!defaulted_.empty() || ask_anew));
   if (!backend.replies().empty() || unit_open_ || !may_prepare) return Got::ready;
   backend.used_by(options_.number);
-  const bool forget_sequences =
-      asks_sequences_ && status == TransactionStatus::idle && backend.take_foreign_sequences();
+  const bool forget_sequences = ask_anew && backend.take_foreign_sequences();
   if (backend.prepare(settings_.current(), forget_sequences ? "DISCARD SEQUENCES" : "")) {
     defaulted_.clear();
     return Got::ready;
   }
   wait_ = Wait::prepare;
   return Got::wait;
+}
+
+// What sequences remember for a session is on the connection where it has advanced one last, until somebody else does.
+bool Session::sequences_are_elsewhere(const Backend& backend) const {
+  return advanced_sequences_ && (backend.id() != sequence_backend_ || backend.last_advancer() != options_.number);
 }
 
 Session::Got Session::refuse_second_shard(ShardId wanted) {
@@ -373,7 +404,7 @@ void Session::release(Backend& backend) {
   unnamed_on_backend_ = false;
   portals_.clear();
   unnamed_portal_ = {};
-  pool_of(backend.endpoint().shard).checkin(backend, needs_reset_);
+  pool_of(backend).checkin(backend, needs_reset_);
 }
 
 void Session::on_checkout(Backend& backend) {
@@ -395,10 +426,11 @@ void Session::on_backend_prepared(Backend&, const Result<void>& result) {
   if (!result) {
     // What stopped it may be what the session before has left there (its statement_timeout): another connection is
     // tried.
-    const bool again = result.error().code == sqlstate::query_canceled && ++prepare_attempts_ < 3;
+    const bool again = result.error().code == sqlstate::query_canceled && ++prepare_attempts_ < most_prepare_attempts;
     if (again) {
       backend_->mark_spoiled();
     } else {
+      prepare_attempts_ = 0;
       wait_error_ = result.error();
       wait_error_->detail = "while the session's settings were being restored";
     }
@@ -444,7 +476,7 @@ void Session::on_client_gone() {
   if (waiting_in_ != nullptr) std::exchange(waiting_in_, nullptr)->forget(*this);
   if (options_.listen != nullptr) options_.listen->forget(*this);
   if (Backend* backend = std::exchange(backend_, nullptr)) {
-    pool::Pool& pool = pool_of(backend->endpoint().shard);
+    pool::Pool& pool = pool_of(*backend);
     if (!backend->replies().empty()) host_.abandon(*backend);
     const bool idle =
         backend->replies().empty() && !unit_open_ && backend->transaction_status() == TransactionStatus::idle;
@@ -453,7 +485,7 @@ void Session::on_client_gone() {
     else
       pool.discard(*backend, "the client went away");
   }
-  for (Backend* parked : std::exchange(parked_, {})) pool_of(parked->endpoint().shard).checkin(*parked, true);
+  for (Backend* parked : std::exchange(parked_, {})) pool_of(*parked).checkin(*parked, true);
 }
 
 std::vector<Backend*> Session::cancel_targets() {
@@ -463,9 +495,13 @@ std::vector<Backend*> Session::cancel_targets() {
 }
 
 void Session::cancel_wait() {
-  if (wait_ != Wait::checkout || waiting_in_ == nullptr) return;
-  std::exchange(waiting_in_, nullptr)->forget(*this);
-  wait_error_ = Error{sqlstate::query_canceled, "canceling statement due to user request", {}, {}, 0};
+  const Error reason{sqlstate::query_canceled, "canceling statement due to user request", {}, {}, 0};
+  if (wait_ == Wait::prepare) prepare_attempts_ = most_prepare_attempts;  // the server will say so; that ends it
+  if (scatter_ && scatter_->active().empty()) return scatter_->abort(reason);
+  const bool waits_here = (wait_ == Wait::checkout && waiting_in_ != nullptr) || wait_ == Wait::listening;
+  if (!waits_here) return;
+  if (waiting_in_ != nullptr) std::exchange(waiting_in_, nullptr)->forget(*this);
+  wait_error_ = reason;
   continue_after_wait();
 }
 

@@ -28,6 +28,7 @@
 #include "executor/scatter.hpp"
 #include "net/stream.hpp"
 #include "pool/pool.hpp"
+#include "proxy/setting_calls.hpp"
 #include "proxy/worker_database.hpp"
 #include "wire/postgres/frontend.hpp"
 
@@ -92,6 +93,8 @@ public:
   std::string_view state_name() const;
   std::string pin_reasons() const;
   const SessionOptions& options() const { return options_; }
+  // From now on connections are made under these credentials.
+  void set_identity(pool::IdentityRef identity) { options_.identity = std::move(identity); }
   const pool::Backend* backend() const { return backend_; }
   TimePoint request_started() const { return request_started_; }
   std::uint64_t statements() const { return statements_; }
@@ -117,7 +120,9 @@ private:
     std::string sql;                   // of the unnamed one
     std::vector<postgres::Oid> types;  // likewise
     router::PlannedTextRef plan;
+    std::uint64_t routing_version = 0, meaning = 0;  // what the plan was made for
     std::vector<parser::Slot> slots;
+    bool literals = false;  // has any whose meaning depends on settings
     bool valid = false;
     std::string_view sql_text() const { return text ? std::string_view(text->sql) : std::string_view(sql); }
     const std::vector<postgres::Oid>& parameter_types() const { return text ? text->types : types; }
@@ -136,24 +141,37 @@ private:
     std::string server_name;
     std::string prepare_sql;  // PREPARE under that name
     std::string body;
+    std::string parse_settings;
     std::set<BackendId> known_to;  // connections that have it
+  };
+  // The client's messages from the first Bind or Describe of a unit on, until that is known to have gone well.
+  struct Retry {
+    enum class State : std::uint8_t { off, armed, pending };
+    State state = State::off;
+    bool first = false;     // the message that armed it is still at hand
+    bool complete = false;  // the unit's Sync is among `bytes`
+    bool used = false;      // once for each unit
+    std::string server_name;
+    std::string bytes;
   };
   // What an error must undo, or what a success confirms.
   struct Undo {
     bool named = false;  // the client's statement `name` was (re)defined or closed
     std::string name;
     std::optional<Prepared> previous;
-    std::string sql_prepared;        // PREPARE of this name was sent
-    std::string server_name;         // was added to the connection's prepared statements
-    router::PlannedTextRef effects;  // statements whose success changes the session
-    std::string sql;                 // their text
+    std::string sql_prepared;            // PREPARE of this name was sent
+    std::string server_name;             // was added to the connection's prepared statements
+    router::PlannedTextRef effects;      // statements whose success changes the session
+    std::string sql;                     // their text
+    std::vector<SettingChange> changes;  // by set_config
     std::size_t next_effect = 0;
     bool delays_planning = false;  // what comes next must wait for it
   };
   struct Portal {
     router::PlannedTextRef plan;  // only if it has session effects
     std::string sql;              // its text
-    bool local = false;           // answered here, the server knows nothing of it
+    std::vector<SettingChange> changes = {};
+    bool local = false;  // answered here, the server knows nothing of it
     std::shared_ptr<executor::ScatterRequest> scatter;
     router::Plan scatter_plan;
   };
@@ -164,6 +182,7 @@ private:
   void run();
   std::size_t handle_front(std::string_view bytes);
   bool handle(char type, std::string_view whole);
+  bool dispatch(char type, std::string_view whole);
   std::size_t pass_copy_data(std::string_view bytes);
   void finish_turn();
   void relay_client_message(std::string_view whole);
@@ -171,6 +190,7 @@ private:
   Got acquire(ShardId shard);
   Got use(pool::Backend& backend);
   Got refuse_second_shard(ShardId wanted);
+  bool sequences_are_elsewhere(const pool::Backend& backend) const;
   ShardId any_shard() const;
   void release_if_free();
   void release(pool::Backend& backend);
@@ -190,9 +210,12 @@ private:
   void count(const router::PlannedText& text, ShardId shard);
   PlanningView& view();
   pool::Pool& pool_of(ShardId shard);
+  pool::Pool& pool_of(const pool::Backend& backend);
   bool in_failed_transaction() const;
   void fatal(const Error& error);
   void check_statement_timeout(TimePoint now);
+  static Error timeout_error();
+  bool on_timed_out(const pool::ExpectedReply& expected);
 
   // ---- session_simple.cpp
   bool handle_query(std::string_view whole);
@@ -202,17 +225,23 @@ private:
     router::Plan plan;
   };
   Result<Target> target_of(const router::PlannedText& text, const router::Values& values);
+  std::optional<Error> unplannable(const router::PlannedText& text) const;
+  std::optional<Error> temporary_refusal(const router::PlannedStatement& planned, std::optional<ShardId> shard) const;
+  Result<std::vector<SettingChange>> changes_of(const router::PlannedText& text, const router::Values& values) const;
   bool answer_locally(const router::PlannedText& text, std::string_view sql, bool simple);
   bool local_statement(const parser::Statement& statement, std::string& reply, std::optional<Error>& error);
   void set_tessera(const parser::Statement& statement, std::string& reply, std::optional<Error>& error);
   void change_channels(const parser::Statement& statement);
   Got wait_for_listen(const router::PlannedText& text);
   std::vector<std::string> search_path() const;
+  std::string current_role() const;
+  std::string parse_settings(bool literals) const;
+  std::optional<Error> parsed_otherwise(const Prepared& statement) const;
   bool standard_conforming_strings() const;
   std::string_view parameter(std::string_view name) const;
   bool same_encoding() const;
   std::optional<Error> unreadable(std::string_view sql) const;
-  void send_query(std::string_view whole, const router::PlannedTextRef& text);
+  void send_query(std::string_view whole, const router::PlannedTextRef& text, std::vector<SettingChange> changes);
   bool handle_function_call(std::string_view whole);
   std::string explain(const parser::Statement& statement, std::string_view sql);
 
@@ -256,17 +285,25 @@ private:
   void set_portal(std::string_view name, Portal portal);
   Portal* find_portal(std::string_view name);
   std::span<const router::Values::Parameter> parameters_of(const postgres::BindView& bind, const Prepared& statement);
-  const Prepared* find_prepared(std::string_view name) const;
+  Prepared* find_prepared(std::string_view name);
+  const router::PlannedText& current_plan(Prepared& statement);
   bool discard_until_sync() const;
   Got wait_for_effects();
   void local_sync();
   void clear_deferred();
+
+  // ---- session_retry.cpp
+  void arm_retry(const Prepared& statement, std::string_view raw);
+  void disarm_retry();
+  void note_for_retry(char type, std::string_view whole);
+  bool begin_retry(const pool::ExpectedReply& expected, const postgres::ErrorFields& fields);
 
   // ---- session_scatter.cpp
   bool start_scatter(executor::ScatterRequest request, const router::Plan& plan);
   bool bind_scatter(const Prepared& statement, const postgres::BindView& bind, std::string_view whole,
                     const router::Plan& plan);
   bool execute_scatter(Portal& portal, std::int32_t max_rows);
+  bool describes_later() const;
   void scatter_done(const Result<void>& result);
 
   // ---- session_transaction.cpp
@@ -282,13 +319,18 @@ private:
 
   // ---- session_effects.cpp
   void before_sending(const router::PlannedText& text);
-  void begin_effects(const router::PlannedTextRef& text, std::string_view sql, std::uint32_t& tag);
-  void apply_effect(const router::PlannedStatement& planned, std::string_view sql);
+  void begin_effects(const router::PlannedTextRef& text, std::string_view sql, std::vector<SettingChange> changes,
+                     std::uint32_t& tag);
+  void apply_effect(const router::PlannedStatement& planned, const Undo& undo);
+  bool delays_planning(const router::PlannedText& text) const;
+  void apply_ddl(const router::PlannedStatement& planned);
   void discard_all();
+  void clean_parked();
 
   // ---- session_settings.cpp
   void apply_set(const parser::Statement& statement, std::string_view sql);
   void set_characteristics(const parser::Statement& statement);
+  void apply_change(const SettingChange& change);
   void reset_setting(const std::string& name);
   void settings_changed();
 
@@ -325,9 +367,9 @@ private:
   bool asks_sequences_ = false;      // the statement at hand asks for currval or lastval
   PlanningView view_;
   bool view_stale_ = true;
-  std::string shard_setting_;  // SET tessera.shard
-  std::vector<std::string> temporary_tables_;
-  pool::SettingsMap parameters_;  // as the client knows them, where they differ from the greeting's
+  std::uint64_t view_revision_ = 0;  // of settings_
+  std::string shard_setting_;        // SET tessera.shard
+  pool::SettingsMap parameters_;     // as the client knows them, where they differ from the greeting's
   GreetingRef greeting_;
 
   std::string input_;          // what could not be handled yet
@@ -346,8 +388,11 @@ private:
   std::vector<pool::Backend*> parked_;  // kept for this session (session pooling, pins), not current
   pool::Pool* waiting_in_ = nullptr;
   std::uint8_t pins_ = 0;
-  ShardId temporary_shard_;  // where the temporary objects are, if pinned by them
-  ShardId cursor_shard_;     // likewise the last cursor WITH HOLD
+  ShardId temporary_shard_;          // where the temporary objects are, if pinned by them
+  BackendId sequence_backend_;       // the last connection on which this session may have advanced a sequence…
+  bool advanced_sequences_ = false;  // …if it has
+  bool catalog_stale_ = false;       // DDL has succeeded; the catalog is read again when its transaction has ended
+  ShardId cursor_shard_;             // likewise the last cursor WITH HOLD
   bool needs_reset_ = false;
   bool unit_open_ = false;          // extended messages were sent since the last Sync
   bool unit_prepares_only_ = true;  // …and none of them was more than Parse, Describe, Close
@@ -378,6 +423,7 @@ private:
   std::map<std::uint32_t, Undo> undo_;
   std::uint32_t next_tag_ = 1;
 
+  Retry retry_;
   std::unique_ptr<executor::Scatter> scatter_;
   std::vector<std::string> channels_;  // LISTEN
   std::string held_notifications_;     // arrived inside a transaction

@@ -13,6 +13,7 @@ namespace tessera::proxy {
 
 using parser::Statement;
 using parser::StatementKind;
+using pool::Backend;
 
 namespace {
 
@@ -42,16 +43,19 @@ void Session::before_sending(const router::PlannedText& text) {
       pins_ |= pin_library;
       backend_->mark_spoiled();
     }
+    if (effects.writes || planned.changes_hidden_state || effects.opaque_code) {
+      backend_->advanced_by(options_.number);
+      sequence_backend_ = backend_->id();
+      advanced_sequences_ = true;
+    }
+    // Definitions may leave more behind than they say (a search_path with pg_temp makes them temporary).
+    if (planned.plan.kind == StatementKind::ddl) backend_->mark_dirty();
     if (effects.temporary_objects) {
       pins_ |= pin_temporary;
       temporary_shard_ = backend_->endpoint().shard;
-      if (planned.statement)
-        for (const parser::TableRef& table : planned.statement->tables)
-          if (table.use == parser::TableUse::ddl_target) temporary_tables_.push_back(table.name);
-      view_stale_ = true;
     }
     if (effects.session_advisory_lock) pins_ |= pin_advisory_lock;
-    if (effects.changes_settings) pins_ |= pin_settings;
+    if (effects.changes_settings && planned.setting_calls.empty()) pins_ |= pin_settings;
     if (effects.hold_cursor) {
       pins_ |= pin_cursor;
       cursor_shard_ = backend_->endpoint().shard;
@@ -66,10 +70,11 @@ void Session::before_sending(const router::PlannedText& text) {
   if (pins_ != 0) needs_reset_ = true;
 }
 
-// A statement of `text` has succeeded.
-void Session::apply_effect(const router::PlannedStatement& planned, std::string_view sql) {
+// A statement of `undo.effects` has succeeded.
+void Session::apply_effect(const router::PlannedStatement& planned, const Undo& undo) {
   if (!planned.statement) return;
   const Statement& statement = *planned.statement;
+  const std::string_view sql = undo.sql;
   const std::string name = statement.transaction ? statement.transaction->name : std::string();
   switch (statement.kind) {
     case StatementKind::begin:
@@ -117,21 +122,45 @@ void Session::apply_effect(const router::PlannedStatement& planned, std::string_
         if (backend_ != nullptr) backend_->note_settings(pool::no_settings());
         return;
       }
-      if (statement.command == "DISCARD TEMP") temporary_tables_.clear();
+      if (statement.command == "DISCARD TEMP") {
+        settings_.drop_all_temporary();
+        clean_parked();
+      }
       break;
     case StatementKind::ddl:
-      options_.database->catalog_changed(options_.identity);
+      apply_ddl(planned);
       break;
     default:
+      if (planned.plan.effects.temporary_objects) apply_ddl(planned);  // SELECT … INTO TEMP
+      for (const SettingChange& change : undo.changes) apply_change(change);
       break;
   }
   settings_changed();
 }
 
-namespace {
-// Does the success of this statement change how later ones are planned?
-bool delays_planning(const router::PlannedText& text) {
+void Session::apply_ddl(const router::PlannedStatement& planned) {
+  const Statement& statement = *planned.statement;
+  const parser::Effects& effects = planned.plan.effects;
+  const bool drops = statement.command.starts_with("DROP");
+  for (const parser::TableRef& table : statement.tables) {
+    if (table.use != parser::TableUse::ddl_target) continue;
+    if (drops)
+      settings_.drop_temporary(table.name);
+    else if (effects.temporary_objects)
+      settings_.add_temporary(table.name, effects.until_commit);
+  }
+  if (!effects.temporary_objects) catalog_stale_ = true;
+}
+
+// What other connections of this session hold must go, too.
+void Session::clean_parked() {
+  for (Backend* parked : std::exchange(parked_, {})) pool_of(*parked).checkin(*parked, true);
+}
+
+// Does the success of this text change how later ones are planned?
+bool Session::delays_planning(const router::PlannedText& text) const {
   for (const router::PlannedStatement& planned : text.statements) {
+    if (planned.changes_planning || !planned.setting_calls.empty()) return true;
     switch (planned.plan.kind) {
       case StatementKind::set:
       case StatementKind::reset:
@@ -139,20 +168,24 @@ bool delays_planning(const router::PlannedText& text) {
       case StatementKind::rollback:
       case StatementKind::rollback_to_savepoint:
         return true;
+      case StatementKind::commit:  // ends SET LOCAL and ON COMMIT DROP
+        if (settings_.ends_with_transaction()) return true;
+        break;
       default:
         break;
     }
   }
   return false;
 }
-}  // namespace
 
 // The statements of `text` are about to be sent; their successes, counted under `tag`, change the session.
-void Session::begin_effects(const router::PlannedTextRef& text, std::string_view sql, std::uint32_t& tag) {
+void Session::begin_effects(const router::PlannedTextRef& text, std::string_view sql,
+                            std::vector<SettingChange> changes, std::uint32_t& tag) {
   if (!text->session_effects) return;
   Undo& undo = new_undo(tag);
   undo.effects = text;
   undo.sql = sql;
+  undo.changes = std::move(changes);
   if (!in_transaction_) settings_.begin();
   for (const router::PlannedStatement& planned : text->statements)
     if (planned.plan.kind == StatementKind::begin) in_transaction_ = true;
@@ -166,8 +199,9 @@ void Session::discard_all() {
   sql_prepared_.clear();
   unnamed_.valid = false;
   portals_.clear();
-  temporary_tables_.clear();
   pins_ = 0;
+  advanced_sequences_ = false;
+  clean_parked();
   if (options_.listen != nullptr) options_.listen->forget(*this);
   channels_.clear();
   settings_ = pool::SettingsTracker(options_.startup_settings);

@@ -32,10 +32,24 @@ bool Session::engaged() const {
   return backend_ != nullptr && (unit_open_ || in_transaction_);
 }
 
-const Session::Prepared* Session::find_prepared(std::string_view name) const {
+Session::Prepared* Session::find_prepared(std::string_view name) {
   if (name.empty()) return unnamed_.valid ? &unnamed_ : nullptr;
   const auto found = prepared_.find(name);
   return found == prepared_.end() ? nullptr : &found->second;
+}
+
+// Names may mean other tables by now, and tables may be sharded otherwise: the server looks again, too
+// (RevalidateCachedQuery).
+const router::PlannedText& Session::current_plan(Prepared& statement) {
+  const PlanningView& now = view();
+  const std::uint64_t version = options_.database->routing()->version;
+  if (statement.routing_version == version && statement.meaning == now.meaning) return *statement.plan;
+  parser::Fingerprint& print = scratch_print();
+  options_.database->plan(statement.sql_text(), now, print, &statement.plan);
+  statement.slots = print.slots;
+  statement.routing_version = version;
+  statement.meaning = now.meaning;
+  return *statement.plan;
 }
 
 // Statements whose effect on planning is not known yet must answer first. Inside a unit the server is asked to by
@@ -140,18 +154,22 @@ bool Session::handle_parse(std::string_view whole) {
   }
   std::uint32_t tag = unnamed_tag;
   Prepared* statement = &unnamed_;
+  const bool literals = has_string_literals(print);
   if (!parse.statement.empty()) {
     Undo& undo = new_undo(tag);
     undo.named = true;
     undo.name = parse.statement;
     statement = &prepared_[undo.name];
-    statement->text = options_.database->intern(parse.query, parse.parameter_types);
+    statement->text = options_.database->intern(parse.query, parse.parameter_types, parse_settings(literals));
   } else {
     statement->sql.assign(parse.query);
     statement->types.assign(parse.parameter_types.begin(), parse.parameter_types.end());
   }
   statement->plan = std::move(plan);
   statement->slots = print.slots;
+  statement->literals = literals;
+  statement->routing_version = options_.database->routing()->version;
+  statement->meaning = view().meaning;
   statement->valid = true;
   if (is_ours(*statement->plan)) {
     // A server would refuse it.
@@ -214,7 +232,7 @@ void Session::append_close(const std::string& server_name) {
 
 void Session::send_parse(const Prepared& statement, std::uint32_t tag, Delivery delivery) {
   const std::string& name = statement.text->server_name;
-  if (backend_->prepared().doubtful()) append_close(name);
+  if (backend_->prepared().needs_close(name)) append_close(name);
   if (const std::optional<std::string> evicted = backend_->prepared().insert(name)) append_close(*evicted);
   if (tag == 0) new_undo(tag);
   undo_[tag].server_name = name;
@@ -246,9 +264,9 @@ bool Session::handle_bind(std::string_view whole) {
     refuse(postgres::invalid_message("Bind"));
     return true;
   }
-  const Prepared* statement = find_prepared(bind.statement);
+  Prepared* statement = find_prepared(bind.statement);
   if (statement == nullptr) return forward_unknown(whole, bind.statement);
-  const router::PlannedText& text = *statement->plan;
+  const router::PlannedText& text = current_plan(*statement);
   if (const std::optional<Error> problem = extended_refusal(text, statement->sql_text())) {
     refuse(*problem);
     return true;
@@ -262,14 +280,18 @@ bool Session::handle_bind(std::string_view whole) {
     return true;
   }
   Target target;
+  std::vector<SettingChange> changes;
   if (!text.syntax_error && !in_failed_transaction()) {
-    Result<Target> found =
-        target_of(text, {statement->sql_text(), statement->slots, parameters_of(bind, *statement), same_encoding()});
-    if (!found) {
-      refuse(found.error());
+    const router::Values values{statement->sql_text(), statement->slots, parameters_of(bind, *statement),
+                                same_encoding()};
+    Result<Target> found = target_of(text, values);
+    Result<std::vector<SettingChange>> changed = changes_of(text, values);
+    if (!found || !changed) {
+      refuse(!found ? found.error() : changed.error());
       return true;
     }
     target = std::move(*found);
+    changes = std::move(*changed);
   }
   if (target.scatter) return bind_scatter(*statement, bind, whole, target.plan);
   if (unit_open_ && unit_prepares_only_ && target.shard && backend_ != nullptr && !in_transaction_ &&
@@ -280,8 +302,13 @@ bool Session::handle_bind(std::string_view whole) {
   join_transaction();  // before what was put off: BEGIN, a simple query, would drop the unnamed statement
   if (ending_) return true;
   emit_deferred();
+  if (const std::optional<Error> problem = parsed_otherwise(*statement)) {
+    refuse(*problem);
+    return true;
+  }
   before_sending(text);
   note_text(statement->sql_text());
+  if (statement->text) arm_retry(*statement, whole);
   ensure_prepared(*statement);
   if (ending_) return true;
   if (statement->text)
@@ -291,9 +318,10 @@ bool Session::handle_bind(std::string_view whole) {
   expect_named(ReplyKind::bind, statement->text ? bind.statement : std::string_view());
   unit_open_ = true;
   unit_prepares_only_ = false;
-  set_portal(bind.portal, text.session_effects
-                              ? Portal{.plan = statement->plan, .sql = std::string(statement->sql_text())}
-                              : Portal{});
+  set_portal(bind.portal, text.session_effects ? Portal{.plan = statement->plan,
+                                                        .sql = std::string(statement->sql_text()),
+                                                        .changes = std::move(changes)}
+                                               : Portal{});
   count(text, backend_->endpoint().shard);
   return true;
 }

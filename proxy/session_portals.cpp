@@ -20,9 +20,9 @@ bool Session::handle_describe(std::string_view whole) {
     return true;
   }
   if (target.kind == 'P') return describe_portal(whole, target.name);
-  const Prepared* statement = find_prepared(target.name);
+  Prepared* statement = find_prepared(target.name);
   if (statement == nullptr || target.kind != 'S') return forward_unknown(whole, target.name);
-  if (is_ours(*statement->plan)) {
+  if (is_ours(current_plan(*statement))) {
     std::string description;
     if (!postgres::append_parameter_description(description, statement->parameter_types())) return true;
     description += describe_local({.plan = statement->plan, .sql = std::string(statement->sql_text()), .local = true});
@@ -38,6 +38,7 @@ bool Session::handle_describe(std::string_view whole) {
 }
 
 void Session::emit_describe(const Prepared& statement, std::string_view raw) {
+  if (statement.text) arm_retry(statement, raw);
   ensure_prepared(statement.text || unnamed_on_backend_ ? statement : unnamed_);
   if (statement.text)
     append_renamed(backend_->out(), raw, 1, body_of(raw).substr(1, body_of(raw).size() - 2),
@@ -100,7 +101,7 @@ bool Session::handle_execute(std::string_view whole) {
   if (portal->plan) {
     const Got got = settle(std::nullopt);
     if (got != Got::ready) return got == Got::refused;
-    begin_effects(portal->plan, portal->sql, tag);
+    begin_effects(portal->plan, portal->sql, portal->changes, tag);
   }
   return forward_portal(whole, ReplyKind::execute, tag);
 }

@@ -96,6 +96,9 @@ bool Session::sql_prepare(const parser::Statement& statement, const router::Plan
   prepared.prepare_sql = renamed(statement, sql, prepared.server_name);
   prepared.body =
       sql.substr(statement.prepared->body.begin, statement.prepared->body.end - statement.prepared->body.begin);
+  parser::Fingerprint print;
+  parser::fingerprint(prepared.body, view().lexer, print);
+  prepared.parse_settings = parse_settings(has_string_literals(print));
   prepared.known_to.insert(backend_->id());
   std::uint32_t tag = 0;
   Undo& undo = new_undo(tag);
@@ -152,6 +155,15 @@ bool Session::sql_execute(const parser::Statement& statement, std::string_view s
   join_transaction();
   if (ending_) return true;
   before_sending(*plan);
+  if (!prepared.known_to.contains(backend_->id()) &&
+      prepared.parse_settings != parse_settings(has_string_literals(print))) {
+    refuse({sqlstate::feature_not_supported,
+            "the statement was prepared under other settings for literals, and this shard does not know it yet",
+            {},
+            "prepare it again",
+            0});
+    return true;
+  }
   if (prepared.known_to.insert(backend_->id()).second) {
     if (!postgres::append_query(backend_->out(), prepared.prepare_sql)) return true;
     expect(ReplyKind::query, 0, Delivery::ignore);

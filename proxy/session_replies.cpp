@@ -19,13 +19,14 @@ void Session::on_relay(std::string_view bytes) {
 }
 
 void Session::on_done(const ExpectedReply& expected, char type, std::string_view) {
+  if (expected.kind == ReplyKind::bind || expected.kind == ReplyKind::describe_statement) disarm_retry();
   if (expected.tag == 0) return;
   const auto found = undo_.find(expected.tag);
   if (found == undo_.end()) return;
   Undo& entry = found->second;
   if (entry.effects && type != backend_message::portal_suspended && type != 0 &&
       entry.next_effect < entry.effects->statements.size())
-    apply_effect(entry.effects->statements[entry.next_effect++], entry.sql);
+    apply_effect(entry.effects->statements[entry.next_effect++], entry);
   if (expected.kind == ReplyKind::query) return;  // until ReadyForQuery
   forget_undo(expected.tag);
 }
@@ -59,6 +60,10 @@ void Session::undo(std::uint32_t tag) {
 }
 
 bool Session::on_error(const ExpectedReply& expected, const postgres::ErrorFields& fields) {
+  if (begin_retry(expected, fields)) return false;
+  disarm_retry();
+  if (timed_out_at_ != TimePoint{} && fields.find_or(postgres::error_field::code, "") == "57014")
+    return on_timed_out(expected);
   error_in_unit_ = true;
   if (fields.is_fatal()) return false;  // the connection's end is reported by on_backend_lost
   options_.database->metrics().count_error(fields.find_or(postgres::error_field::code, "XX000"));
@@ -74,6 +79,16 @@ bool Session::on_error(const ExpectedReply& expected, const postgres::ErrorField
   const bool named = expected.kind == ReplyKind::bind || expected.kind == ReplyKind::describe_statement;
   if (named && !expected.local.empty()) return !relay_in_clients_words(fields, expected.local);
   return true;
+}
+
+// The server thinks that a user has cancelled the statement; it was limits.statement_timeout.
+bool Session::on_timed_out(const ExpectedReply& expected) {
+  timed_out_at_ = {};
+  error_in_unit_ = true;
+  options_.database->metrics().count_error(sqlstate::query_canceled.view());
+  if (expected.tag != 0 && expected.kind != ReplyKind::query) undo(expected.tag);
+  postgres::append_error(host_.stream().out(), timeout_error());
+  return false;
 }
 
 // The server's error with its name for a statement replaced by the client's. False: it does not name one.
@@ -116,10 +131,13 @@ bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) 
       if (settings_.current() != before) settings_changed();
     }
     may_have_written_ = false;
+    if (std::exchange(catalog_stale_, false)) options_.database->catalog_changed(options_.identity);
   }
+  last_activity_ = options_.database->loop().now();
   transaction_failed_ = status == TransactionStatus::failed;
   error_in_unit_ = false;
   flush_sent_ = false;
+  retry_.used = false;
   note_latency();
   if (lazy_ == LazyTransaction::none) return true;
   std::string ready;
@@ -195,12 +213,14 @@ bool Session::on_notification(const postgres::NotificationView&) {
 
 void Session::on_backend_turn(Backend& backend) {
   // A connection that has only just come, or has just been made ready, is for the message that waits for it.
-  const bool awaited = wait_ == Wait::checkout || wait_ == Wait::prepare || wait_ == Wait::cancel;
+  const bool retrying = retry_.state == Retry::State::pending;
+  const bool awaited = wait_ == Wait::checkout || wait_ == Wait::prepare || wait_ == Wait::cancel || retrying;
   if (&backend == backend_ && !awaited) release_if_free();
   const bool effects_there = wait_ == Wait::effects && pending_effects_ == 0;
   const bool drained =
       wait_ == Wait::drain && (backend_ == nullptr || (backend_->replies().empty() && backend_->pending() == 0));
   if (effects_there || drained) stop_waiting();
+  if (retrying && wait_ == Wait::none) retry_.state = Retry::State::off;
   if (wait_ == Wait::none && !input_.empty()) {
     run();
     release_if_free();
@@ -250,8 +270,9 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
   const bool unit_was_open = unit_open_;
   std::string message;
   bool told = false;
+  for (auto last = backend.replies().queue().rbegin(); last != backend.replies().queue().rend(); ++last)
+    if (last->tag != 0) undo(last->tag);
   for (const ExpectedReply& expected : backend.replies().queue()) {
-    if (expected.tag != 0) undo(expected.tag);
     if (expected.delivery == Delivery::ignore) continue;
     if (!told || expected.kind == ReplyKind::query) {
       postgres::append_error(message, error);
@@ -269,6 +290,7 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
   }
   host_.stream().append(message);
   unit_open_ = false;
+  retry_ = {};
   unnamed_on_backend_ = false;
   pending_effects_ = 0;
   undo_.clear();

@@ -1,4 +1,5 @@
 // Statements that run on several shards: the session's side of executor::Scatter.
+#include <algorithm>
 #include <fmt/format.h>
 
 #include "proxy/session.hpp"
@@ -42,6 +43,7 @@ bool Session::start_scatter(executor::ScatterRequest request, const router::Plan
   for (const ShardId shard : plan.shards) pools.push_back(&pool_of(shard));
   DatabaseMetrics& metrics = options_.database->metrics();
   metrics.scattered.add();
+  note_text(request.sql);
   ++statements_;
   for (const ShardId shard : plan.shards)
     metrics.shards[shard.value()].statements[static_cast<std::size_t>(StatementClass::select)].add();
@@ -58,16 +60,27 @@ bool Session::start_scatter(executor::ScatterRequest request, const router::Plan
   return true;
 }
 
+// Is there a Describe of a statement among the messages that were put off?
+bool Session::describes_later() const {
+  return std::ranges::any_of(deferred_, [](const Deferred& deferred) {
+    return !deferred.local && deferred.type == postgres::frontend::describe;
+  });
+}
+
 void Session::scatter_done(const Result<void>& result) {
   const std::unique_ptr<executor::Scatter> ended = std::move(scatter_);
   std::string& out = host_.stream().out();
+  last_activity_ = options_.database->loop().now();
+  slow_log(last_activity_ - request_started_);
   if (!result) {
-    options_.database->metrics().count_error(result.error().code.view());
+    const bool timed_out = std::exchange(timed_out_at_, TimePoint{}) != TimePoint{};
+    const Error error = timed_out && result.error().code == sqlstate::query_canceled ? timeout_error() : result.error();
+    options_.database->metrics().count_error(error.code.view());
     if (ended->cut()) {
       ending_ = true;
       return host_.end_session();
     }
-    postgres::append_error(out, result.error());
+    postgres::append_error(out, error);
     if (!ended->request().simple) skip_local_ = true;
   }
   if (ended->request().simple) postgres::append_ready_for_query(out, local_status());
@@ -82,6 +95,12 @@ void Session::scatter_done(const Result<void>& result) {
 bool Session::bind_scatter(const Prepared& statement, const postgres::BindView& bind, std::string_view whole,
                            const router::Plan& plan) {
   if (engaged() && !in_transaction_ && unit_prepares_only_ && unit_open_) return leave_side_unit();
+  if (!engaged() && lazy_ == LazyTransaction::none && describes_later()) {
+    // What was asked about the statement itself is answered by one of the shards, before all of them run it.
+    const Got got = settle(std::nullopt);
+    if (got != Got::ready) return got == Got::refused;
+    return leave_side_unit();
+  }
   if (engaged() || lazy_ != LazyTransaction::none) {
     refuse(
         {sqlstate::feature_not_supported,

@@ -16,11 +16,23 @@ std::string_view text_of(const Statement& statement, std::string_view sql) {
 }  // namespace
 
 void Session::apply_set(const Statement& statement, std::string_view sql) {
-  if (!statement.setting || statement.setting->local) return;
-  if (statement.setting->to_default) return reset_setting(statement.setting->name);
-  defaulted_.erase(statement.setting->name);
-  settings_.set(statement.setting->name, std::string(text_of(statement, sql)));
-  if (statement.setting->name == "session_authorization") settings_.reset("role");
+  if (!statement.setting) return;
+  const std::string& name = statement.setting->name;
+  const std::string text(text_of(statement, sql));
+  if (statement.setting->local) return settings_.set_local(name, statement.setting->to_default ? "" : text);
+  if (statement.setting->to_default) return reset_setting(name);
+  defaulted_.erase(name);
+  settings_.set(name, text);
+  if (name == "session_authorization") settings_.reset("role");
+}
+
+void Session::apply_change(const SettingChange& change) {
+  const std::string sql = change.value ? pool::set_config_sql(change.name, *change.value) : std::string();
+  if (change.local) return settings_.set_local(change.name, sql);
+  if (!change.value) return reset_setting(change.name);
+  defaulted_.erase(change.name);
+  settings_.set(change.name, sql);
+  if (change.name == "session_authorization") settings_.reset("role");
 }
 
 // SET SESSION CHARACTERISTICS AS TRANSACTION …: three settings by other names.
@@ -73,36 +85,51 @@ void Session::settings_changed() {
 // ---- what planning depends on ---------------------------------------------------------------------------------------
 
 std::vector<std::string> Session::search_path() const {
-  std::string text = greeting_ ? greeting_->search_path : std::string();
-  const auto now = settings_.current()->find("search_path");
+  const std::string_view sql = settings_.effective("search_path");
   const auto then = options_.startup_settings->find("search_path");
-  const bool changed =
-      now != settings_.current()->end() && (then == options_.startup_settings->end() || then->second != now->second);
-  if (changed) {
-    // The text of a SET that has succeeded.
-    const Result<std::vector<parser::Statement>> parsed = parser::postgres::parse(now->second);
-    if (!parsed || parsed->size() != 1 || !parsed->front().setting) return {};
-    std::vector<std::string> path = parsed->front().setting->values;
-    std::replace(path.begin(), path.end(), std::string("$user"), options_.user);
-    return path;
-  }
+  const bool asked_at_start = then != options_.startup_settings->end() && then->second == sql;
   std::vector<std::string> path;
-  for (std::size_t at = 0; at <= text.size();) {
-    while (at < text.size() && (text[at] == ' ' || text[at] == ',')) ++at;
-    if (at >= text.size()) break;
-    std::string name;
-    if (text[at] == '"') {
-      for (++at; at < text.size(); ++at) {
-        if (text[at] == '"' && (at + 1 >= text.size() || text[++at] != '"')) break;
-        name += text[at];
-      }
-    } else {
-      for (; at < text.size() && text[at] != ',' && text[at] != ' '; ++at)
-        name += static_cast<char>(text[at] >= 'A' && text[at] <= 'Z' ? text[at] + 32 : text[at]);
-    }
-    if (!name.empty()) path.push_back(name == "$user" ? options_.user : name);
-  }
+  if (sql.empty() || asked_at_start)
+    path = split_search_path(greeting_ ? greeting_->search_path : std::string());
+  else
+    path = values_set_by(std::string(sql)).value_or(std::vector<std::string>{});
+  std::ranges::replace(path, std::string("$user"), current_role());
   return path;
+}
+
+// As whom the servers see us: current_user.
+std::string Session::current_role() const {
+  for (const std::string_view name : {"role", "session_authorization"}) {
+    const std::string_view sql = settings_.effective(name);
+    if (sql.empty()) continue;
+    const std::vector<std::string> values = values_set_by(std::string(sql)).value_or(std::vector<std::string>{});
+    if (!values.empty() && values.front() != "none") return values.front();
+  }
+  return options_.identity->user;
+}
+
+// What the meaning of a statement depends on when the server parses it.
+std::string Session::parse_settings(bool literals) const {
+  std::string text;
+  for (const std::string_view name : settings_of_parsing) {
+    if (!literals && name != "transform_null_equals") continue;
+    const std::string_view sql = settings_.effective(name);
+    if (!sql.empty()) text.append(name).append(1, '=').append(sql).append(1, '\n');
+  }
+  return text;
+}
+
+// The server reads a prepared statement's literals once. One that it does not hold yet would be read anew, under other
+// settings than when the client prepared it.
+std::optional<Error> Session::parsed_otherwise(const Prepared& statement) const {
+  if (!statement.text || backend_->prepared().knows(statement.text->server_name) ||
+      statement.text->parse_settings == parse_settings(statement.literals))
+    return {};
+  return Error{sqlstate::feature_not_supported,
+               "the statement was prepared under other settings for literals (DateStyle, TimeZone, …)",
+               {},
+               "prepare it again",
+               0};
 }
 
 // What the server reports of a parameter, as the client knows it.
@@ -124,6 +151,7 @@ bool Session::same_encoding() const {
 // Texts whose meaning our grammar could get wrong. One shard needs no understanding.
 std::optional<Error> Session::unreadable(std::string_view sql) const {
   if (!multi_shard()) return {};
+  if (options_.database->routing_problem()) return options_.database->routing_problem();
   if (!view_.lexer.standard_conforming_strings && sql.find('\\') != std::string_view::npos)
     return Error{sqlstate::feature_not_supported,
                  "statements with backslashes cannot be routed while standard_conforming_strings is off",

@@ -24,18 +24,21 @@ router::BindScratch& scratch_bind() {
 }  // namespace
 
 PlanningView& Session::view() {
-  if (!view_stale_) return view_;
+  if (!view_stale_ && view_revision_ == settings_.revision()) return view_;
   view_stale_ = false;
+  view_revision_ = settings_.revision();
   view_.session.user = options_.user;
   view_.session.hints_allowed = options_.database->settings().hints;
-  view_.session.temporary_tables = temporary_tables_;
+  view_.session.temporary_tables.clear();
+  for (const auto& [name, until] : settings_.temporary()) view_.session.temporary_tables.push_back(name);
   view_.session.shard_setting = shard_setting_;
   view_.session.search_path = search_path();
   view_.lexer.standard_conforming_strings = standard_conforming_strings();
-  view_.cacheable = temporary_tables_.empty();
+  view_.cacheable = view_.session.temporary_tables.empty();
   std::string meaning = fmt::format("{}\n{}\n", shard_setting_, view_.lexer.standard_conforming_strings);
   for (const std::string& schema : view_.session.search_path) meaning += schema + '\n';
-  view_.meaning = std::hash<std::string>{}(meaning) | 1;
+  for (const std::string& table : view_.session.temporary_tables) meaning += '\0' + table;
+  view_.meaning = options_.database->meaning_of(meaning);
   return view_;
 }
 
@@ -82,13 +85,17 @@ bool Session::handle_query(std::string_view whole) {
   if (answer_locally(text, sql, true)) return true;
 
   Target target;
+  std::vector<SettingChange> changes;
   if (!text.syntax_error && !in_failed_transaction()) {
-    Result<Target> found = target_of(text, {sql, print.slots, {}, same_encoding()});
-    if (!found) {
-      refuse(found.error());
+    const router::Values values{sql, print.slots, {}, same_encoding()};
+    Result<Target> found = target_of(text, values);
+    Result<std::vector<SettingChange>> changed = changes_of(text, values);
+    if (!found || !changed) {
+      refuse(!found ? found.error() : changed.error());
       return true;
     }
     target = std::move(*found);
+    changes = std::move(*changed);
   } else if (text.syntax_error && multi_shard() && !in_failed_transaction()) {
     // What we cannot read we cannot route.
     refuse(*text.syntax_error);
@@ -97,7 +104,7 @@ bool Session::handle_query(std::string_view whole) {
   if (target.scatter) return start_scatter({.sql = std::string(sql), .simple = true}, target.plan);
   const Got got = engage(target.shard);
   if (got != Got::ready) return got == Got::refused;
-  send_query(whole, keep);
+  send_query(whole, keep, std::move(changes));
   return true;
 }
 
@@ -121,6 +128,7 @@ Result<Session::Target> Session::target_of(const router::PlannedText& text, cons
   Target target;
   const router::Topology& topology = *options_.database->routing()->topology;
   asks_sequences_ = false;
+  if (std::optional<Error> problem = unplannable(text)) return std::unexpected(std::move(*problem));
   for (const router::PlannedStatement& planned : text.statements) {
     if (planned.asks_sequences) asks_sequences_ = true;
     if (planned.plan.kind == StatementKind::begin && options_.mode == config::PoolMode::statement)
@@ -137,10 +145,14 @@ Result<Session::Target> Session::target_of(const router::PlannedText& text, cons
         return fail(sqlstate::feature_not_supported,
                     "a statement that concerns several shards cannot be sent together with others",
                     "send it in a message of its own");
+      if (planned.uses_temporary)
+        return fail(sqlstate::feature_not_supported,
+                    "a statement over several shards cannot use temporary objects of the session");
       target.scatter = true;
       target.plan = std::move(plan);
       return target;
     }
+    if (const std::optional<Error> problem = temporary_refusal(planned, plan.shard)) return std::unexpected(*problem);
     if (target.shard && *target.shard != plan.shard)
       return fail(sqlstate::feature_not_supported,
                   fmt::format("the statements of this message concern shards \"{}\" and \"{}\"",
@@ -154,12 +166,63 @@ Result<Session::Target> Session::target_of(const router::PlannedText& text, cons
   return target;
 }
 
-void Session::send_query(std::string_view whole, const router::PlannedTextRef& text) {
+// What the session has done makes this text mean something that the planner cannot know. One shard needs no planning.
+std::optional<Error> Session::unplannable(const router::PlannedText& text) const {
+  if (!multi_shard()) return {};
+  bool changed = false;
+  for (const router::PlannedStatement& planned : text.statements) {
+    if (planned.opaque_settings)
+      return Error{sqlstate::feature_not_supported,
+                   "set_config() is understood with literals or parameters only, and in a SELECT of its own",
+                   {},
+                   "use SET, or SELECT set_config('name', 'value', false)",
+                   0};
+    if (!planned.setting_calls.empty() && !text.single())
+      return Error{sqlstate::feature_not_supported,
+                   "set_config() cannot be sent together with other statements",
+                   {},
+                   "send it in a message of its own",
+                   0};
+    if (changed && planned.names_tables)
+      return Error{sqlstate::feature_not_supported,
+                   "a statement that names tables cannot be sent behind one that may change what its names mean",
+                   "search_path, role and temporary objects count when a message arrives", "send them one by one", 0};
+    changed = changed || planned.changes_planning;
+  }
+  return {};
+}
+
+// Temporary objects live on one connection, on one shard. `shard`: where the statement must run otherwise.
+std::optional<Error> Session::temporary_refusal(const router::PlannedStatement& planned,
+                                                std::optional<ShardId> shard) const {
+  if (!multi_shard() || (pins_ & pin_temporary) == 0 || !shard || *shard == temporary_shard_) return {};
+  if (!planned.uses_temporary && !planned.plan.effects.temporary_objects) return {};
+  return Error{
+      sqlstate::feature_not_supported,
+      fmt::format("the session's temporary objects are on shard \"{}\", and this statement concerns shard \"{}\"",
+                  options_.database->runtime().primaries[temporary_shard_.value()]->name,
+                  options_.database->runtime().primaries[shard->value()]->name),
+      {},
+      "use temporary objects with keys of one shard",
+      0};
+}
+
+// What set_config calls will do if they succeed.
+Result<std::vector<SettingChange>> Session::changes_of(const router::PlannedText& text,
+                                                       const router::Values& values) const {
+  if (!text.single() || text.statements.front().setting_calls.empty()) return std::vector<SettingChange>{};
+  if (auto changes = resolve(text.statements.front().setting_calls, values)) return std::move(*changes);
+  return fail(sqlstate::feature_not_supported, "the arguments of set_config() cannot be read");
+}
+
+void Session::send_query(std::string_view whole, const router::PlannedTextRef& text,
+                         std::vector<SettingChange> changes) {
   join_transaction();
   if (ending_) return;
   before_sending(*text);
   std::uint32_t tag = 0;
-  begin_effects(text, whole.substr(postgres::frame_header_size, whole.size() - postgres::frame_header_size - 1), tag);
+  begin_effects(text, whole.substr(postgres::frame_header_size, whole.size() - postgres::frame_header_size - 1),
+                std::move(changes), tag);
   note_text(whole.substr(postgres::frame_header_size));
   expect(ReplyKind::query, tag);
   backend_->append_large(whole);

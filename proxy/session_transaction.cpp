@@ -101,6 +101,8 @@ bool Session::lazy_statement(const router::PlannedText& text, std::string_view s
     case StatementKind::set:
       if (!statement.setting || !statement.setting->local || statement.setting->name.starts_with("tessera."))
         return false;
+      settings_.set_local(statement.setting->name,
+                          statement.setting->to_default ? std::string() : std::string(text_of(statement, sql)));
       lazy_sql_ += fmt::format(";{}", text_of(statement, sql));
       reply = complete("SET");
       return true;

@@ -22,14 +22,15 @@ void Session::check_statement_timeout(TimePoint now) {
     return host_.cancel_statement();
   }
   if (now - timed_out_at_ < patience) return;
-  const Error error{sqlstate::query_canceled,
-                    "canceling statement due to statement timeout",
-                    fmt::format("limits.statement_timeout is {} ms, and the server does not answer", limit.count()),
-                    {},
-                    0};
+  Error error = timeout_error();
+  error.detail = fmt::format("limits.statement_timeout is {} ms, and the server does not answer", limit.count());
   const std::vector<Backend*> stuck = scatter_ ? scatter_->active() : std::vector<Backend*>{backend_};
   timed_out_at_ = {};
   if (!stuck.empty()) stuck.front()->close(error);
+}
+
+Error Session::timeout_error() {
+  return {sqlstate::query_canceled, "canceling statement due to statement timeout", {}, {}, 0};
 }
 
 void Session::sweep(TimePoint now) {

@@ -137,27 +137,56 @@ ListenHub* Worker::listen_hub(WorkerDatabase& database) {
   return found == databases_.end() ? nullptr : found->second.listen.get();
 }
 
-void Worker::reconfigure(std::shared_ptr<const Runtime> runtime) {
+void Worker::reconfigure(std::shared_ptr<const Runtime> runtime, const RoutingMap& routings) {
   runtime_ = std::move(runtime);
   for (const auto& [name, database] : runtime_->databases) {
+    const auto known = routings.find(name);
+    const RoutingRef routing = known == routings.end() ? nullptr : known->second;
     const auto found = databases_.find(name);
-    // Another number of shards is another database: sessions of the old one end where they are.
-    const bool same_shape =
-        found != databases_.end() && found->second.database->shard_count() == database->primaries.size();
-    if (same_shape) {
-      found->second.database->reconfigure(database);
+    if (found != databases_.end() && same_shards(found->second.database->runtime(), *database)) {
+      found->second.database->reconfigure(database, routing);
       continue;
     }
-    if (found != databases_.end()) removed_.push_back(std::move(found->second));
-    databases_.insert_or_assign(name, make_database(database));
+    // Other shards, or the same ones in another order, are another database.
+    if (found != databases_.end()) retire(std::move(found->second));
+    DatabaseState made = make_database(database);
+    if (routing) made.database->set_routing(routing);
+    databases_.insert_or_assign(name, std::move(made));
   }
   for (auto it = databases_.begin(); it != databases_.end();) {
     if (runtime_->databases.contains(it->first)) {
       ++it;
       continue;
     }
-    removed_.push_back(std::move(it->second));
+    retire(std::move(it->second));
     it = databases_.erase(it);
+  }
+  for (auto& [id, client] : clients_) client->reconfigure();
+}
+
+void Worker::retire(DatabaseState&& state) {
+  state.database->retire();
+  removed_.push_back(std::move(state));
+}
+
+// Sessions of databases that are gone end when they lose nothing by it; the last one takes its database along.
+void Worker::end_retired() {
+  const Error reason{
+      sqlstate::admin_shutdown, "terminating connection: the database's shards have changed", {}, "connect again", 0};
+  std::vector<Client*> clients;
+  for (auto& [id, client] : clients_)
+    if (client->session() != nullptr && client->session()->options().database->retired())
+      clients.push_back(client.get());
+  for (Client* client : clients) client->end_between_transactions(reason);
+  for (auto it = removed_.begin(); it != removed_.end();) {
+    if (it->database->sessions() > 0) {
+      ++it;
+      continue;
+    }
+    it->listen->shut_down();
+    it->database->shut_down(reason);
+    loop_.defer([doomed = std::move(*it)] {});
+    it = removed_.erase(it);
   }
 }
 
@@ -175,6 +204,7 @@ void Worker::tick() {
     state.listen->sweep(now);
   }
   for (DatabaseState& state : removed_) state.database->sweep(now);
+  if (!removed_.empty()) end_retired();
   std::vector<pool::CancelDelivery*> deliveries;
   for (auto& [number, delivery] : cancels_) deliveries.push_back(delivery.get());
   for (pool::CancelDelivery* delivery : deliveries) delivery->check_deadline(now);

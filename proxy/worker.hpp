@@ -41,7 +41,7 @@ public:
   void forget(SessionId id);
   WorkerDatabase* find_database(std::string_view name);
   ListenHub* listen_hub(WorkerDatabase& database);
-  void reconfigure(std::shared_ptr<const Runtime> runtime);
+  void reconfigure(std::shared_ptr<const Runtime> runtime, const RoutingMap& routings);
   void set_routing(const std::string& database, const RoutingRef& routing);
   // Cancels what the session runs; `done` is called on this thread when the servers have been told.
   void cancel(SessionId session, std::function<void()> done);
@@ -68,6 +68,8 @@ private:
   void run();
   void tick();
   void shut_down();
+  void retire(DatabaseState&& state);
+  void end_retired();
   DatabaseState make_database(const std::shared_ptr<const DatabaseRuntime>& runtime);
 
   Server& server_;
@@ -75,7 +77,7 @@ private:
   std::shared_ptr<const Runtime> runtime_;
   net::EventLoop loop_;
   std::map<std::string, DatabaseState, std::less<>> databases_;
-  std::vector<DatabaseState> removed_;  // databases that left the configuration while sessions use them
+  std::vector<DatabaseState> removed_;  // left the configuration; their sessions finish the transactions they are in
   std::unordered_map<SessionId, std::unique_ptr<Client>> clients_;
   std::unordered_map<std::uint64_t, std::unique_ptr<pool::CancelDelivery>> cancels_;
   std::uint64_t next_cancel_ = 0;

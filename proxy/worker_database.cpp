@@ -1,5 +1,7 @@
 #include "proxy/worker_database.hpp"
 
+#include <algorithm>
+#include <cstring>
 #include <fmt/format.h>
 
 #include "base/crypto.hpp"
@@ -7,6 +9,7 @@
 #include "proxy/catalog_query.hpp"
 #include "proxy/hidden_state.hpp"
 #include "proxy/log.hpp"
+#include "proxy/setting_calls.hpp"
 
 namespace tessera::proxy {
 
@@ -41,6 +44,28 @@ bool concerns_session(const parser::Statement& statement) {
   }
 }
 
+// What the statement has to do with settings and temporary objects.
+void note_settings(const parser::Statement& statement, std::string_view sql, const PlanningView& view,
+                   router::PlannedStatement& planned) {
+  planned.names_tables = !statement.tables.empty();
+  for (const parser::TableRef& table : statement.tables)
+    if (std::ranges::find(view.session.temporary_tables, table.name) != view.session.temporary_tables.end())
+      planned.uses_temporary = true;
+  if (calls_set_config(statement)) {
+    if (auto calls = setting_calls(statement, sql))
+      planned.setting_calls = std::move(*calls);
+    else
+      planned.opaque_settings = true;
+  }
+  for (const router::SettingCall& call : planned.setting_calls)
+    if (changes_planning(call.name)) planned.changes_planning = true;
+  if (statement.setting && statement.kind != StatementKind::show && changes_planning(statement.setting->name))
+    planned.changes_planning = true;
+  if (statement.effects.temporary_objects || statement.kind == StatementKind::discard ||
+      (planned.uses_temporary && statement.kind == StatementKind::ddl))
+    planned.changes_planning = true;
+}
+
 // Tells credentials apart without keeping them.
 std::string digest_of(const postgres::ServerCredential& credential) {
   std::string content(1, static_cast<char>(credential.index()));
@@ -53,8 +78,8 @@ std::string digest_of(const postgres::ServerCredential& credential) {
   return std::string(as_view(sha256(content)));
 }
 
-std::string greeting_key(const std::string& user, const pool::SettingsMap& settings) {
-  std::string key = user;
+std::string greeting_key(const pool::Identity& identity, const pool::SettingsMap& settings) {
+  std::string key = identity.user + '\0' + digest_of(identity.credential);
   for (const auto& [name, sql] : settings) key += '\0' + name + '\0' + sql;
   return key;
 }
@@ -67,6 +92,7 @@ WorkerDatabase::WorkerDatabase(std::shared_ptr<const DatabaseRuntime> runtime, n
       loop_(&loop),
       shared_(std::move(shared)),
       cache_(static_cast<std::size_t>(settings().limits.plan_cache)),
+      meaning_key_(random_bytes(32)),
       metrics_(std::make_unique<DatabaseMetrics>(shard_count())) {}
 
 WorkerDatabase::~WorkerDatabase() = default;
@@ -117,12 +143,32 @@ std::unique_ptr<pool::Pool> WorkerDatabase::own_pool(const pool::IdentityRef& id
 
 pool::IdentityRef WorkerDatabase::identity(const std::string& role, const postgres::ServerCredential& credential) {
   pool::IdentityRef& known = identities_[role + '\0' + digest_of(credential)];
+  if (known && !superseded_.contains(known)) return known;
   if (!known) known = std::make_shared<const pool::Identity>(pool::Identity{role, credential});
+  superseded_.erase(known);
+  for (const auto& [key, other] : identities_)
+    if (other && other != known && other->user == role) superseded_.insert(other);
   return known;
 }
 
-pool::PreparedTextRef WorkerDatabase::intern(std::string_view sql, const std::vector<postgres::Oid>& types) {
-  pool::PreparedTextRef made = pool::make_prepared_text(sql, types);
+// Pools under credentials that have been replaced go when nobody uses them any more. (Whoever still works under them
+// gets a new pool when he comes back.)
+void WorkerDatabase::drop_superseded() {
+  for (auto it = pools_.begin(); it != pools_.end();) {
+    pool::Pool& pool = *it->second;
+    if (!superseded_.contains(pool.options().identity) || !pool.unused()) {
+      ++it;
+      continue;
+    }
+    pool.shut_down({sqlstate::admin_shutdown, "its credentials were replaced", {}, {}, 0});
+    loop_->defer([doomed = std::move(it->second)] {});
+    it = pools_.erase(it);
+  }
+}
+
+pool::PreparedTextRef WorkerDatabase::intern(std::string_view sql, const std::vector<postgres::Oid>& types,
+                                             std::string_view parse_settings) {
+  pool::PreparedTextRef made = pool::make_prepared_text(sql, types, parse_settings);
   std::weak_ptr<const pool::PreparedText>& known = prepared_texts_[made->server_name];
   if (pool::PreparedTextRef shared = known.lock()) return shared;
   known = made;
@@ -133,29 +179,34 @@ pool::PreparedTextRef WorkerDatabase::intern(std::string_view sql, const std::ve
   return made;
 }
 
-void WorkerDatabase::reconfigure(std::shared_ptr<const DatabaseRuntime> runtime) {
+void WorkerDatabase::reconfigure(std::shared_ptr<const DatabaseRuntime> runtime, RoutingRef routing) {
   runtime_ = std::move(runtime);
-  if (metrics_->shards.size() < shard_count()) metrics_ = std::make_unique<DatabaseMetrics>(shard_count());
+  greetings_.clear();
+  metrics_->resize(shard_count());
   for (auto& [key, pool] : pools_) {
     const std::size_t shard = pool->options().endpoint->shard.value();
-    if (shard >= shard_count()) continue;
     const config::Pool limits = pool_limits(pool->options().user);
     const std::string server = fmt::format("{}/{}", name_, runtime_->primaries[shard]->name);
     shared_.budgets->get(fmt::format("{}/{}", server, pool->options().user), limits.size, server,
                          limits.max_server_connections);
     pool->reconfigure(runtime_->primaries[shard], pool->options().identity, limits);
   }
+  if (routing) set_routing(std::move(routing));
 }
 
 void WorkerDatabase::set_routing(RoutingRef routing) {
   routing_ = std::move(routing);
+  routing_problem_.reset();
   cache_.clear();
+  greetings_.clear();
   metrics_->cache_entries.set(0);
   for (auto& then : std::exchange(waiting_for_catalog_, {})) then({});
 }
 
 void WorkerDatabase::routing_failed(const Error& reason) {
-  const Result<void> failed = std::unexpected(reason);
+  routing_problem_ = reason;
+  routing_problem_->message = fmt::format("the sharding rules do not fit the database: {}", reason.message);
+  const Result<void> failed = std::unexpected(*routing_problem_);
   for (auto& waiting : std::exchange(waiting_for_catalog_, {})) waiting(failed);
 }
 
@@ -178,6 +229,7 @@ void WorkerDatabase::catalog_changed(const pool::IdentityRef& identity) {
         loading_catalog_ = false;
         if (answer)
           return shared_.publish_catalog(name_, read_catalog(answer->results, settings().read_only_functions));
+        log::error("the catalog cannot be read", {{"database", name_}, {"reason", answer.error().message}});
         const Result<void> failed = std::unexpected(answer.error());
         for (auto& waiting : std::exchange(waiting_for_catalog_, {})) waiting(failed);
       });
@@ -199,9 +251,9 @@ void WorkerDatabase::run(pool::Pool& pool, pool::Settings settings, std::vector<
   started.start();
 }
 
-GreetingRef WorkerDatabase::greeting(const pool::IdentityRef& identity, const std::string& user, ShardId shard,
-                                     const pool::Settings& settings, GreetingDone then) {
-  const std::string key = greeting_key(user, *settings);
+GreetingRef WorkerDatabase::greeting(const pool::IdentityRef& identity, ShardId shard, const pool::Settings& settings,
+                                     GreetingDone then) {
+  const std::string key = greeting_key(*identity, *settings);
   if (const auto found = greetings_.find(key); found != greetings_.end()) return found->second;
   run(pool(identity, identity->user, shard), settings, {"SELECT pg_catalog.current_setting('search_path')"},
       [this, key, then = std::move(then)](Result<pool::TextQuery::Answer> answer) {
@@ -214,6 +266,13 @@ GreetingRef WorkerDatabase::greeting(const pool::IdentityRef& identity, const st
         then(GreetingRef(made));
       });
   return nullptr;
+}
+
+std::uint64_t WorkerDatabase::meaning_of(std::string_view settings) const {
+  const auto digest = hmac_sha256(meaning_key_, settings);
+  std::uint64_t number = 0;
+  std::memcpy(&number, digest.data(), sizeof number);
+  return number;
 }
 
 const router::PlannedText& WorkerDatabase::plan(std::string_view sql, const PlanningView& view,
@@ -257,7 +316,8 @@ router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const Pla
     planned.changes_hidden_state = hidden.changes;
     planned.asks_sequences = hidden.asks_sequences;
     planned.loads_library = hidden.loads_library;
-    if (!concerns_session(statement)) continue;
+    note_settings(statement, sql, view, planned);
+    if (!concerns_session(statement) && planned.setting_calls.empty()) continue;
     text->session_effects = true;
     // SET x = '1' and SET x = '2' share a fingerprint.
     if (!print.slots.empty()) text->cacheable = false;
@@ -283,10 +343,12 @@ void WorkerDatabase::resume() {
 }
 
 void WorkerDatabase::reconnect() {
+  greetings_.clear();
   for (auto& [key, pool] : pools_) pool->reconnect();
 }
 
 void WorkerDatabase::sweep(TimePoint now) {
+  if (!superseded_.empty()) drop_superseded();
   for (auto& [key, pool] : pools_) pool->sweep(now);
 }
 

@@ -5,6 +5,8 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -53,10 +55,18 @@ public:
   DatabaseMetrics& metrics() { return *metrics_; }
   net::EventLoop& loop() { return *loop_; }
 
-  void reconfigure(std::shared_ptr<const DatabaseRuntime> runtime);
+  // `routing`: what fits the new configuration; null: the catalog has not been read yet.
+  void reconfigure(std::shared_ptr<const DatabaseRuntime> runtime, RoutingRef routing);
   void set_routing(RoutingRef routing);
-  // The rules do not fit the catalog that was just read.
+  // The rules do not fit the catalog that was just read: statements are refused until they do.
   void routing_failed(const Error& reason);
+  const std::optional<Error>& routing_problem() const { return routing_problem_; }
+  // It has left the configuration: no new session comes, and those that there are end after their transactions.
+  void retire() { retired_ = true; }
+  bool retired() const { return retired_; }
+  void session_opened() { ++sessions_; }
+  void session_closed() { --sessions_; }
+  std::size_t sessions() const { return sessions_; }
   const RoutingRef& routing() const { return routing_; }
   // Routing needs the catalog before the first statement can be planned. True: it is there. False: it is being loaded
   // through `identity`'s pool, and `then` is called with the outcome.
@@ -64,6 +74,7 @@ public:
   // After DDL through us: load again, soon.
   void catalog_changed(const pool::IdentityRef& identity);
 
+  // Made when it is first asked for; valid while the session that asks is in a message, or holds a connection of it.
   pool::Pool& pool(const pool::IdentityRef& identity, const std::string& user, ShardId shard);
   // A pool of one connection beside the user's own, for what a connection must be kept for; the caller sweeps it.
   std::unique_ptr<pool::Pool> own_pool(const pool::IdentityRef& identity, const std::string& user, ShardId shard,
@@ -71,7 +82,8 @@ public:
   // As whom a client works on the servers. Its pools are kept under the role's name and take new credentials over.
   pool::IdentityRef identity(const std::string& role, const postgres::ServerCredential& credential);
   // One object for equal prepared statements.
-  pool::PreparedTextRef intern(std::string_view sql, const std::vector<postgres::Oid>& types);
+  pool::PreparedTextRef intern(std::string_view sql, const std::vector<postgres::Oid>& types,
+                               std::string_view parse_settings);
   template <typename Visit>
   void each_pool(Visit&& visit) {
     for (auto& [key, pool] : pools_) visit(*pool);
@@ -82,10 +94,13 @@ public:
   const router::PlannedText& plan(std::string_view sql, const PlanningView& view, parser::Fingerprint& print,
                                   router::PlannedTextRef* keep);
 
+  // A number for the settings that a plan depends on. With a secret: users choose the text, and share the cache.
+  std::uint64_t meaning_of(std::string_view settings) const;
+
   // The greeting for a session, at once if it is known (then `then` is not called), else asked of a server.
   using GreetingDone = std::function<void(const Result<GreetingRef>&)>;
-  GreetingRef greeting(const pool::IdentityRef& identity, const std::string& user, ShardId shard,
-                       const pool::Settings& settings, GreetingDone then);
+  GreetingRef greeting(const pool::IdentityRef& identity, ShardId shard, const pool::Settings& settings,
+                       GreetingDone then);
 
   // PAUSE, RESUME, RECONNECT: all pools, also those that are made while it lasts.
   void pause();
@@ -97,6 +112,7 @@ public:
   void shut_down(const Error& reason);
 
 private:
+  void drop_superseded();
   config::Pool pool_limits(const std::string& role) const;
   void run(pool::Pool& pool, pool::Settings settings, std::vector<std::string> queries,
            std::function<void(Result<pool::TextQuery::Answer>)> done);
@@ -108,10 +124,15 @@ private:
   net::EventLoop* loop_;
   Shared shared_;
   RoutingRef routing_;
+  std::optional<Error> routing_problem_;
+  bool retired_ = false;
+  std::size_t sessions_ = 0;
   router::PlanCache cache_;
+  std::string meaning_key_;
   router::PlannedTextRef uncached_;
-  std::unordered_map<std::string, std::unique_ptr<pool::Pool>> pools_;                       // "user/shard"
-  std::unordered_map<std::string, pool::IdentityRef> identities_;                            // by role
+  std::unordered_map<std::string, std::unique_ptr<pool::Pool>> pools_;  // "user/shard"
+  std::unordered_map<std::string, pool::IdentityRef> identities_;       // by role and credential
+  std::set<pool::IdentityRef> superseded_;                              // their roles have newer credentials
   std::unordered_map<std::string, std::weak_ptr<const pool::PreparedText>> prepared_texts_;  // by server name
   std::size_t sweep_prepared_at_ = 1024;
   std::unordered_map<std::string, GreetingRef> greetings_;

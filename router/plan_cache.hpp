@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -16,6 +17,13 @@
 
 namespace tessera::router {
 
+// set_config('name', value, local) with a name and a flag that are literals.
+struct SettingCall {
+  std::string name;
+  parser::Operand value;
+  bool local = false;
+};
+
 struct PlannedStatement {
   PlanTemplate plan;
   // Only for statements that concern the session (SET, BEGIN, LISTEN, PREPARE, …): what they say.
@@ -24,6 +32,11 @@ struct PlannedStatement {
   bool changes_hidden_state = false;
   bool asks_sequences = false;
   bool loads_library = false;
+  bool uses_temporary = false;  // names a temporary object of the session
+  bool names_tables = false;
+  bool changes_planning = false;  // if it succeeds, later statements may mean something else
+  std::vector<SettingCall> setting_calls = {};
+  bool opaque_settings = false;  // calls set_config in some other way
 };
 
 // All statements of one text.
@@ -40,7 +53,7 @@ class PlanCache {
 public:
   struct Key {
     std::uint64_t high = 0, low = 0;
-    std::uint64_t meaning = 0;  // settings that change what names mean, and the version of topology and catalog
+    std::uint64_t meaning = 0;  // settings that change what names mean; the cache is emptied with every new topology
     friend bool operator==(const Key&, const Key&) = default;
   };
   explicit PlanCache(std::size_t capacity) : capacity_(capacity) {}

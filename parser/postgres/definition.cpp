@@ -158,6 +158,7 @@ void Builder::create_table_as(const PgQuery__CreateTableAsStmt& node) {
   if (node.into == nullptr || node.into->rel == nullptr) return;
   add_table(*node.into->rel, TableUse::ddl_target, no_index);
   if (std::string_view(node.into->rel->relpersistence) == "t") out_.effects.temporary_objects = true;
+  out_.effects.until_commit = node.into->on_commit == PG_QUERY__ON_COMMIT_ACTION__ONCOMMIT_DROP;
 }
 
 void Builder::definition(const Node* node) {
@@ -195,6 +196,7 @@ void Builder::definition(const Node* node) {
       return;
     case PG_QUERY__NODE__NODE_CREATE_STMT:
       note_persistence(node->create_stmt->relation);
+      out_.effects.until_commit = node->create_stmt->oncommit == PG_QUERY__ON_COMMIT_ACTION__ONCOMMIT_DROP;
       break;
     case PG_QUERY__NODE__NODE_CREATE_SEQ_STMT:
       note_persistence(node->create_seq_stmt->sequence);

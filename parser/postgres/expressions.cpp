@@ -133,8 +133,11 @@ Operand Builder::constant(const PgQuery__AConst& node) const {
   }
   if (tokens_.kind(at) == TokenKind::national_prefix) ++at;
   const TokenKind kind = tokens_.kind(at);
-  if (!is_literal(kind) || is_number(kind) != number) return {};  // TRUE is a word
-  if (kind == TokenKind::unicode_string) return {};               // a UESCAPE behind it may change it
+  if (!is_literal(kind) || is_number(kind) != number) {  // TRUE is a word
+    if (node.val_case == PG_QUERY__A__CONST__VAL_BOOLVAL) result.span = tokens_.span(at, at);
+    return result;
+  }
+  if (kind == TokenKind::unicode_string) return {};  // a UESCAPE behind it may change it
   if (!number && is_literal(tokens_.kind(at + 1)) && tokens_.text(at + 1).front() == '\'') return {};  // goes on below
   result.kind = Operand::Kind::literal;
   result.span = tokens_.span(at, at);

@@ -147,6 +147,7 @@ void Builder::select_core(const SelectNode& node, BlockIndex block, Scope& scope
     out_.effects.writes = true;
     const std::string_view persistence = node.into_clause->rel->relpersistence;
     if (persistence == "t" || names_temporary_schema()) out_.effects.temporary_objects = true;
+    out_.effects.until_commit = node.into_clause->on_commit == PG_QUERY__ON_COMMIT_ACTION__ONCOMMIT_DROP;
   }
   from_list(list(node.from_clause, node.n_from_clause), scope);
   expression(node.where_clause, scope);

@@ -219,6 +219,7 @@ def test_two_hundred_reloads_under_load(tessera, servers, database):
             proxy.reload()
             good += 1
         time.sleep(0.03)
+        assert proxy.is_alive(), proxy.process.returncode
     # The signals of a moment fall into one; what counts is that the last one did its work.
     assert reload(proxy, configs[0])
     stop.set()
