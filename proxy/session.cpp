@@ -215,8 +215,10 @@ void Session::expect_named(ReplyKind kind, std::string_view statement) {
 
 Session::Undo& Session::new_undo(std::uint32_t& tag) {
   tag = next_tag_++;
-  if (next_tag_ == unnamed_tag) next_tag_ = 1;
-  return undo_[tag];
+  if (is_unnamed(next_tag_)) next_tag_ = 1;
+  Undo& undo = undo_[tag];
+  undo.unit = unit_;
+  return undo;
 }
 
 // In the order of the client's stream: at once if nothing is outstanding, else as an entry of the reply queue.

@@ -104,7 +104,8 @@ private:
   enum class Wait : std::uint8_t { none, checkout, prepare, drain, effects, scatter, listening, cancel, opening };
   enum class Got : std::uint8_t { ready, wait, refused };
   enum class LazyTransaction : std::uint8_t { none, open, failed };
-  static constexpr std::uint32_t unnamed_tag = ~0u;  // a Parse of the unnamed statement
+  static constexpr std::uint32_t unnamed_tag = 1u << 31;  // a Parse of the unnamed statement, and which
+  static constexpr bool is_unnamed(std::uint32_t tag) { return (tag & unnamed_tag) != 0; }
   enum PinReason : std::uint8_t {
     pin_temporary = 1,
     pin_advisory_lock = 2,
@@ -156,9 +157,11 @@ private:
   };
   // What an error must undo, or what a success confirms.
   struct Undo {
-    bool named = false;  // the client's statement `name` was (re)defined or closed
+    bool named = false;  // the client's statement `name` was (re)defined or closed; an empty name: the unnamed one
     std::string name;
     std::optional<Prepared> previous;
+    bool was_on_backend = false;         // the unnamed one
+    std::uint32_t unit = 0;              // of the client's messages
     std::string sql_prepared;            // PREPARE of this name was sent
     std::string server_name;             // was added to the connection's prepared statements
     router::PlannedTextRef effects;      // statements whose success changes the session
@@ -289,6 +292,8 @@ private:
   const router::PlannedText& current_plan(Prepared& statement);
   bool discard_until_sync() const;
   Got wait_for_effects();
+  Got wait_for_replies();
+  Got wait_for_definition(std::string_view name);
   void local_sync();
   void clear_deferred();
 
@@ -351,7 +356,7 @@ private:
   bool is_congested() const override;
   void on_checkout(pool::Backend& backend) override;
   void on_checkout_failed(const Error& reason) override;
-  void undo(std::uint32_t tag);
+  void undo(std::uint32_t tag, bool skipped);
   void forget_undo(std::uint32_t tag);
   void lost_mid_statement(pool::Backend& backend, const Error& reason);
   bool relay_in_clients_words(const postgres::ErrorFields& fields, const std::string& statement);
@@ -394,6 +399,7 @@ private:
   bool catalog_stale_ = false;       // DDL has succeeded; the catalog is read again when its transaction has ended
   ShardId cursor_shard_;             // likewise the last cursor WITH HOLD
   bool needs_reset_ = false;
+  std::uint32_t unit_ = 0;          // counts the client's Syncs
   bool unit_open_ = false;          // extended messages were sent since the last Sync
   bool unit_prepares_only_ = true;  // …and none of them was more than Parse, Describe, Close
   bool skip_local_ = false;         // an error of our own: discard until Sync
@@ -414,6 +420,8 @@ private:
 
   std::map<std::string, Prepared, std::less<>> prepared_;
   Prepared unnamed_;
+  std::uint32_t unnamed_defined_ = unnamed_tag;  // the tag of the Parse that defined it last…
+  std::uint32_t unnamed_sent_ = 0;               // …and of the one that was last sent to the current connection
   std::map<std::string, SqlPrepared, std::less<>> sql_prepared_;
   std::uint64_t next_sql_prepared_ = 1;
   std::map<std::string, Portal, std::less<>> portals_;

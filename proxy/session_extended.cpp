@@ -2,6 +2,7 @@
 // Describe and Close of statements say nothing about the shard and are put off until Bind names the key, or until the
 // unit ends without one. Statements have the client's names here and names made from their text on the servers, where
 // all clients share them.
+#include <algorithm>
 #include <fmt/format.h>
 
 #include "proxy/extended_messages.hpp"
@@ -62,6 +63,27 @@ Session::Got Session::wait_for_effects() {
   }
   wait_ = Wait::effects;
   return Got::wait;
+}
+
+// Everything that was sent is answered first.
+Session::Got Session::wait_for_replies() {
+  if (backend_ == nullptr || backend_->replies().empty()) return Got::ready;
+  if (unit_open_ && !flush_sent_) {
+    postgres::append_flush(backend_->out());
+    flush_sent_ = true;
+  }
+  wait_ = Wait::drain;
+  return Got::wait;
+}
+
+// What the name means depends on whether messages of an earlier unit were skipped, and that is still on its way.
+// (Within a unit, whatever skips those skips this one.)
+Session::Got Session::wait_for_definition(std::string_view name) {
+  if (undo_.empty()) return Got::ready;
+  const bool pending = std::ranges::any_of(undo_, [&](const auto& entry) {
+    return entry.second.named && entry.second.unit != unit_ && entry.second.name == name;
+  });
+  return pending ? wait_for_replies() : Got::ready;
 }
 
 // ---- messages that wait for a shard ---------------------------------------------------------------------------------
@@ -132,13 +154,10 @@ bool Session::handle_parse(std::string_view whole) {
     refuse(postgres::invalid_message("Parse"));
     return true;
   }
+  if (wait_for_definition(parse.statement) == Got::wait) return false;
   if (!parse.statement.empty() && prepared_.contains(parse.statement)) {
-    if (backend_ != nullptr && !backend_->replies().empty()) {
-      // The definition before this one may be among what is still unanswered, and may have failed.
-      if (unit_open_) postgres::append_flush(backend_->out());
-      wait_ = Wait::drain;
-      return false;
-    }
+    // The definition before this one may be among what is still unanswered, and may have failed.
+    if (wait_for_replies() == Got::wait) return false;
     return refuse_duplicate(whole, parse.statement);
   }
   parser::Fingerprint& print = scratch_print();
@@ -152,7 +171,7 @@ bool Session::handle_parse(std::string_view whole) {
     refuse(*plan->syntax_error);
     return true;
   }
-  std::uint32_t tag = unnamed_tag;
+  std::uint32_t tag = 0;
   Prepared* statement = &unnamed_;
   const bool literals = has_string_literals(print);
   if (!parse.statement.empty()) {
@@ -161,7 +180,16 @@ bool Session::handle_parse(std::string_view whole) {
     undo.name = parse.statement;
     statement = &prepared_[undo.name];
     statement->text = options_.database->intern(parse.query, parse.parameter_types, parse_settings(literals));
+  } else if (unit_open_ || !deferred_.empty()) {
+    // Something before it may fail, and then the one before it stays.
+    Undo& undo = new_undo(tag);
+    undo.named = true;
+    undo.was_on_backend = unnamed_on_backend_;
+    undo.previous = unnamed_;
+    statement->sql.assign(parse.query);
+    statement->types.assign(parse.parameter_types.begin(), parse.parameter_types.end());
   } else {
+    tag = unnamed_defined_ = (unnamed_defined_ + 1) | unnamed_tag;
     statement->sql.assign(parse.query);
     statement->types.assign(parse.parameter_types.begin(), parse.parameter_types.end());
   }
@@ -207,6 +235,7 @@ void Session::emit_parse(const Prepared& statement, std::string_view raw, std::u
     backend_->append_large(raw);
     expect(ReplyKind::parse, tag);
     unnamed_on_backend_ = true;
+    unnamed_sent_ = tag;
     return;
   }
   const std::string& name = statement.text->server_name;
@@ -250,8 +279,9 @@ void Session::ensure_prepared(const Prepared& statement) {
   }
   if (unnamed_on_backend_) return;
   if (!postgres::append_parse(backend_->out(), "", statement.sql, statement.types)) return;
-  expect(ReplyKind::parse, unnamed_tag, Delivery::ignore);
+  expect(ReplyKind::parse, unnamed_defined_, Delivery::ignore);
   unnamed_on_backend_ = true;
+  unnamed_sent_ = unnamed_defined_;
   unit_open_ = true;
 }
 
@@ -264,6 +294,7 @@ bool Session::handle_bind(std::string_view whole) {
     refuse(postgres::invalid_message("Bind"));
     return true;
   }
+  if (wait_for_definition(bind.statement) == Got::wait) return false;
   Prepared* statement = find_prepared(bind.statement);
   if (statement == nullptr) return forward_unknown(whole, bind.statement);
   const router::PlannedText& text = current_plan(*statement);

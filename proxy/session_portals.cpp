@@ -20,6 +20,7 @@ bool Session::handle_describe(std::string_view whole) {
     return true;
   }
   if (target.kind == 'P') return describe_portal(whole, target.name);
+  if (wait_for_definition(target.name) == Got::wait) return false;
   Prepared* statement = find_prepared(target.name);
   if (statement == nullptr || target.kind != 'S') return forward_unknown(whole, target.name);
   if (is_ours(current_plan(*statement))) {
@@ -146,8 +147,15 @@ bool Session::handle_close(std::string_view whole) {
     return answer_in_unit(made<postgres::append_close_complete>());
   }
   if (target.kind != 'S') return forward_portal(whole, ReplyKind::close, 0);
+  if (wait_for_definition(target.name) == Got::wait) return false;
   std::uint32_t tag = 0;
   if (target.name.empty()) {
+    if (engaged() && unnamed_.valid) {
+      Undo& undo = new_undo(tag);
+      undo.named = true;
+      undo.was_on_backend = unnamed_on_backend_;
+      undo.previous = unnamed_;
+    }
     unnamed_.valid = false;
   } else if (const auto found = prepared_.find(target.name); found != prepared_.end()) {
     if (engaged()) {
@@ -197,6 +205,7 @@ bool Session::handle_sync(std::string_view whole) {
   const bool into_copy = backend_->replies().copying_in();
   backend_->append(whole);
   expect(ReplyKind::sync);
+  ++unit_;
   if (!into_copy) {
     unit_open_ = false;
     unit_prepares_only_ = true;
@@ -206,6 +215,7 @@ bool Session::handle_sync(std::string_view whole) {
 
 void Session::local_sync() {
   emit_local_deferred();
+  ++unit_;
   skip_local_ = false;
   error_in_unit_ = false;
   unit_open_ = false;

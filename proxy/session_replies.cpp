@@ -38,17 +38,23 @@ void Session::forget_undo(std::uint32_t tag) {
   undo_.erase(found);
 }
 
-// What `tag` stood for did not happen.
-void Session::undo(std::uint32_t tag) {
-  if (tag == unnamed_tag) {
-    unnamed_.valid = false;
-    unnamed_on_backend_ = false;
+// What `tag` stood for did not happen: it failed, or was never looked at because something before it had.
+void Session::undo(std::uint32_t tag, bool skipped) {
+  if (is_unnamed(tag)) {
+    // Later ones may have been parsed since.
+    if (tag == unnamed_defined_) unnamed_.valid = false;
+    if (tag == unnamed_sent_) unnamed_on_backend_ = false;
     return;
   }
   const auto found = undo_.find(tag);
   if (found == undo_.end()) return;
   Undo& entry = found->second;
-  if (entry.named) {
+  if (entry.named && entry.name.empty()) {
+    // A Parse that fails has dropped the one before it.
+    unnamed_ = std::move(*entry.previous);
+    unnamed_.valid = unnamed_.valid && skipped;
+    unnamed_on_backend_ = entry.was_on_backend && skipped;
+  } else if (entry.named) {
     if (entry.previous)
       prepared_.insert_or_assign(entry.name, std::move(*entry.previous));
     else
@@ -71,7 +77,7 @@ bool Session::on_error(const ExpectedReply& expected, const postgres::ErrorField
     lazy_ = LazyTransaction::failed;  // a Parse on the side of a transaction that nobody has joined yet
   const auto entry = undo_.find(expected.tag);
   const bool failed_prepare = entry != undo_.end() && !entry->second.sql_prepared.empty();
-  if (expected.tag != 0 && (expected.kind != ReplyKind::query || failed_prepare)) undo(expected.tag);
+  if (expected.tag != 0 && (expected.kind != ReplyKind::query || failed_prepare)) undo(expected.tag, false);
   if (expected.poison) {
     host_.stream().append(expected.local);
     return false;
@@ -86,7 +92,7 @@ bool Session::on_timed_out(const ExpectedReply& expected) {
   timed_out_at_ = {};
   error_in_unit_ = true;
   options_.database->metrics().count_error(sqlstate::query_canceled.view());
-  if (expected.tag != 0 && expected.kind != ReplyKind::query) undo(expected.tag);
+  if (expected.tag != 0 && expected.kind != ReplyKind::query) undo(expected.tag, false);
   postgres::append_error(host_.stream().out(), timeout_error());
   return false;
 }
@@ -107,9 +113,9 @@ bool Session::relay_in_clients_words(const postgres::ErrorFields& fields, const 
 }
 
 void Session::on_skipped(const ExpectedReply& expected) {
-  const bool prepares = expected.kind == ReplyKind::parse && expected.tag != unnamed_tag;
+  const bool prepares = expected.kind == ReplyKind::parse && !is_unnamed(expected.tag);
   if ((prepares || expected.kind == ReplyKind::close) && backend_ != nullptr) backend_->prepared().doubt();
-  if (expected.tag != 0) undo(expected.tag);
+  if (expected.tag != 0) undo(expected.tag, true);
 }
 
 bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) {
@@ -271,7 +277,7 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
   std::string message;
   bool told = false;
   for (auto last = backend.replies().queue().rbegin(); last != backend.replies().queue().rend(); ++last)
-    if (last->tag != 0) undo(last->tag);
+    if (last->tag != 0) undo(last->tag, false);
   for (const ExpectedReply& expected : backend.replies().queue()) {
     if (expected.delivery == Delivery::ignore) continue;
     if (!told || expected.kind == ReplyKind::query) {

@@ -48,6 +48,8 @@ bool Session::handle_query(std::string_view whole) {
     refuse(postgres::invalid_message("Query"));
     return true;
   }
+  // If something before it in the unit fails, it is skipped, too.
+  if (unit_open_ && wait_for_replies() == Got::wait) return false;
   if (unit_open_ || !deferred_.empty()) {
     // A simple query in the middle of an extended unit: what was put off goes first, on the shard at hand.
     const Got got = settle(std::nullopt);
