@@ -1,0 +1,374 @@
+"""The faults. Each is a class with `blame(arena)`, who may suffer and how, and `strike(arena, rng, seconds)`, which does the harm,
+ends it and returns a few words for the table. What is not blamed must not notice.
+"""
+
+import os
+import signal
+import socket
+import struct
+import threading
+import time
+
+from chaos.arena import DATABASE, POOL_SIZE, SHARDS, Violation
+from chaos.ledger import FAILED, UNKNOWN
+from chaos.load import IMPORTS, Blame
+from harness import wire
+from harness.meddler import Harm
+from talk import code
+
+MEDDLED = SHARDS - 1
+# 08007: perhaps written. 53300: no connection in time. 57014: stopped by Tessera's own time limit.
+GONE = ("08006", "08007", "53300")
+HANGING = (*GONE, "57014")
+
+
+class Fault:
+    name = ""
+    measures = False  # are the other shards' times compared
+
+    def __init__(self, rng):
+        self.shard = rng.randrange(SHARDS)
+
+    def blame(self):
+        return Blame()
+
+    def suffers(self):
+        """Shards whose statements may be slow."""
+        return self.blame().shards
+
+
+class BackendsTerminated(Fault):
+    name = "terminate backends"
+
+    def blame(self):
+        return Blame([self.shard], GONE)
+
+    def strike(self, arena, rng, seconds):
+        server, count, until = arena.servers[self.shard], 0, time.monotonic() + seconds
+        while time.monotonic() < until:
+            pids = arena.backends_of(server)
+            if pids:
+                server.run(f"select pg_terminate_backend({rng.choice(pids)})", "postgres")
+                count += 1
+            time.sleep(0.02)
+        return f"{count} on s{self.shard}"
+
+
+class BackendKilled(Fault):
+    """SIGKILL of a child: PostgreSQL ends all its connections and recovers."""
+
+    name = "kill -9 a backend"
+    measures = True
+
+    def blame(self):
+        return Blame([self.shard], GONE)
+
+    def strike(self, arena, rng, seconds):
+        server, count, until = arena.servers[self.shard], 0, time.monotonic() + seconds
+        while time.monotonic() < until:
+            pids = arena.backends_of(server)
+            if pids:
+                os.kill(rng.choice(pids), signal.SIGKILL)
+                count += 1
+            recovers_by = time.monotonic() + 20
+            while not self._answers(server):
+                if time.monotonic() > recovers_by:
+                    raise Violation(f"s{self.shard} itself did not recover")
+                time.sleep(0.05)
+            time.sleep(0.3)
+        return f"{count} on s{self.shard}"
+
+    @staticmethod
+    def _answers(server):
+        try:
+            with server.connect(connect_timeout=5) as connection:
+                return connection.execute("select 1").fetchone() == (1,)
+        except Exception:  # whatever psycopg makes of a server that recovers
+            return False
+
+
+class ServerRestarted(Fault):
+    name = "restart a server"
+    measures = True
+
+    def blame(self):
+        return Blame([self.shard], GONE)
+
+    def strike(self, arena, rng, seconds):
+        server = arena.servers[self.shard]
+        server.stop("immediate")
+        time.sleep(seconds * rng.random() / 2)
+        server.start()
+        return f"s{self.shard}"
+
+
+class ServerHangs(Fault):
+    name = "SIGSTOP a server"
+    measures = True
+
+    def blame(self):
+        return Blame([self.shard], HANGING)
+
+    def strike(self, arena, rng, seconds):
+        processes = arena.processes_of(arena.servers[self.shard])
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            time.sleep(max(5.0, seconds))  # longer than Tessera's time limit and patience
+        finally:
+            for process in reversed(processes):
+                try:
+                    os.kill(process, signal.SIGCONT)
+                except ProcessLookupError:
+                    pass  # a child that had ended before it was stopped
+        return f"s{self.shard}, {max(5.0, seconds):.0f} s"
+
+
+class TesseraKilled(Fault):
+    name = "kill -9 Tessera"
+
+    def blame(self):
+        return Blame(range(SHARDS), GONE, dropped=True)
+
+    def strike(self, arena, rng, seconds):
+        arena.proxy.kill()
+        time.sleep(rng.random() / 2)
+        arena.proxy.start()
+        return "restarted"
+
+
+class Reloads(Fault):
+    """Valid and invalid ones as fast as signals go: nobody may notice."""
+
+    name = "reload storm"
+
+    def strike(self, arena, rng, seconds):
+        good = [arena.config(), arena.config(pool={"size": POOL_SIZE + 2}), arena.config(limits={"clients": 400}), arena.config(hints=True)]
+        until, count = time.monotonic() + seconds, 0
+        while time.monotonic() < until:
+            if rng.random() < 0.3:
+                arena.proxy.config_file.write_text(rng.choice(["databases: nonsense\n", "", "{", arena.proxy.config_file.read_text().replace('"by_id"', '"by_ix"', 1)]))
+            else:
+                arena.proxy.write_config(rng.choice(good))
+            arena.proxy.reload()
+            count += 1
+            time.sleep(rng.choice([0, 0.01, 0.04]))
+        arena.proxy.write_config(good[0])
+        before = arena.metric("tessera_config_reloads_total")
+        arena.proxy.reload()
+        waits_until = time.monotonic() + 10
+        while arena.metric("tessera_config_reloads_total") == before:
+            if time.monotonic() > waits_until:
+                raise Violation("the last reload never came")
+            time.sleep(0.05)
+        return f"{count} signals"
+
+
+class Cancels(Fault):
+    """Every other client is cancelled again and again; those between must never see it."""
+
+    name = "cancel storm"
+
+    def __init__(self, rng):
+        super().__init__(rng)
+        self.targets = []
+
+    def blame(self):
+        return Blame()  # told to each target below
+
+    def strike(self, arena, rng, seconds):
+        targets, until, sent = arena.crowd.clients[::2], time.monotonic() + seconds, [0]
+        cancelled_before = sum(client.codes["57014"] for client in targets)
+        arena.crowd.cancelled = frozenset(client.name for client in targets)
+
+        def storm(number):
+            while time.monotonic() < until:
+                connection = targets[(number + 4 * sent[0]) % len(targets)].connection
+                sent[0] += 1
+                if connection is None or connection.process_id is None:
+                    continue
+                try:
+                    with wire.Wire(arena.proxy.host, arena.proxy.port) as canceller:
+                        canceller.send(wire.cancel_request(connection.process_id, connection.secret_key))
+                        canceller.read_to_end()
+                except OSError:
+                    time.sleep(0.05)
+
+        threads = [threading.Thread(target=storm, args=(number,), daemon=True) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(seconds + 20)
+        hits = sum(client.codes["57014"] for client in targets) - cancelled_before
+        return f"{sent[0]} sent, {hits} met a statement"
+
+
+class Vanishings(Fault):
+    """Clients leave in the middle of everything; what they had not ended must not be there."""
+
+    name = "clients vanish"
+
+    def strike(self, arena, rng, seconds):
+        until, count = time.monotonic() + seconds, 0
+        while time.monotonic() < until:
+            shard = rng.randrange(SHARDS)
+            with arena.connect() as client:
+                rng.choice([self._transaction, self._copy, self._pipeline, self._unit, self._result, self._login])(arena, rng, client, shard)
+                time.sleep(rng.choice([0, 0, 0.01, 0.05]))
+                if rng.random() < 0.5:
+                    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            count += 1
+        return f"{count} clients"
+
+    @staticmethod
+    def _insert(row, who):
+        return f"insert into writes values ({row}, '{who}', 0)"
+
+    def _transaction(self, arena, rng, client, shard):
+        group = arena.ledger.open("writes", shard, 2, "vanished in a transaction")
+        group.outcome = FAILED
+        client.send(wire.query("begin"), *(wire.query(self._insert(row, "vanished")) for row in group.ids))
+
+    def _copy(self, arena, rng, client, shard):
+        group = arena.ledger.open("imports", IMPORTS, 5, "vanished in COPY")
+        group.outcome = FAILED
+        client.send(wire.query("copy imports from stdin"), *(wire.copy_data(f"{row}\tvanished\t0\n".encode()) for row in group.ids))
+
+    def _pipeline(self, arena, rng, client, shard):
+        for _ in range(4):
+            group = arena.ledger.open("writes", shard, 1, "vanished in a pipeline")
+            group.outcome = UNKNOWN
+            client.send(wire.parse(self._insert(group.ids[0], "vanished")), wire.bind(), wire.execute(), wire.SYNC)
+
+    def _unit(self, arena, rng, client, shard):
+        group = arena.ledger.open("writes", shard, 2, "vanished before Sync")
+        group.outcome = FAILED
+        client.send(*(wire.parse(self._insert(row, "vanished")) + wire.bind() + wire.execute() for row in group.ids), wire.FLUSH)
+
+    def _result(self, arena, rng, client, shard):
+        client.send(wire.query(f"select repeat(v, 1000) from items where id between {shard}000000001 and {shard}000000150"))
+
+    def _login(self, arena, rng, client, shard):
+        with wire.Wire(arena.proxy.host, arena.proxy.port) as another:
+            another.send(wire.startup({"user": "app", "database": DATABASE}))
+
+
+class SlowReaders(Fault):
+    """Huge results that are hardly read, on every shard but one connection each: memory stays, others go on."""
+
+    name = "slow readers"
+    measures = True
+
+    def strike(self, arena, rng, seconds):
+        before, most, readers = arena.proxy.resident_bytes(), 0, []
+        try:
+            for shard in range(SHARDS):
+                reader = arena.connect(timeout=30)
+                reader.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+                reader.send(wire.query(f"select repeat(v, 40000) from items where id between {shard}000000001 and {shard}000000150"))
+                readers.append(reader)
+            # Tessera's time limit for a statement would end them: it does not reach that far.
+            until = time.monotonic() + min(seconds, 2.0)
+            while time.monotonic() < until:
+                for reader in readers:
+                    reader.socket.recv(20000)
+                most = max(most, arena.proxy.resident_bytes())
+                time.sleep(0.05)
+        finally:
+            for reader in readers:
+                reader.close()
+        if most - before > 24 << 20:
+            raise Violation(f"slow readers cost {(most - before) / (1 << 20):.0f} MB")
+        return f"{len(readers)} results of 40 MB, +{max(0, most - before) / (1 << 20):.1f} MB"
+
+
+class PoolExhausted(Fault):
+    name = "pool exhausted"
+    measures = True
+
+    def blame(self):
+        return Blame([self.shard], ("53300",))
+
+    def strike(self, arena, rng, seconds):
+        holders = []
+        try:
+            deadline = time.monotonic() + 10
+            while len(holders) < POOL_SIZE and time.monotonic() < deadline:
+                holder = arena.connect()
+                holder.ask(wire.query("begin"))
+                if code(holder.ask(wire.query(f"select v from items where id = {self.shard}000000001"))) is None:
+                    holders.append(holder)
+                else:
+                    holder.close()
+            if len(holders) < POOL_SIZE:
+                raise Violation(f"only {len(holders)} of {POOL_SIZE} connections to be had")
+            time.sleep(max(1.5, seconds / 2))
+        finally:
+            for number, holder in enumerate(holders):
+                if number % 2:
+                    holder.ask(wire.query("rollback"))
+                holder.close()
+        return f"s{self.shard}"
+
+
+class Garbage(Fault):
+    """Nonsense before and after the login."""
+
+    name = "garbage from clients"
+
+    def strike(self, arena, rng, seconds):
+        until, count = time.monotonic() + seconds, 0
+        while time.monotonic() < until:
+            count += 1
+            nonsense = rng.choice([rng.randbytes(rng.randrange(1, 3000)), b"GET / HTTP/1.1\r\n\r\n", struct.pack(">I", 2**31) + b"x" * 50, struct.pack(">II", 8, 196608),
+                                   b"\x16\x03\x01\x02\0\x01" + rng.randbytes(200)])
+            if rng.random() < 0.5:
+                with wire.Wire(arena.proxy.host, arena.proxy.port) as stranger:
+                    self._send(stranger, nonsense)
+                continue
+            letter = rng.choice(list(b"QPBDECFdcfHSX\0\xff"))
+            broken = bytes([letter]) + struct.pack(">I", rng.choice([0, 3, 5, 40, 2**31 - 1, 2**32 - 1])) + rng.randbytes(36)
+            with arena.connect() as guest:
+                guest.send(wire.query("begin"), wire.query(f"select v from items where id = {self.shard}000000007"))
+                self._send(guest, rng.choice([nonsense, broken]))
+        return f"{count} connections"
+
+    @staticmethod
+    def _send(connection, data):
+        try:
+            connection.send(data)
+            connection.socket.shutdown(socket.SHUT_WR)
+            connection.read_to_end()
+        except (OSError, wire.WireError):
+            pass  # Tessera was quicker to hang up
+
+
+class Meddled(Fault):
+    """The man in the middle before the last shard: all he can do, at random moments."""
+
+    name = "man in the middle"
+    measures = True
+
+    def __init__(self, rng):
+        super().__init__(rng)
+        self.shard = MEDDLED
+
+    def blame(self):
+        # A connection to a client that holds half of a message can only be closed.
+        return Blame([MEDDLED], (*HANGING, "08P01"), dropped=True)
+
+    def strike(self, arena, rng, seconds):
+        until, before = time.monotonic() + seconds, arena.meddler.done
+        while time.monotonic() < until:
+            harm = Harm(rng.choice(["cut", "reset", "hang", "delay", "truncate", "trickle", "garbage"]), side=rng.choice(["server", "server", "client"]),
+                        nth=rng.choice([None, None, *range(1, 30)]), kind=rng.choice([None, None, "Z", "C", "D", "T", "1", "2"]),
+                        pattern=rng.choice([None, None, rb"INSERT", rb"client-", rb"COMMIT", rb"row"]), seconds=rng.random() / 4, times=rng.randrange(1, 4))
+            if harm.action == "garbage" and harm.side == "client":
+                continue  # what a server does with another's nonsense is not about Tessera
+            arena.meddler.add(harm)
+            time.sleep(rng.random() / 5)
+        arena.meddler.clear()
+        return f"{arena.meddler.done - before} times"
+
+
+ALL = [BackendsTerminated, TesseraKilled, ServerHangs, Meddled, Cancels, Vanishings, BackendKilled, PoolExhausted, Reloads, SlowReaders, ServerRestarted, Garbage]

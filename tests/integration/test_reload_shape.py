@@ -1,0 +1,139 @@
+"""Reloads between configurations that are really different: other bounds, rules, kinds, shards by other names and in another order.
+
+Every server holds all keys and each answer names its server, so that every answer can be checked (tests/chaos/shapes.py).
+TESSERA_RELOADS=1000 makes the storm as long as `./dev chaos` does.
+"""
+
+import os
+import time
+
+import pytest
+from chaos.reload_storm import Storm
+from chaos.shapes import SCHEMA, Shapes
+from harness import wire
+from talk import code, log_in, rows, value
+from test_reload import reload
+
+RELOADS = int(os.environ.get("TESSERA_RELOADS", "200"))
+NAMES = ["bounds moved", "rules swapped", "rules of the tables swapped", "rules written in another order", "shards of the ranges turned", "a directory in a rule's place",
+         "a hash in a rule's place", "shards in another order", "shards renamed", "shards have swapped their names", "a shard less", "one table plain",
+         "one table on a shard", "both tables plain"]
+
+
+@pytest.fixture(scope="module")
+def servers(shards):
+    return shards(3)
+
+
+@pytest.fixture
+def shapes(servers, new_database):
+    return Shapes(servers, new_database(servers, SCHEMA), pool={"checkout_timeout": "10s"})
+
+
+def by_name(shapes, name):
+    return next(shape for shape in shapes.all() if shape.name == name)
+
+
+def ask(connection, table, key, way):
+    if way == "simple":
+        return connection.ask(wire.query(f"select v from {table} where id = {key}"))
+    if way == "prepared":
+        return connection.ask(wire.bind([str(key).encode()], name="s" + table), wire.execute(), wire.SYNC)
+    return connection.ask(wire.parse(f"select v from {table} where id = $1"), wire.bind([str(key).encode()]), wire.execute(), wire.SYNC)
+
+
+def check_all(connection, shape, ways=("simple", "prepared", "unnamed")):
+    for way in ways:
+        for table in "tu":
+            for key in range(1, 101, 3):
+                replies = ask(connection, table, key, way)
+                assert rows(replies) == [[shape.place(table, key)]], (shape.name, way, table, key, replies)
+
+
+def test_the_list_of_shapes_is_whole(shapes):
+    assert [shape.name for shape in shapes.all()] == ["two ranges", *NAMES]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_to_another_shape_and_back(tessera, shapes, name):
+    """Sessions, prepared statements and a transaction that were there before."""
+    old, new = by_name(shapes, "two ranges"), by_name(shapes, name)
+    proxy = tessera(old.config)
+    with log_in(proxy, shapes.database) as first, log_in(proxy, shapes.database) as open_one:
+        for connection in (first, open_one):
+            for table in "tu":
+                connection.ask(wire.parse(f"select v from {table} where id = $1", "s" + table), wire.SYNC)
+        check_all(first, old)
+        for before, after in ((old, new), (new, old)):
+            open_one.ask(wire.query("begin"))
+            assert value(open_one, "select v from t where id = 10") == before.place("t", 10)
+            assert reload(proxy, after.config)
+            time.sleep(0.3)
+            check_all(first, after)
+            with log_in(proxy, shapes.database) as fresh:
+                check_all(fresh, after, ("simple", "unnamed"))
+            for way in ("simple", "prepared", "unnamed"):
+                assert rows(ask(open_one, "t", 10, way)) == [[before.place("t", 10)]], "it stays where it began"
+            assert code(open_one.ask(wire.query("update t set n = n + 1 where id = 10"))) is None
+            assert open_one.ask(wire.query("commit"))[0].body == b"COMMIT\0"
+            check_all(open_one, after)
+
+
+def test_an_open_pipeline_and_an_open_portal_end_where_they_began(tessera, shapes):
+    old, new = by_name(shapes, "two ranges"), by_name(shapes, "shards of the ranges turned")
+    proxy = tessera(old.config)
+    with log_in(proxy, shapes.database) as portal, log_in(proxy, shapes.database) as unit:
+        portal.ask(wire.query("begin"))
+        portal.send(wire.parse("select v from t where id = $1 union all select 'second' union all select 'third'") + wire.bind([b"10"], portal="p") + wire.execute("p", 1) + wire.FLUSH)
+        assert rows(portal.read_until("s")) == [[old.place("t", 10)]]
+        unit.send(wire.parse("update t set n = n + 1 where id = $1 returning v", "w") + wire.bind([b"11"], name="w") + wire.execute() + wire.FLUSH)
+        assert rows(unit.read_until("C")) == [[old.place("t", 11)]]
+        assert reload(proxy, new.config)
+        time.sleep(0.3)
+        replies = portal.ask(wire.execute("p", 0), wire.SYNC)
+        assert rows(replies) == [["second"], ["third"]], replies
+        assert portal.ask(wire.query("commit"))[0].body == b"COMMIT\0"
+        replies = unit.ask(wire.bind([b"11"], name="w"), wire.execute(), wire.SYNC)
+        assert rows(replies) == [[old.place("t", 11)]], replies
+        assert rows(unit.ask(wire.bind([b"11"], name="w"), wire.execute(), wire.SYNC)) == [[new.place("t", 11)]]
+
+
+def test_invalid_files_change_nothing(tessera, shapes):
+    good = by_name(shapes, "two ranges")
+    proxy = tessera(good.config)
+    with log_in(proxy, shapes.database) as connection:
+        for table in "tu":
+            connection.ask(wire.parse(f"select v from {table} where id = $1", "s" + table), wire.SYNC)
+        for bad in shapes.invalid():
+            if isinstance(bad, str):
+                proxy.config_file.write_text(bad)
+                assert not reload(proxy), bad
+            else:
+                assert not reload(proxy, bad), bad
+            check_all(connection, good)
+
+
+KINDS = {
+    "bounds": ["two ranges", "bounds moved", "rules written in another order"],
+    "rules": ["two ranges", "rules swapped", "rules of the tables swapped", "shards of the ranges turned"],
+    "kinds": ["two ranges", "a directory in a rule's place", "a hash in a rule's place"],
+    "shards": ["two ranges", "shards in another order", "shards renamed", "shards have swapped their names", "a shard less"],
+    "tables": ["two ranges", "one table plain", "one table on a shard", "both tables plain"],
+}
+SINGLE = ("simple", "prepared", "unnamed", "update", "scatter", "pipeline")
+
+
+@pytest.mark.parametrize("ways", [SINGLE, ("transaction",)], ids=["statements", "transactions"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_storm_of_one_kind(tessera, shapes, kind, ways):
+    proxy = tessera(by_name(shapes, KINDS[kind][0]).config)
+    storm = Storm(proxy, shapes, only=KINDS[kind], watchers=4, ways=ways)
+    assert storm.run(max(20, RELOADS // 5)) == []
+    assert storm.answers > 100 and storm.good > 5
+
+
+def test_a_storm_of_all(tessera, shapes):
+    proxy = tessera(shapes.all()[0].config)
+    storm = Storm(proxy, shapes)
+    assert storm.run(RELOADS) == []
+    assert storm.answers > 1000 and storm.good > RELOADS / 2 and storm.bad > RELOADS / 20
