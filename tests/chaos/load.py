@@ -51,10 +51,11 @@ class Stray(Exception):
 class Crowd:
     """All clients: starts, pauses, counts."""
 
-    def __init__(self, proxy, database, ledger, shards, seed, roaming=6, faithful=2):
-        """`faithful` clients for each shard that go nowhere else, and `roaming` ones."""
+    def __init__(self, proxy, database, ledger, shards, seed, roaming=6, faithful=2, more=()):
+        """`faithful` clients for each shard that go nowhere else, and `roaming` ones. `more`: further ways of asking by name."""
         self.proxy, self.database, self.ledger, self.shards = proxy, database, ledger, shards
-        self.blame = NOBODY
+        self.more = more
+        self.blame, self.cancelled = NOBODY, frozenset()  # `cancelled`: names of clients whose statements are being cancelled
         self.stopping, self.may_run = threading.Event(), threading.Event()
         self.may_run.set()
         homes = [[shard] for shard in range(shards) for _ in range(faithful)] + [list(range(shards))] * roaming
@@ -108,7 +109,7 @@ class Client(threading.Thread):
         super().__init__(daemon=True)
         self.crowd, self.home, self.rng = crowd, home, rng
         self.name = f"client-{number}"
-        self.sequence = self.statements = self.refused = self.cancelled = self.reconnects = self.scatters = 0
+        self.sequence = self.statements = self.refused = self.reconnects = self.scatters = 0
         self.problems, self.times = [], []
         self.codes = collections.Counter()
         self.connection, self.prepared = None, set()
@@ -118,7 +119,7 @@ class Client(threading.Thread):
 
     def run(self):
         ways = [self.simple, self.simple, self.extended, self.by_name, self.pipeline, self.scatter, self.insert, self.insert, self.prepared_insert,
-                self.insert_pipeline, self.transaction, self.transaction_over_keys, self.copy_in, self.copy_out]
+                self.insert_pipeline, self.transaction, self.transaction_over_keys, self.copy_in, self.copy_out, *(getattr(self, name) for name in self.crowd.more)]
         while not self.crowd.stopping.is_set():
             if not self.crowd.may_run.is_set():
                 self.rest()
@@ -197,6 +198,8 @@ class Client(threading.Thread):
         fields = errors(replies)[0]
         self.codes[fields["C"]] += 1
         self.refused += 1
+        if fields["C"] == "57014" and self.name in self.crowd.cancelled:
+            return
         if not self.crowd.blame.covers(shards, fields["C"]):
             raise Stray(f"shard {shards}: {fields['S']} {fields['C']} {fields['M']}")
 
@@ -256,6 +259,25 @@ class Client(threading.Thread):
         lines = [reply.body.decode() for reply in replies if reply.type == "d"]
         if self.check(replies, [], [shard]) and lines != [f"{mine[0]}\t{mine[1]}\t{value}\n"]:
             raise Stray(f"{lines} instead of {mine}")
+
+    def slow(self):
+        """Takes as long as a cancel request or a time limit needs to meet it."""
+        shard, key, value = self.place()
+        mine = self.mine()
+        self.check(self.connection.ask(wire.query(f"select '{mine[0]}', {mine[1]}, v, pg_sleep({self.rng.random() / 20:.3f}) from items where id = {key}")), [[*mine, value, ""]], [shard])
+
+    def slow_scatter(self):
+        mine = self.mine()
+        keys = [shard * KEYS_OF_A_SHARD + 7 for shard in self.home]
+        replies = self.connection.ask(wire.query(f"select '{mine[0]}', {mine[1]}, v, pg_sleep({self.rng.random() / 20:.3f}) from items where id in ({','.join(map(str, keys))})"))
+        self.check(replies, [[*mine, "row 7", ""]] * len(keys), self.home)
+
+    def leaves(self):
+        """With answers on their way; comes back."""
+        _, key, _ = self.place()
+        self.connection.send(self.parts(self.mine(), key), wire.SYNC, wire.query(f"select repeat(v, 20000) from items where id = {key}") * self.rng.randrange(3))
+        time.sleep(self.rng.random() / 100)
+        self.drop()
 
     # Writing
 

@@ -4,7 +4,7 @@ with Meddler(server.port) as middle:            a shard's address is middle.addr
     middle.add(Harm("cut", side="server", nth=3))
     middle.add(Harm("delay", pattern=rb"writes", seconds=0.2, times=None))
 
-A connection's messages are counted from the end of its login, from 1, apart for each side. Harm that nothing has set off yet stays;
+A connection's messages are counted from the end of its login (or from `restart_counting`), from 1, apart for each side. Harm that nothing has set off yet stays;
 `clear()` takes all of it back and lets hanging connections go on their way to their end.
 """
 
@@ -82,7 +82,17 @@ class Meddler:
         for line in hanging:
             line.close()
 
+    def restart_counting(self):
+        """The next message of each side of each connection is the first one."""
+        with self.lock:
+            for line in self.lines:
+                line.numbers = dict.fromkeys(line.numbers, 0)
+
     def close(self):
+        try:
+            self.listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
+        except OSError:
+            pass  # closed before
         self.listener.close()
         with self.lock:
             lines = list(self.lines)
@@ -131,6 +141,7 @@ class _Line:
         self.ends = {"client": client, "server": server}
         for end in self.ends.values():
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.numbers = {"client": 0, "server": 0}  # messages since the login
         self.logged_in = threading.Event()
         self.hanging, self.gone = threading.Event(), threading.Event()
 
@@ -144,8 +155,8 @@ class _Line:
             try:
                 if reset:
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                else:
-                    end.shutdown(socket.SHUT_RDWR)
+                # Wakes the thread that reads, without which the socket stays open; of a reset the other side sees nothing before it.
+                end.shutdown(socket.SHUT_RD if reset else socket.SHUT_RDWR)
                 end.close()
             except OSError:
                 pass  # it is closed already, from either side
@@ -186,7 +197,7 @@ class _Direction:
 
     def __init__(self, line, side, source, target, buffer):
         self.line, self.side, self.source, self.target, self.buffer = line, side, source, target, buffer
-        self.number, self.trickling = 0, False
+        self.trickling = False
 
     def pump(self):
         while True:
@@ -219,8 +230,8 @@ class _Direction:
                 line.logged_in.set()
             self._send(message)
             return True
-        self.number += 1
-        harm = line.meddler.harm_for(self.side, self.number, message)
+        line.numbers[self.side] += 1
+        harm = line.meddler.harm_for(self.side, line.numbers[self.side], message)
         if harm is None:
             self._send(message)
             return True

@@ -246,6 +246,8 @@ LOOK = "select " + ", ".join(f"coalesce(current_setting('{name}', true), '')" fo
 class Model:
     """One client and what it must see of itself."""
 
+    set_config = 0.1  # how often set_config() in place of SET
+
     def __init__(self, proxy, database, user, rng):
         self.rng, self.user, self.database = rng, user, database
         chosen = {name: rng.choice(values) for name, values in SETTINGS.items() if name != "my.custom" and rng.random() < 0.3}
@@ -269,7 +271,7 @@ class Model:
             self.run(f"set local {name} to {literal}")
             self.local[name] = chosen
         elif do == "extended":
-            statement = f"select set_config('{name}', $1, false)" if self.rng.random() < 0.1 else f"set {name} to {literal}"
+            statement = f"select set_config('{name}', $1, false)" if self.rng.random() < self.set_config else f"set {name} to {literal}"
             parameters = [chosen.encode()] if "$1" in statement else []
             self.history.append(f"extended {statement} {parameters}")
             replies = self.connection.ask(wire.parse(statement), wire.bind(parameters), wire.execute(), wire.SYNC)
