@@ -54,7 +54,7 @@ class Arena:
         self.meddler = Meddler(self.servers[-1].port)
         self.proxy = Tessera(self.config(), self.root / f"{os.getpid()}-chaos")
         self.proxy.start()
-        self.crowd = Crowd(self.proxy, DATABASE, self.ledger, SHARDS, self.seed)
+        self.crowd = Crowd(self.proxy, DATABASE, self.ledger, SHARDS, self.seed, more=("slow", "slow_scatter", "leaves"))
         return self
 
     def __exit__(self, *_):

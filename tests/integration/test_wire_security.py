@@ -555,7 +555,9 @@ def many_files():
 
 
 def test_half_open_and_slow_clients_do_not_slow_a_login(tessera, server, database, ca, many_files):
-    count = min(5000, many_files - 200)
+    count = 5000
+    if many_files < count + 500:
+        pytest.skip(f"NOT SHOWN: {count} half-open clients need {count + 500} file descriptors, this machine allows {many_files}: raise the hard limit (ulimit -Hn)")
     proxy = tessera(config_of([server], database, listen=tls_listen(ca, login_timeout="20s")))
     stays_well(proxy, database)
     idle_memory = proxy.resident_bytes()
