@@ -292,3 +292,14 @@ def test_a_failed_unit_does_not_take_the_next_ones_statement(proxy, database):
             for expected in ("row 150", "row 6"):
                 replies = connection.read_until("Z")
                 assert rows(replies) == [[expected]], replies
+
+
+def test_a_failed_unit_does_not_take_a_statement_that_was_sent_behind_it(tessera, servers, database):
+    """With one shard: the next Parse is on its way when the error comes, its Bind is sent after it."""
+    proxy = tessera(config_of(servers[:1], database))
+    with log_in(proxy, database) as connection:
+        for _ in range(10):
+            connection.send(wire.parse("select pg_sleep(0.05), no_such_column"), wire.bind(), wire.execute(), wire.SYNC, wire.parse("select 'mine'"))
+            assert code(connection.read_until("Z")) == "42703"
+            replies = connection.ask(wire.bind(), wire.execute(), wire.SYNC)
+            assert rows(replies) == [["mine"]], replies
