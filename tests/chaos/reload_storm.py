@@ -181,7 +181,8 @@ class Storm:
             if time.monotonic() > deadline:
                 return None
             time.sleep(0.002)
-        return not lines[-1]
+        time.sleep(0.005)  # a line for each mistake
+        return not self._lines()[-1]
 
     def _good(self, number):
         shape = self.rng.choice(self.candidates)
