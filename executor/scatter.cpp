@@ -97,6 +97,7 @@ private:
     }
   }
   bool on_error(const pool::ExpectedReply&, const postgres::ErrorFields& fields) override {
+    if (fields.is_fatal()) return false;  // the connection's end is reported by on_backend_lost
     error_ = fields.to_error();
     return false;
   }

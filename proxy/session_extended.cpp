@@ -482,6 +482,12 @@ bool Session::is_local(const router::PlannedText& text) const {
 std::string Session::run_local(const Portal& portal, std::optional<Error>& error) {
   std::string reply;
   const router::PlannedText& text = *portal.plan;
+  if (lazy_ == LazyTransaction::failed && lazy_error_ && text.single() &&
+      text.statements.front().plan.kind == StatementKind::commit) {
+    error = failed_transaction_error();
+    lazy_end(*text.statements.front().statement, reply);
+    return {};
+  }
   if (lazy_statement(text, portal.sql, reply)) return reply;
   const parser::Statement& statement = *text.statements.front().statement;
   if (statement.explain_tessera) return explain(statement, portal.sql).substr(0);

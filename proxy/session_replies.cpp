@@ -136,7 +136,8 @@ bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) 
         settings_.commit();
       if (settings_.current() != before) settings_changed();
     }
-    may_have_written_ = false;
+    // What else is under way may write as well.
+    if (backend_ == nullptr || backend_->replies().empty()) may_have_written_ = false;
     if (std::exchange(catalog_stale_, false)) options_.database->catalog_changed(options_.identity);
   }
   last_activity_ = options_.database->loop().now();
@@ -257,12 +258,27 @@ void Session::on_backend_lost(Backend& backend, const Error& reason) {
       ending_ = true;
       return host_.end_session();
     }
-    return fatal({sqlstate::connection_failure, reason.message, "this session's state was on that connection", {}, 0});
+    return fatal({may_have_written_ ? sqlstate::transaction_resolution_unknown : sqlstate::connection_failure,
+                  reason.message,
+                  "this session's state was on that connection",
+                  {},
+                  0});
   }
   lost_mid_statement(backend, reason);
   if (wait_ != Wait::none && wait_ != Wait::scatter) continue_after_wait();
   host_.stream().flush();
 }
+
+namespace {
+// COMMIT ends a transaction even where nobody knows how.
+bool stays_in_transaction(parser::StatementKind kind, bool now) {
+  using parser::StatementKind;
+  if (kind == StatementKind::begin) return true;
+  const bool ends =
+      kind == StatementKind::commit || kind == StatementKind::rollback || kind == StatementKind::prepare_transaction;
+  return now && !ends;
+}
+}  // namespace
 
 // Every request that was under way gets an answer: failed, or, where data may have been written, unknown.
 void Session::lost_mid_statement(Backend& backend, const Error& reason) {
@@ -272,26 +288,32 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
     error.detail = "the statement may or may not have taken effect";
     error.hint = "look at the data before repeating it";
   }
-  const bool was_in_transaction = in_transaction_;
-  const bool unit_was_open = unit_open_;
   std::string message;
-  bool told = false;
-  for (auto last = backend.replies().queue().rbegin(); last != backend.replies().queue().rend(); ++last)
-    if (last->tag != 0) undo(last->tag, false);
-  for (const ExpectedReply& expected : backend.replies().queue()) {
+  bool told = false;      // the unit at hand, of its failure
+  bool told_any = false;  // the client, of any
+  bool in_transaction = in_transaction_;
+  const std::deque<ExpectedReply>& queue = backend.replies().queue();
+  for (const ExpectedReply& expected : queue) {
+    if (const auto entry = undo_.find(expected.tag); entry != undo_.end() && entry->second.effects)
+      for (const router::PlannedStatement& planned : entry->second.effects->statements)
+        in_transaction = stays_in_transaction(planned.plan.kind, in_transaction);
     if (expected.delivery == Delivery::ignore) continue;
     if (!told || expected.kind == ReplyKind::query) {
       postgres::append_error(message, error);
       options_.database->metrics().count_error(error.code.view());
-      told = true;
+      told = told_any = true;
     }
-    if (expected.kind == ReplyKind::query || expected.kind == ReplyKind::function_call ||
-        expected.kind == ReplyKind::sync)
-      postgres::append_ready_for_query(message,
-                                       was_in_transaction ? TransactionStatus::failed : TransactionStatus::idle);
+    if (expected.kind != ReplyKind::query && expected.kind != ReplyKind::function_call &&
+        expected.kind != ReplyKind::sync)
+      continue;
+    postgres::append_ready_for_query(message, in_transaction ? TransactionStatus::failed : TransactionStatus::idle);
+    told = false;
   }
+  for (auto last = queue.rbegin(); last != queue.rend(); ++last)
+    if (last->tag != 0) undo(last->tag, false);
   if (unit_open_) {
     if (!told) postgres::append_error(message, error);
+    told_any = true;
     skip_local_ = true;
   }
   host_.stream().append(message);
@@ -304,11 +326,11 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
   in_transaction_ = false;
   may_have_written_ = false;
   error_in_unit_ = false;
-  if (was_in_transaction) {
+  if (in_transaction) {
     lazy_ = LazyTransaction::failed;
     lazy_sql_.clear();
     lazy_savepoints_.clear();
-    if (!told && !unit_was_open) lazy_error_ = error;
+    if (!told_any) lazy_error_ = error;
   } else {
     settings_.rollback();
   }

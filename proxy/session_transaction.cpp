@@ -70,6 +70,13 @@ bool Session::lazy_statement(const router::PlannedText& text, std::string_view s
   if (!text.single()) return false;
   const router::PlannedStatement& planned = text.statements.front();
   if (lazy_ == LazyTransaction::failed) {
+    if (planned.plan.kind == StatementKind::commit && lazy_error_) {
+      // The client does not know yet that its work is lost: ROLLBACK alone would look like success.
+      const Error lost = failed_transaction_error();
+      lazy_end(*planned.statement, reply);
+      reply = error_message(lost);
+      return true;
+    }
     if (planned.plan.kind != StatementKind::rollback_to_savepoint)
       lazy_end(*planned.statement, reply);
     else if (lazy_savepoint(*planned.statement, sql, reply))
