@@ -1,5 +1,6 @@
 #include "parser/dump.hpp"
 
+#include <algorithm>
 #include <array>
 #include <fmt/core.h>
 #include <fmt/ranges.h>
@@ -151,9 +152,20 @@ private:
     flag(s_.effects.opaque_code, "opaque_code");
     flag(s_.effects.outside_transaction, "outside_transaction");
     if (!effects.empty()) line("effects:{}", effects);
-    if (s_.parameter_count > 0) line("parameters: {}", s_.parameter_count);
+    if (s_.parameter_count > 0) line("parameters: {}{}", s_.parameter_count, parameter_uses());
     if (s_.explain_analyze) line("explain: analyze");
     if (s_.explain_tessera) line("explain: tessera");
+  }
+
+  // Those that are cast or stand more than once.
+  std::string parameter_uses() const {
+    std::string shown;
+    for (const ParameterUse& use : s_.parameter_uses) {
+      const auto same = [&use](const ParameterUse& other) { return other.parameter == use.parameter; };
+      if (use.cast.empty() && std::ranges::count_if(s_.parameter_uses, same) == 1) continue;
+      shown += fmt::format(" ${}{}{}", use.parameter, use.cast.empty() ? "" : "::", use.cast);
+    }
+    return shown;
   }
 
   void tables() {
@@ -162,8 +174,8 @@ private:
       const std::string schema = t.schema.empty() ? "" : t.schema + ".";
       const std::string alias = t.alias == t.name ? "" : " as " + t.alias;
       const std::string block = t.block == no_index ? "" : fmt::format(" block {}", t.block);
-      line("table {}: {}{}{} {}{} {}{}{}", i, schema, t.name, alias, name_of(use_names, t.use), block, span(t.span),
-           t.only ? " only" : "", t.nullable ? " nullable" : "");
+      line("table {}: {}{}{} {}{} {}{}{}{}", i, schema, t.name, alias, name_of(use_names, t.use), block, span(t.span),
+           t.only ? " only" : "", t.nullable ? " nullable" : "", t.locked ? " locked" : "");
     }
   }
 
@@ -184,6 +196,10 @@ private:
       line("  function {}{}/{} ({}) {}{}{}", f.schema.empty() ? "" : f.schema + ".", f.name, f.argument_count,
            operands(f.arguments), span(f.span), f.aggregate_syntax ? " aggregate" : "", f.window ? " window" : "");
     }
+    std::string fields;
+    for (const FieldRef& f : b.fields)
+      fields += " " + (f.table == no_index ? "?" : std::to_string(f.table)) + "." + f.name;
+    if (!fields.empty()) line("  fields{}", fields);
     clauses(b.clauses);
   }
 
@@ -242,8 +258,11 @@ private:
 
   void insert() {
     const Insert& i = *s_.insert;
-    line("insert ({}){}{}{}", fmt::join(i.columns, ", "), i.default_values ? " default values" : "",
+    line("insert ({}){}{}{}{}", fmt::join(i.columns, ", "), i.default_values ? " default values" : "",
+         i.overriding_user_value ? " overriding user value" : "",
          i.source == no_index ? "" : fmt::format(" from block {}", i.source), i.on_conflict ? " on conflict" : "");
+    if (i.conflict_columns) line("  conflict columns ({})", fmt::join(*i.conflict_columns, ", "));
+    if (!i.conflict_constraint.empty()) line("  conflict constraint {}", i.conflict_constraint);
     for (std::size_t r = 0; r < i.rows.size(); ++r) {
       line("  row ({}) {}", operands(i.rows[r]), r < i.row_spans.size() ? span(i.row_spans[r]) : "");
     }

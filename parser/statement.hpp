@@ -108,6 +108,7 @@ struct TableRef {
   SourceSpan span;        // of the (qualified) name
   bool only = false;      // ONLY t
   bool nullable = false;  // stands on the nullable side of an outer join of its block (both sides of a FULL JOIN)
+  bool locked = false;    // FOR UPDATE / SHARE locks its rows (or those of a view's tables)
   // Names defined by WITH are resolved by the parser and never appear here.
 };
 
@@ -179,6 +180,14 @@ struct FunctionCall {
   bool window = false;             // has OVER
 };
 
+// `t.name` or `(expression).name`. Where there is no such column, the server takes it for a call of the function `name`
+// with the row as its argument: `orders.count` counts.
+struct FieldRef {
+  TableIndex table = no_index;  // no_index: it cannot be told whose row it is
+  std::string name;
+  SourceSpan span;
+};
+
 // Which clauses the block has, with their text.
 struct Clauses {
   std::optional<SourceSpan> distinct, distinct_on, from, where, group_by, having, window, order_by, limit, offset,
@@ -207,6 +216,7 @@ struct Block {
   std::vector<TableIndex> tables;
   std::vector<TargetItem> targets;  // select list or RETURNING
   std::vector<FunctionCall> functions;
+  std::vector<FieldRef> fields;  // each once; without those that are certainly a subquery's column
   Clauses clauses;
   std::string set_operation;  // on the block that combines: "union", "union all", "intersect", …
   std::string cte_name;       // role == cte
@@ -225,14 +235,17 @@ struct Insert {
   std::vector<SourceSpan> row_spans;       // each "( … )"
   BlockIndex source = no_index;            // INSERT … SELECT
   bool default_values = false;
+  bool overriding_user_value = false;  // identity columns take the sequence's value, whatever the rows say
   bool on_conflict = false;
+  std::optional<std::vector<std::string>> conflict_columns;  // ON CONFLICT (a, b): the plain columns among them
+  std::string conflict_constraint;                           // ON CONFLICT ON CONSTRAINT
   std::vector<Assignment> conflict_assignments;
 };
 
 struct Copy {
   bool from = false;   // COPY … FROM
   bool stdio = false;  // STDIN / STDOUT; else a file or program on the server
-  bool query = false;  // COPY (SELECT …) TO
+  bool query = false;  // COPY (…) TO: the query is `Statement::inner`
   std::vector<std::string> columns;
   std::string format;  // "text", "csv", "binary"
 };
@@ -286,6 +299,14 @@ struct Effects {
   friend bool operator==(const Effects&, const Effects&) = default;
 };
 
+// Where $n stands in the text.
+struct ParameterUse {
+  int parameter = 0;        // n, 1-based
+  std::uint32_t begin = 0;  // of the token
+  std::string cast;         // type of a cast right around it, as Operand::cast but without regard to a modifier
+  friend bool operator==(const ParameterUse&, const ParameterUse&) = default;
+};
+
 struct Statement {
   StatementKind kind = StatementKind::empty;
   SourceSpan span;      // of this statement in a multi-statement text, without the semicolon
@@ -298,6 +319,7 @@ struct Statement {
   std::vector<RowCondition> row_conditions;
   std::vector<Assignment> assignments;  // UPDATE … SET of block 0
   int parameter_count = 0;              // largest n of $n
+  std::vector<ParameterUse> parameter_uses;
 
   // At most one of these, by kind.
   std::optional<Insert> insert;
@@ -307,7 +329,7 @@ struct Statement {
   std::optional<Prepared> prepared;
   std::optional<Cursor> cursor;
   std::optional<Channel> channel;
-  std::vector<Statement> inner;  // EXPLAIN x, PREPARE … AS x, DECLARE … FOR x: the one statement x
+  std::vector<Statement> inner;  // EXPLAIN x, PREPARE … AS x, DECLARE … FOR x, COPY (x) TO: the one statement x
   bool explain_analyze = false;
   bool explain_tessera = false;  // EXPLAIN (TESSERA) x
 };

@@ -53,7 +53,8 @@ private:
   void explain(const PgQuery__ExplainStmt& node);
   void copy(const PgQuery__CopyStmt& node);
   void nested(const Node* node, TokenIndex first);  // into out_.inner; `first` is its first token
-  void arguments(NodeList nodes);                   // expressions of a statement that has no query block of its own
+  void nested(const Node* node, TokenIndex first, TokenIndex behind);
+  void arguments(NodeList nodes);  // expressions of a statement that has no query block of its own
   TokenIndex first_token() const { return tokens_.at(out_.span.begin); }
   TokenIndex behind_token() const { return tokens_.at(out_.span.end); }
   std::string rest(TokenIndex from) const;  // the text from here to the statement's end
@@ -89,6 +90,8 @@ private:
   Output output(const SelectNode& node, BlockIndex block, const Scope& scope) const;
   bool transparent(const SelectNode& node, BlockIndex block) const;
   BlockIndex add_block(const Place& place, StatementKind kind);
+  void lock_rows(const SelectNode& node, BlockIndex block, const Scope& scope);
+  void lock_block(BlockIndex block);
   // from.cpp
   void from_list(NodeList nodes, Scope& scope);
   JoinSide from_item(const Node* node, Scope& scope);
@@ -115,6 +118,9 @@ private:
   void expression(const Message& message, const Scope& scope);
   void function(const PgQuery__FuncCall& node, const Scope& scope);
   void sub_link(const PgQuery__SubLink& node, const Scope& scope);
+  void column_field(const PgQuery__ColumnRef& node, const Scope& scope);
+  void row_fields(const PgQuery__AIndirection& node, const Scope& scope);
+  void add_field(FieldRef field, BlockIndex block);
   Operand operand(const Node* node) const;
   Operand constant(const PgQuery__AConst& node) const;
   Operand cast(const PgQuery__TypeCast& node) const;

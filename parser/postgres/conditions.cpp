@@ -31,6 +31,11 @@ bool has_opaque(const std::vector<Operand>& operands) {
       operands, [](const Operand& o) { return o.kind == Operand::Kind::opaque || o.kind == Operand::Kind::default_; });
 }
 
+// With transform_null_equals, x = NULL means x IS NULL.
+bool is_null(const std::vector<Operand>& operands) {
+  return operands.size() == 1 && operands[0].kind == Operand::Kind::null;
+}
+
 std::optional<Comparison> comparison_of(std::string_view name, bool swapped) {
   if (name == "=") return Comparison::equal;
   if (name == "<") return swapped ? Comparison::greater : Comparison::less;
@@ -109,10 +114,11 @@ void Builder::equality(const Node* left, const Node* right, const Filter& filter
   const auto* right_column = as<PgQuery__ColumnRef>(right);
   if (left_column != nullptr && right_column != nullptr) {
     equate(resolve(filter.scope, *left_column), resolve(filter.scope, *right_column), filter);
-  } else if (left_column != nullptr) {
-    compare(resolve(filter.scope, *left_column), Comparison::equal, {operand(right)}, filter);
-  } else if (right_column != nullptr) {
-    compare(resolve(filter.scope, *right_column), Comparison::equal, {operand(left)}, filter);
+  } else if (left_column != nullptr || right_column != nullptr) {
+    std::vector<Operand> value = {operand(left_column != nullptr ? right : left)};
+    if (is_null(value)) return;
+    compare(resolve(filter.scope, left_column != nullptr ? *left_column : *right_column), Comparison::equal,
+            std::move(value), filter);
   }
 }
 
@@ -206,7 +212,7 @@ void Builder::arm_facts(const Node* node, const Filter& filter, std::vector<Fact
     const bool swapped = as<PgQuery__ColumnRef>(comparison_node->lexpr) == nullptr;
     Node* const column = swapped ? comparison_node->rexpr : comparison_node->lexpr;
     Node* const value = swapped ? comparison_node->lexpr : comparison_node->rexpr;
-    if (column_and_values(column, {&value, 1}, filter.scope, fact.column, fact.operands))
+    if (column_and_values(column, {&value, 1}, filter.scope, fact.column, fact.operands) && !is_null(fact.operands))
       facts.push_back(std::move(fact));
   }
 }

@@ -42,6 +42,8 @@ void Builder::expression(const Message& message, const Scope& scope) {
     add_table(*table, TableUse::read, scope.block);
     return;
   }
+  if (const auto* column = as<PgQuery__ColumnRef>(message)) return column_field(*column, scope);
+  if (const auto* selection = as<PgQuery__AIndirection>(message)) row_fields(*selection, scope);
   if (const auto* call = as<PgQuery__FuncCall>(message)) {
     function(*call, scope);
   } else if (const auto* keyword = as<PgQuery__SQLValueFunction>(message)) {
@@ -84,6 +86,50 @@ void Builder::function(const PgQuery__FuncCall& node, const Scope& scope) {
       node.agg_star || node.agg_distinct || node.agg_within_group || node.n_agg_order > 0 || node.agg_filter != nullptr;
   call.window = node.over != nullptr;
   out_.blocks[scope.block].functions.push_back(std::move(call));
+}
+
+// t.name: a column, or the function `name` of the row.
+void Builder::column_field(const PgQuery__ColumnRef& node, const Scope& scope) {
+  const auto names = strings(list(node.fields, node.n_fields));
+  if (names.size() < 2 || names_output_column(scope, names[names.size() - 2], names.back())) return;
+  const Resolution found = resolve(scope, node);
+  FieldRef field{found.known ? found.columns[0].table : no_index, names.back(), {}};
+  if (node.location >= 0) {
+    const TokenIndex first = tokens_.at(static_cast<std::uint32_t>(node.location));
+    TokenIndex last = first;
+    while (tokens_.is(last + 1, ".")) last += 2;
+    field.span = tokens_.span(first, last);
+  }
+  add_field(std::move(field), scope.block);
+}
+
+// (t).name, (expression).name.name: of the first name it can be told whose row it is, if t is a table.
+void Builder::row_fields(const PgQuery__AIndirection& node, const Scope& scope) {
+  TableIndex table = no_index;
+  if (const auto* row = as<PgQuery__ColumnRef>(node.arg)) {
+    const auto names = strings(list(row->fields, row->n_fields));
+    for (const Node* item : list(node.indirection, node.n_indirection)) {
+      const auto* name = as<PgQuery__String>(item);
+      if (names.size() != 1 || name == nullptr) break;
+      if (names_output_column(scope, names[0], name->sval)) return;
+      const Resolution found = resolve(scope, names[0], name->sval);
+      if (found.known) table = found.columns[0].table;
+      break;
+    }
+  }
+  const int at = leftmost(node.base);
+  for (const Node* item : list(node.indirection, node.n_indirection)) {
+    const auto* name = as<PgQuery__String>(item);
+    if (name == nullptr) continue;
+    add_field({table, name->sval, at < 0 ? SourceSpan{} : call_span(at)}, scope.block);
+    table = no_index;
+  }
+}
+
+void Builder::add_field(FieldRef field, BlockIndex block) {
+  auto& fields = out_.blocks[block].fields;
+  const auto same = [&field](const FieldRef& known) { return known.table == field.table && known.name == field.name; };
+  if (std::ranges::none_of(fields, same)) fields.push_back(std::move(field));
 }
 
 void Builder::sub_link(const PgQuery__SubLink& node, const Scope& scope) {

@@ -52,6 +52,7 @@ BlockIndex Builder::insert(const PgQuery__InsertStmt& node, const Place& place) 
   for (const Node* item : list(node.cols, node.n_cols)) {
     if (const auto* column = as<PgQuery__ResTarget>(item)) result.columns.emplace_back(column->name);
   }
+  result.overriding_user_value = node.override == PG_QUERY__OVERRIDING_KIND__OVERRIDING_USER_VALUE;
   insert_source(node, block, with, result);
   if (node.on_conflict_clause != nullptr) {
     Clauses& c = out_.blocks[block].clauses;
@@ -98,7 +99,15 @@ void Builder::on_conflict(const PgQuery__OnConflictClause& node, BlockIndex bloc
   insert.on_conflict = true;
   Scope with_excluded = scope;
   with_excluded.ranges.push_back({"excluded", {}, no_index, true, nullptr});
-  if (node.infer != nullptr) expression(node.infer->base, with_excluded);
+  if (node.infer != nullptr) {
+    expression(node.infer->base, with_excluded);
+    insert.conflict_constraint = node.infer->conname;
+    if (node.infer->n_index_elems > 0) insert.conflict_columns.emplace();
+    for (const Node* item : list(node.infer->index_elems, node.infer->n_index_elems)) {
+      const auto* element = as<PgQuery__IndexElem>(item);
+      if (element != nullptr && *element->name != '\0') insert.conflict_columns->emplace_back(element->name);
+    }
+  }
   const SourceSpan clause = *out_.blocks[block].clauses.on_conflict;
   const TokenIndex first = tokens_.at(clause.begin), behind = tokens_.at(clause.end);
   SourceSpan within = clause;  // up to the WHERE of DO UPDATE

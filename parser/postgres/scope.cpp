@@ -141,6 +141,15 @@ std::vector<TableIndex> Scope::tables() const {
   return result;
 }
 
+bool names_output_column(const Scope& scope, std::string_view qualifier, std::string_view name) {
+  for (const Scope* at = &scope; at != nullptr; at = at->outer) {
+    for (const Range& range : at->ranges) {
+      if (range.alias == qualifier) return range.output && explicitly(range, name);
+    }
+  }
+  return false;
+}
+
 Resolution resolve(const Scope& scope, std::string_view qualifier, std::string_view name, std::string_view schema) {
   return qualifier.empty() ? resolve_unqualified(scope, name) : resolve_qualified(scope, qualifier, name, schema);
 }

@@ -80,5 +80,7 @@ struct Scope {
 
 Resolution resolve(const Scope& scope, std::string_view qualifier, std::string_view name, std::string_view schema = {});
 Resolution resolve(const Scope& scope, const PgQuery__ColumnRef& column);
+// Whether `qualifier` is a subquery or WITH query whose output column `name` is written in the text.
+bool names_output_column(const Scope& scope, std::string_view qualifier, std::string_view name);
 
 }  // namespace tessera::parser::postgres

@@ -161,11 +161,37 @@ void Builder::select_core(const SelectNode& node, BlockIndex block, Scope& scope
 }
 
 // What may stand behind a select as well as behind a set operation.
-void Builder::tail(const SelectNode& node, BlockIndex, const Scope& scope) {
+void Builder::tail(const SelectNode& node, BlockIndex block, const Scope& scope) {
   expressions(list(node.sort_clause, node.n_sort_clause), scope);
   expression(node.limit_count, scope);
   expression(node.limit_offset, scope);
-  if (node.n_locking_clause > 0) out_.effects.locks_rows = true;
+  if (node.n_locking_clause > 0) lock_rows(node, block, scope);
+}
+
+// FOR UPDATE locks the rows of all tables in FROM, those in subqueries too; FOR UPDATE OF t those of t alone.
+void Builder::lock_rows(const SelectNode& node, BlockIndex block, const Scope& scope) {
+  out_.effects.locks_rows = true;
+  for (const Node* item : list(node.locking_clause, node.n_locking_clause)) {
+    const auto* clause = as<PgQuery__LockingClause>(item);
+    if (clause == nullptr || clause->n_locked_rels == 0) return lock_block(block);
+    for (const Node* named : list(clause->locked_rels, clause->n_locked_rels)) {
+      const auto* name = as<PgQuery__RangeVar>(named);
+      const auto range = std::ranges::find_if(
+          scope.ranges, [name](const Range& r) { return name != nullptr && r.alias == name->relname; });
+      // A subquery, or a join's alias: which tables it stands for is not asked.
+      if (range == scope.ranges.end() || range->table == no_index) return lock_block(block);
+      out_.tables[range->table].locked = true;
+    }
+  }
+}
+
+void Builder::lock_block(BlockIndex block) {
+  for (TableIndex table : out_.blocks[block].tables) out_.tables[table].locked = true;
+  for (BlockIndex i = 0; i < out_.blocks.size(); ++i) {
+    const Block& inner = out_.blocks[i];
+    const bool in_from = inner.role == BlockRole::from_subquery || inner.role == BlockRole::lateral_subquery;
+    if (inner.parent == block && in_from) lock_block(i);
+  }
 }
 
 void Builder::clauses(const SelectNode& node, BlockIndex index) {

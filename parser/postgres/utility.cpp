@@ -9,10 +9,22 @@ namespace {
 
 struct Uses {
   std::map<std::string, int, std::less<>>& names;
-  int& parameters;
+  Statement& statement;
+
+  void note(const PgQuery__ParamRef& node, const PgQuery__TypeName* type) {
+    statement.parameter_count = std::max(statement.parameter_count, node.number);
+    ParameterUse use{node.number, static_cast<std::uint32_t>(std::max(node.location, 0)), {}};
+    if (type != nullptr) use.cast = type_name(*type);
+    // The tree can hold the same expression twice: (a, b) = (SELECT $1, …).
+    const auto same = [&use](const ParameterUse& known) { return known.begin == use.begin; };
+    if (std::ranges::none_of(statement.parameter_uses, same)) statement.parameter_uses.push_back(std::move(use));
+  }
 
   void count(const Message& message) {
-    if (const auto* parameter = as<PgQuery__ParamRef>(message)) parameters = std::max(parameters, parameter->number);
+    if (const auto* parameter = as<PgQuery__ParamRef>(message)) note(*parameter, nullptr);
+    if (const auto* cast = as<PgQuery__TypeCast>(message)) {
+      if (const auto* parameter = as<PgQuery__ParamRef>(cast->arg)) return note(*parameter, cast->type_name);
+    }
     if (const auto* table = as<PgQuery__RangeVar>(message); table != nullptr && *table->schemaname == '\0') {
       ++names[table->relname];
     }
@@ -24,7 +36,7 @@ struct Uses {
 
 Statement Builder::build(const Node* node) {
   if (const Message* message = content(node)) {
-    Uses{name_uses_, out_.parameter_count}.count(*message);
+    Uses{name_uses_, out_}.count(*message);
     statement(node);
   }
   return std::move(out_);
@@ -80,8 +92,12 @@ std::string Builder::rest(TokenIndex from) const {
 }
 
 void Builder::nested(const Node* node, TokenIndex first) {
-  if (content(node) == nullptr || first >= behind_token()) return;
-  const SourceSpan span{tokens_.begin(first), out_.span.end};
+  nested(node, first, behind_token());
+}
+
+void Builder::nested(const Node* node, TokenIndex first, TokenIndex behind) {
+  if (content(node) == nullptr || first >= behind || behind > behind_token()) return;
+  const SourceSpan span{tokens_.begin(first), tokens_.end(behind - 1)};
   out_.inner.push_back(Builder(tokens_, span).build(node));
 }
 
@@ -156,13 +172,17 @@ void Builder::copy(const PgQuery__CopyStmt& node) {
   if (node.relation != nullptr) {
     add_table(*node.relation, result.from ? TableUse::copy_from : TableUse::copy_to, no_index);
   } else if (content(node.query) != nullptr) {
+    // It may write: COPY (DELETE … RETURNING …) TO.
     result.query = true;
-    const StatementKind kind = out_.kind;
-    if (!query(node.query)) out_.effects.opaque_code = true;
-    out_.kind = kind;
-    out_.command = "COPY";
-    out_.insert.reset();
-    out_.assignments.clear();
+    const TokenIndex open = first_token() + 1;
+    if (tokens_.is(open, "(")) nested(node.query, open + 1, tokens_.match(open));
+    if (!out_.inner.empty()) {
+      const bool writes = out_.effects.writes;
+      out_.effects = out_.inner[0].effects;
+      out_.effects.writes = out_.effects.writes || writes;
+    } else {
+      out_.effects.opaque_code = true;
+    }
   }
   if (node.where_clause != nullptr) arguments({&node.where_clause, 1});
   out_.copy = std::move(result);
