@@ -42,6 +42,7 @@ private:
   Result<void> several(Plan& out) {
     if (plan_.many_refusal) {
       Error error = *plan_.many_refusal;
+      if (untyped_ != nullptr) error.hint = untyped_hint(*untyped_);
       std::ranges::sort(scratch_.shards);
       error.detail = "the rows are on the shards";
       for (const ShardId shard : scratch_.shards) {
@@ -124,7 +125,8 @@ private:
         return fail(sqlstate::feature_not_supported,
                     fmt::format("it is not certain which {} the sharding key of table \"{}\" would become",
                                 name_of(term.key_types[i]), target()),
-                    "give the key in the standard form of its type, without a need for rounding");
+                    untyped_ != nullptr ? untyped_hint(*untyped_)
+                                        : "give the key in the standard form of its type, without a need for rounding");
       }
     }
     return add(term, inserting);
@@ -171,6 +173,10 @@ private:
       if (operand.index >= values_.parameters.size()) return false;
       const auto& parameter = values_.parameters[operand.index];
       if (parameter.null) return true;
+      if (!operand.inferred && undeclared(parameter)) {
+        untyped_ = &operand;
+        return false;
+      }
       bytes = parameter.bytes;
       binary = parameter.binary;
       element = parameter.declared == 0 ? 0 : element_oid(parameter.declared);
@@ -251,6 +257,21 @@ private:
     return kind != parser::LiteralKind::integer && kind != parser::LiteralKind::numeric;
   }
 
+  static std::string untyped_hint(const KeyOperand& operand) {
+    return fmt::format(
+        "${} stands more than once, and the server may take it for another type than the sharding key's: declare its "
+        "type when you prepare the statement, or cast it to the key's type wherever it stands",
+        operand.index + 1);
+  }
+
+  static constexpr TypeOid unknown_oid = 705;
+  static bool undeclared(const Values::Parameter& parameter) {
+    return parameter.declared == 0 || parameter.declared == unknown_oid;
+  }
+  static bool changes_list(TypeOid declared, KeyType column) {
+    return declared != 0 && declared != unknown_oid && !keeps_list_type(key_type_of(declared), column);
+  }
+
   static TypeOid element_oid(TypeOid array_oid) { return oid_of(element_type_of(array_oid)); }
 
   // Text that the server will see as other bytes.
@@ -259,7 +280,7 @@ private:
     return std::ranges::any_of(bytes, [](char c) { return static_cast<unsigned char>(c) >= 0x80; });
   }
 
-  Conversion value_of(const KeyOperand& operand, KeyType type, std::string& text, KeyValue& key, bool& null) const {
+  Conversion value_of(const KeyOperand& operand, KeyType type, std::string& text, KeyValue& key, bool& null) {
     switch (operand.kind) {
       case KeyOperand::Kind::null:
         null = true;
@@ -267,8 +288,13 @@ private:
       case KeyOperand::Kind::parameter: {
         if (operand.index >= values_.parameters.size()) return Conversion::unknown;
         const auto& parameter = values_.parameters[operand.index];
+        if (operand.listed && changes_list(parameter.declared, type)) return Conversion::unknown;
         null = parameter.null;
         if (null) return Conversion::no_row;
+        if (!operand.inferred && undeclared(parameter)) {
+          untyped_ = &operand;
+          return Conversion::unknown;
+        }
         if (foreign(parameter.bytes, type)) return Conversion::unknown;
         return from_parameter(parameter.bytes, parameter.binary, parameter.declared, type, operand.cast, text, key);
       }
@@ -286,6 +312,7 @@ private:
   const Topology& topology_;
   const Values& values_;
   BindScratch& scratch_;
+  const KeyOperand* untyped_ = nullptr;  // a parameter that was not used, for the hint
 };
 
 }  // namespace

@@ -92,6 +92,30 @@ constexpr auto server_state = std::to_array<std::string_view>({"nextval",
                                                                "database_to_xml*",
                                                                "ts_stat"});
 
+// Whole names, or prefixes that end in '*'. Stable within a statement on one server, but not over several.
+constexpr auto per_server = std::to_array<std::string_view>(
+    {"now", "transaction_timestamp", "statement_timestamp", "current_date", "current_time", "current_timestamp",
+     "localtime", "localtimestamp", "version", "inet_client_*", "inet_server_*"});
+
+// Of the functions that begin with pg_, the ones that look at their arguments and settings only.
+constexpr auto not_of_server = std::to_array<std::string_view>(
+    {"pg_typeof", "pg_size_pretty", "pg_size_bytes", "pg_column_size", "pg_column_compression", "pg_collation_for",
+     "pg_client_encoding", "pg_encoding_to_char", "pg_char_to_encoding", "pg_encoding_max_length", "pg_input_is_valid",
+     "pg_sleep*"});
+
+constexpr auto by_order = std::to_array<std::string_view>(
+    {"array_agg", "string_agg", "json_agg", "jsonb_agg", "json_object_agg", "jsonb_object_agg", "xmlagg"});
+
+constexpr auto sizes =
+    std::to_array<std::string_view>({"pg_relation_size", "pg_table_size", "pg_indexes_size", "pg_total_relation_size",
+                                     "pg_database_size", "pg_tablespace_size"});
+
+bool listed(std::span<const std::string_view> names, std::string_view function) {
+  return std::ranges::any_of(names, [function](std::string_view name) {
+    return name.ends_with('*') ? function.starts_with(name.substr(0, name.size() - 1)) : function == name;
+  });
+}
+
 void add(std::vector<BuiltinFunction>& functions, std::string_view names, char volatility, bool aggregate) {
   while (!names.empty()) {
     const std::size_t end = names.find(' ');
@@ -117,9 +141,19 @@ std::span<const BuiltinFunction> builtin_functions() {
 }
 
 bool is_server_state(std::string_view function) {
-  return std::ranges::any_of(server_state, [function](std::string_view name) {
-    return name.ends_with('*') ? function.starts_with(name.substr(0, name.size() - 1)) : function == name;
-  });
+  return listed(server_state, function);
+}
+
+bool is_per_server(std::string_view function) {
+  return listed(per_server, function) || (function.starts_with("pg_") && !listed(not_of_server, function));
+}
+
+bool is_size(std::string_view function) {
+  return listed(sizes, function);
+}
+
+bool is_by_order(std::string_view function) {
+  return listed(by_order, function);
 }
 
 }  // namespace tessera::router

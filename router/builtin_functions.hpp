@@ -19,4 +19,13 @@ std::span<const BuiltinFunction> builtin_functions();
 // Sequences, advisory locks, large objects, notifications: state of one server that all clients must share.
 bool is_server_state(std::string_view function);
 
+// Another value on each server, the same for all rows on one: the time, who the server is, what it holds.
+bool is_per_server(std::string_view function);
+
+// The bytes that a relation or database takes: of a sharded one, a server knows its share.
+bool is_size(std::string_view function);
+
+// Aggregates whose result follows the order of their rows.
+bool is_by_order(std::string_view function);
+
 }  // namespace tessera::router

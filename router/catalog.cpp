@@ -41,7 +41,29 @@ const Relation* Catalog::find(std::string_view schema, std::string_view name) co
 
 void Catalog::index() {
   by_name_.clear();
-  for (std::size_t i = 0; i < relations.size(); ++i) by_name_[relations[i].schema + '.' + relations[i].name] = i;
+  children_.clear();
+  for (std::size_t i = 0; i < relations.size(); ++i) {
+    by_name_[relations[i].schema + '.' + relations[i].name] = i;
+    for (const std::string& parent : relations[i].parents) children_[parent].push_back(i);
+  }
+}
+
+std::vector<const Relation*> Catalog::descendants(const Relation& relation) const {
+  std::vector<const Relation*> found;
+  std::vector<const Relation*> open = {&relation};
+  while (!open.empty()) {
+    const Relation& parent = *open.back();
+    open.pop_back();
+    const auto children = children_.find(parent.schema + '.' + parent.name);
+    if (children == children_.end()) continue;
+    for (const std::size_t i : children->second) {
+      // Several ways may lead there.
+      if (std::ranges::find(found, &relations[i]) != found.end()) continue;
+      found.push_back(&relations[i]);
+      open.push_back(&relations[i]);
+    }
+  }
+  return found;
 }
 
 Catalog Catalog::from_config(const config::Database& database) {
@@ -69,7 +91,7 @@ Catalog Catalog::from_config(const config::Database& database) {
     catalog.relations.push_back(std::move(relation));
   }
   for (const BuiltinFunction& function : builtin_functions()) {
-    catalog.functions.emplace(function.name, FunctionFacts{function.volatility, true, function.aggregate});
+    catalog.functions.emplace(function.name, FunctionFacts{function.volatility, true, function.aggregate, true});
   }
   catalog.index();
   return catalog;

@@ -22,14 +22,20 @@ struct Column {
   bool not_null = false;
   bool deterministic_c_order = true;  // its collation orders bytewise (C, POSIX) or it has none
   bool deterministic = true;          // its collation's equality is bytewise
-  bool generated =
-      false;  // GENERATED ALWAYS … STORED: not among INSERT's positional columns? it is; given as DEFAULT only
+  bool generated = false;             // GENERATED ALWAYS AS (…) STORED: follows other columns, takes only DEFAULT
+  bool sequence = false;              // serial or identity: its default is the next number of a sequence
 };
 
 // A key column as a predicate needs it: its quoted name and its type.
 struct KeyColumn {
   std::string quoted;
   KeyType type;
+};
+
+// A unique index or an exclusion constraint.
+struct UniqueIndex {
+  std::string name;
+  std::vector<std::string> columns;  // empty names: expressions
 };
 
 struct Relation {
@@ -40,22 +46,29 @@ struct Relation {
   std::vector<Column> columns;  // in attribute order, dropped ones left out
   bool complete = true;         // `columns` are all there are, in their order (not so offline, without `columns`)
   std::vector<std::string> depends_on;  // a view's base relations (through views), as "schema.name"
-  std::string parent;                   // partition or inheritance parent, "schema.name"; empty: none
+  std::vector<std::string> parents;     // what it is a partition of or inherits from, as "schema.name"
+  std::vector<UniqueIndex> unique_indexes;
+  bool hidden_by_system = false;  // pg_catalog has one of that name, which an unqualified name means
+  // Of a view: the same rows on every shard whose base tables have the same rows; no code that reads tables runs in it.
+  bool steady = false;
+  bool runs_code = true;
   const Column* find_column(std::string_view column) const;
 };
 
 struct FunctionFacts {
   char volatility = 'v';   // provolatile: i, s, v (the gravest of all overloads)
-  bool builtin = false;    // lives in pg_catalog
+  bool builtin = false;    // all overloads live in pg_catalog or information_schema
   bool aggregate = false;  // prokind 'a' (any overload): its result over several shards is not the rows' concatenation
+  bool native = false;     // all overloads are machine code (languages c and internal): an extension's, hardly a user's
 };
 
 struct Catalog {
-  std::uint64_t version = 0;  // part of the plan cache's key
-  bool loaded = false;        // false: made from the configuration alone
+  bool loaded = false;  // false: made from the configuration alone
   std::vector<Relation> relations;
   std::unordered_map<std::string, FunctionFacts> functions;  // by unqualified name
   const Relation* find(std::string_view schema, std::string_view name) const;
+  // Its partitions and the tables that inherit from it, on all levels.
+  std::vector<const Relation*> descendants(const Relation& relation) const;
 
   // Offline: only what the configuration says (key, key_type, columns).
   static Catalog from_config(const config::Database& database);
@@ -63,7 +76,8 @@ struct Catalog {
   void index();
 
 private:
-  std::unordered_map<std::string, std::size_t> by_name_;  // "schema.name"
+  std::unordered_map<std::string, std::size_t> by_name_;                // "schema.name"
+  std::unordered_map<std::string, std::vector<std::size_t>> children_;  // by the parent's "schema.name"
 };
 
 }  // namespace tessera::router

@@ -9,6 +9,7 @@
 
 #include "router/contains.hpp"
 #include "router/facts.hpp"
+#include "router/parameter_types.hpp"
 
 namespace tessera::router {
 namespace {
@@ -22,7 +23,7 @@ constexpr std::size_t most_rows = 1000;  // of a term made by combining conditio
 class ComponentBuilder {
 public:
   ComponentBuilder(const PlanRequest& request, const std::vector<ResolvedTable>& tables, TableIndex skip)
-      : request_(request), tables_(tables), base_(request, tables) {
+      : request_(request), tables_(tables), base_(request, tables), parameters_(request, tables) {
     for (TableIndex i = 0; i < tables.size(); ++i) {
       facts_.emplace_back(base_, i);
       if (tables[i].kind == ResolvedTable::Kind::sharded && i != skip) sharded_.push_back(i);
@@ -88,40 +89,17 @@ private:
     }
   }
 
-  // The rows of one condition: each operand is a row; the elements of an array are, too. None: something is no
-  // constant.
-  std::optional<std::vector<KeyOperand>> values(const parser::Condition& condition) const {
-    std::vector<KeyOperand> found;
-    for (const parser::Operand& operand : condition.operands) {
-      if (operand.kind != parser::Operand::Kind::array) {
-        auto key = key_operand(operand, condition.any_array, request_);
-        if (!key) return std::nullopt;
-        found.push_back(std::move(*key));
-        continue;
-      }
-      // ARRAY[…]::bigint[] casts each element.
-      for (parser::Operand element : operand.elements) {
-        if (!operand.cast.empty()) {
-          if (!operand.cast.ends_with("[]") || !element.cast.empty()) return std::nullopt;
-          element.cast = operand.cast.substr(0, operand.cast.size() - 2);
-        }
-        auto key = key_operand(element, false, request_);
-        if (!key) return std::nullopt;
-        found.push_back(std::move(*key));
-      }
-    }
-    return found;
-  }
-
   // The constants that key column `part` of the table is said to be among: one list per condition.
   std::vector<std::vector<KeyOperand>> constants(TableIndex table, std::size_t part) {
     const Node key = base_.node(table, tables_[table].routing->key_columns[part]);
+    const KeyType type = tables_[table].routing->key_types[part];
     std::vector<std::vector<KeyOperand>> lists;
     for (const auto& constant : base_.constants()) {
       const auto how = constant.condition->comparison;
       if (how != parser::Comparison::equal && how != parser::Comparison::in) continue;
       if (!facts_[table].hold(constant.restricts) || !facts_[table].equal(constant.column, key)) continue;
-      if (auto found = values(*constant.condition)) lists.push_back(std::move(*found));
+      auto found = key_operands(*constant.condition, type, request_, parameters_);
+      if (found) lists.push_back(std::move(*found));
     }
     return lists;
   }
@@ -181,7 +159,7 @@ private:
       const auto how = constant.condition->comparison;
       if (how == parser::Comparison::equal || how == parser::Comparison::in) continue;
       if (!facts_[table].hold(constant.restricts) || !facts_[table].equal(constant.column, key)) continue;
-      const auto found = values(*constant.condition);
+      const auto found = key_operands(*constant.condition, term.key_types.front(), request_, parameters_);
       if (!found || found->size() != 1 || constant.condition->any_array) continue;
       const bool upper = how == parser::Comparison::less || how == parser::Comparison::less_equal;
       auto& bound = upper ? term.high : term.low;
@@ -212,9 +190,9 @@ private:
   bool fill_rows(const parser::RowCondition& condition, const std::vector<std::size_t>& places, ShardTerm& term) const {
     for (const auto& row : condition.rows) {
       auto& key = term.rows.emplace_back();
-      for (const std::size_t place : places) {
-        if (place >= row.size()) return false;
-        auto operand = key_operand(row[place], false, request_);
+      for (std::size_t i = 0; i < places.size(); ++i) {
+        if (places[i] >= row.size()) return false;
+        auto operand = key_operand(row[places[i]], term.key_types[i], false, request_, parameters_);
         if (!operand) return false;
         key.push_back(std::move(*operand));
       }
@@ -225,6 +203,7 @@ private:
   const PlanRequest& request_;
   const std::vector<ResolvedTable>& tables_;
   FactBase base_;
+  ParameterTypes parameters_;
   std::vector<Facts> facts_;  // by table
   std::vector<TableIndex> sharded_;
   std::vector<bool> attached_;

@@ -13,7 +13,7 @@ std::string describe(const KeyOperand& operand) {
       text = fmt::format("literal {}", operand.index + 1);
       break;
     case KeyOperand::Kind::parameter:
-      text = fmt::format("${}", operand.index + 1);
+      text = fmt::format("${}{}", operand.index + 1, operand.inferred ? "" : " if declared");
       break;
     case KeyOperand::Kind::null:
       text = "null";
@@ -83,8 +83,10 @@ std::string_view placement_text(const PlanTemplate& plan) {
 std::string describe(const PlanTemplate& plan, const Topology& topology) {
   std::string text = plan.command;
   if (plan.refusal) return text + '\n' + describe("refused", *plan.refusal);
-  text += fmt::format(": {}{}{}\n", placement_text(plan), plan.read_only ? ", read only" : "",
-                      plan.insert_rows ? ", a shard for each row" : "");
+  text +=
+      fmt::format(": {}{}{}{}\n", placement_text(plan),
+                  plan.preferred_shard ? fmt::format(", rather {}", topology.shard_name(*plan.preferred_shard)) : "",
+                  plan.read_only ? ", read only" : "", plan.insert_rows ? ", a shard for each row" : "");
   for (const Component& component : plan.components) text += describe(component, topology);
   for (const std::string& note : plan.notes) text += fmt::format("note: {}\n", note);
   if (plan.many_refusal) text += describe("if several shards", *plan.many_refusal);

@@ -17,6 +17,8 @@ FactBase::FactBase(const PlanRequest& request, const std::vector<ResolvedTable>&
     if (tables[i].kind != ResolvedTable::Kind::sharded) continue;
     for (const std::string& key : tables[i].routing->key_columns) node(i, key);
   }
+  // What = and < mean is not certain then.
+  if (hides_system(request.session.search_path)) return;
   for (const auto& equality : statement.equalities) add_equality(equality);
   for (const auto& condition : statement.conditions) {
     const TableIndex table = table_of(condition.column, condition.restricts);

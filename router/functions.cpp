@@ -20,6 +20,9 @@ FunctionTrait trait_of(const parser::FunctionCall& call, const Catalog& catalog)
   FunctionTrait trait;
   trait.server_state = is_server_state(call.name);
   if (trait.server_state) return trait;
+  // age(x) counts from today.
+  trait.per_server = is_per_server(call.name) || (call.name == "age" && call.argument_count == 1);
+  trait.by_order = is_by_order(call.name);
   if (contains(keywords, call.name) && call.schema.empty()) {
     trait.aggregate = call.name == "grouping";
     return trait;
@@ -34,19 +37,22 @@ FunctionTrait trait_of(const parser::FunctionCall& call, const Catalog& catalog)
       return trait;
     }
     trait.unknown = trait.user = trait.may_write = !system;
+    // A server that has been asked does not have it, and will say so.
+    trait.code = trait.unknown && !catalog.loaded;
     return trait;
   }
   const FunctionFacts& facts = known->second;
   trait.aggregate = facts.aggregate;
   trait.user = !facts.builtin && facts.volatility != 'i';
   trait.may_write = !facts.builtin && facts.volatility == 'v';
+  trait.code = trait.user && !facts.native;
   // Aggregates are looked up by unqualified name; a user's own of the same name as a scalar is caught by its flag. The
   // server's own are aggregates even if the catalog did not say so.
-  if (facts.builtin && !trait.aggregate) {
-    trait.aggregate = std::ranges::any_of(builtin_functions(), [&call](const BuiltinFunction& function) {
-      return function.aggregate && function.name == call.name;
-    });
-  }
+  const bool own_aggregate = std::ranges::any_of(builtin_functions(), [&call](const BuiltinFunction& function) {
+    return function.aggregate && function.name == call.name;
+  });
+  trait.by_order = trait.by_order || (facts.aggregate && !facts.builtin && !own_aggregate);
+  trait.aggregate = trait.aggregate || (facts.builtin && own_aggregate);
   return trait;
 }
 

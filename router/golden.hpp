@@ -3,10 +3,14 @@
 //
 //   %config     the YAML of one database, as under `databases:`
 //   %catalog    may be missing: then the plan is made offline, from the configuration alone. Lines:
-//                 table public.users: id bigint, name character varying(20)      (view …, partition … of <parent>: …)
+//                 table public.users: id bigint, name character varying(20)      (partition … of <parent>: …)
+//               also `partitioned`, `hidden` (behind a table of pg_catalog) and `view`; a column may be `id bigint
+//               sequence` or `… generated`, a view `view public.v moody` (its query is not steady) or `… code`
 //                 depends public.v: public.users, public.countries
-//                 function f v      aggregate f      (a user's own)
-//   %case       SQL, before or behind it lines of the form `-- name: value`: search_path, temporary, shard, $1
+//                 unique public.users users_pkey: id
+//                 function f v      function f v native      aggregate f      (a user's own)
+//   %case       SQL, before or behind it lines of the form `-- name: value`: search_path, temporary, shard, $1,
+//               `$1 bigint` (declared by the client)
 //   %expect     describe() of the template, and of the plan bound to the statement's own literals and the parameters
 //
 // Tests only.

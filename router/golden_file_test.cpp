@@ -46,6 +46,13 @@ void add_columns(Relation& relation, std::string_view columns) {
     Column column;
     column.name = text.substr(0, blank);
     column.type_name = trim_space(std::string_view(text).substr(blank));
+    // "id bigint sequence", "k text generated"
+    for (const auto& [word, flag] :
+         {std::pair(" sequence", &Column::sequence), std::pair(" generated", &Column::generated)}) {
+      if (!column.type_name.ends_with(word)) continue;
+      column.*flag = true;
+      column.type_name.resize(column.type_name.size() - std::string_view(word).size());
+    }
     column.key_type = key_type_of(column.type_name);
     relation.columns.push_back(std::move(column));
   }
@@ -59,9 +66,15 @@ void add_line(const std::string& line, Catalog& catalog) {
   if (words.size() < 2) bad("in %catalog: " + line);
   const std::string& kind = words[0];
   if (kind == "function") {
-    catalog.functions[words[1]] = {words.at(2).front(), false, false};
+    const bool native = words.size() > 3 && words[3] == "native";
+    catalog.functions[words[1]] = {words.at(2).front(), false, false, native};
   } else if (kind == "aggregate") {
-    catalog.functions[words[1]] = {'i', false, true};
+    catalog.functions[words[1]] = {'i', false, true, false};
+  } else if (kind == "unique") {
+    for (Relation& relation : catalog.relations) {
+      if (relation.schema + '.' + relation.name == words[1])
+        relation.unique_indexes.push_back({words.at(2), split(rest, ',')});
+    }
   } else if (kind == "depends") {
     for (Relation& relation : catalog.relations) {
       if (relation.schema + '.' + relation.name == words[1]) relation.depends_on = split(rest, ',');
@@ -69,8 +82,14 @@ void add_line(const std::string& line, Catalog& catalog) {
   } else {
     Relation relation;
     set_name(relation, words[1]);
-    if (kind == "view") relation.kind = Relation::Kind::view;
-    if (kind == "partition") relation.parent = words.at(3);
+    if (kind == "view") {
+      relation.kind = Relation::Kind::view;
+      relation.steady = words.size() == 2;
+      relation.runs_code = words.size() > 2 && words[2] == "code";
+    }
+    if (kind == "partition") relation.parents = {words.at(3)};
+    if (kind == "partitioned") relation.kind = Relation::Kind::partitioned_table;
+    relation.hidden_by_system = kind == "hidden";
     add_columns(relation, rest);
     catalog.relations.push_back(std::move(relation));
   }
@@ -80,7 +99,7 @@ Catalog read_catalog(const std::string& text) {
   Catalog catalog;
   catalog.loaded = true;
   for (const BuiltinFunction& function : builtin_functions()) {
-    catalog.functions.emplace(function.name, FunctionFacts{function.volatility, true, function.aggregate});
+    catalog.functions.emplace(function.name, FunctionFacts{function.volatility, true, function.aggregate, true});
   }
   for (const std::string& line : split(text, '\n')) {
     if (!line.empty() && !line.starts_with('#')) add_line(line, catalog);
@@ -92,7 +111,7 @@ Catalog read_catalog(const std::string& text) {
 // The `-- name: value` lines before a statement.
 struct Setup {
   SessionView session;
-  std::vector<std::string> parameters;
+  std::vector<std::pair<std::string, TypeOid>> parameters;  // text, and the type that the client declares or 0
 };
 
 Setup read_setup(const std::string& sql) {
@@ -107,7 +126,9 @@ Setup read_setup(const std::string& sql) {
     if (name == "search_path") setup.session.search_path = split(value, ',');
     if (name == "temporary") setup.session.temporary_tables = split(value, ',');
     if (name == "shard") setup.session.shard_setting = value;
-    if (name.starts_with('$')) setup.parameters.push_back(value);
+    if (!name.starts_with('$')) continue;
+    const std::size_t blank = name.find(' ');  // "$1 double precision: 5"
+    setup.parameters.emplace_back(value, blank == std::string::npos ? 0 : type_oid_of(name.substr(blank + 1)));
   }
   return setup;
 }
@@ -189,7 +210,7 @@ std::string explain(const File& file, const Topology& topology, const std::strin
   const auto hint_length = fingerprint.hint_end - fingerprint.hint_begin;
   const std::string_view hint = std::string_view(sql).substr(fingerprint.hint_begin, hint_length);
   std::vector<Values::Parameter> parameters;
-  for (const std::string& text : setup.parameters) parameters.push_back({text, text == "NULL", false, 0});
+  for (const auto& [text, declared] : setup.parameters) parameters.push_back({text, text == "NULL", false, declared});
   std::string text;
   for (const parser::Statement& statement : *statements) {
     const auto made = plan(statement, sql, fingerprint.slots, hint, topology, file.catalog, setup.session);

@@ -5,6 +5,7 @@
 
 #include "router/contains.hpp"
 #include "router/key_class.hpp"
+#include "router/parameter_types.hpp"
 #include "router/planning.hpp"
 #include "router/text.hpp"
 
@@ -55,12 +56,20 @@ void Planning::insert() {
                            assignment.column, table.name),
                assignment.span, "leave the key out of SET"));
   }
+  if (statement_.insert->overriding_user_value) {
+    return refuse_all(refuse(request_,
+                             fmt::format("OVERRIDING USER VALUE puts numbers of a sequence into the sharded table "
+                                         "\"{}\", whatever values the rows have",
+                                         table.name),
+                             target->span, "leave it out, or say OVERRIDING SYSTEM VALUE"));
+  }
   add_components(request_, tables_, index, out_, component_of_, driving_);
   if (statement_.insert->source != no_index) {
     insert_query(routing);
   } else {
     insert_values(routing);
   }
+  if (!out_.refusal) check_insert(routing);
   if (out_.refusal) return;
   out_.many_refusal = refuse(request_, "INSERT of rows for several shards is not supported yet", target->span,
                              "insert the rows of each sharding key in a statement of their own");
@@ -107,6 +116,7 @@ void Planning::insert_values(const TableRouting& routing) {
   if (!positions) return;
   const auto target = std::ranges::find(statement_.tables, parser::TableUse::insert_target, &parser::TableRef::use);
   const Relation* relation = tables_[static_cast<std::size_t>(target - statement_.tables.begin())].relation;
+  const ParameterTypes parameters(request_, tables_);
   ShardTerm term{.rule = routing.rule, .key_types = routing.key_types};
   for (std::size_t i = 0; i < routing.key_columns.size(); ++i) {
     const Column* column = relation == nullptr ? nullptr : relation->find_column(routing.key_columns[i]);
@@ -127,7 +137,7 @@ void Planning::insert_values(const TableRouting& routing) {
                                key, target->name),
                    span, fmt::format("give \"{}\" a value", key)));
       }
-      auto value = key_operand(*operand, false, request_);
+      auto value = key_operand(*operand, routing.key_types[i], false, request_, parameters);
       if (!value) {
         return refuse_all(refuse(
             request_,

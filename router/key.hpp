@@ -46,6 +46,8 @@ enum class KeyType : std::uint8_t {
 KeyType key_type_of(TypeOid oid);
 KeyType key_type_of(std::string_view type_name);
 std::string_view name_of(KeyType type);
+// pg_type.oid of a type that can be a key, or of an array of it ("bigint[]"); 0 for others.
+TypeOid type_oid_of(std::string_view type_name);
 
 // A non-null value of one type. Integers, booleans, dates (days from 2000-01-01), time stamps (microseconds from
 // 2000-01-01, as on the wire) stand in `integer`; the others in `bytes` (text without bpchar's padding, 16 bytes of a

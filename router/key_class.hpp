@@ -19,10 +19,15 @@ bool holds_bytes(KeyType type);
 // blanks.
 bool same_constants(KeyType a, KeyType b);
 
+// Whether a column of type `column` in x IN (…) is still compared as such when an element has this type: the list's
+// type in common is then the column's, or one in which its values and constants are the same.
+bool keeps_list_type(KeyType type, KeyType column);
+
 // The element type of an array type, or unsupported.
 KeyType element_type_of(TypeOid array_oid);
 // pg_type.oid; 0 for unsupported.
 TypeOid oid_of(KeyType type);
+TypeOid array_oid_of(KeyType type);
 
 // Text as the type's input function reads it, and the wire's binary form. `out.bytes` is backed by `scratch` or borrows
 // from the argument. False: not certain, or an error that the server will report.

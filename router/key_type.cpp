@@ -101,6 +101,20 @@ TypeOid oid_of(KeyType type) {
   return 0;
 }
 
+TypeOid array_oid_of(KeyType type) {
+  for (const Known& candidate : known) {
+    if (candidate.type == type) return candidate.array_oid;
+  }
+  return 0;
+}
+
+TypeOid type_oid_of(std::string_view type_name) {
+  const bool array = type_name.ends_with("[]");
+  if (array) type_name.remove_suffix(2);
+  const KeyType type = key_type_of(type_name);
+  return array ? array_oid_of(type) : oid_of(type);
+}
+
 KeyType key_type_of(std::string_view type_name) {
   std::string bare = without_modifier(type_name);
   if (bare.starts_with("pg_catalog.")) bare.erase(0, sizeof("pg_catalog.") - 1);
@@ -149,6 +163,25 @@ bool holds_bytes(KeyType type) {
     case KeyType::macaddr:
     case KeyType::inet:
       return true;
+    default:
+      return false;
+  }
+}
+
+bool keeps_list_type(KeyType type, KeyType column) {
+  if (same_constants(type, column)) return true;
+  if (type == KeyType::unsupported || column == KeyType::unsupported) return false;
+  switch (column) {
+    case KeyType::text:
+    case KeyType::varchar:
+    case KeyType::bpchar:
+      return class_of(type) == KeyType::text;
+    case KeyType::numeric:
+      return is_integer(type);
+    case KeyType::float8:
+      return is_integer(type) || type == KeyType::numeric || type == KeyType::float4;
+    case KeyType::timestamp:
+      return type == KeyType::date;
     default:
       return false;
   }

@@ -27,6 +27,10 @@ struct KeyOperand {
   std::uint32_t index = 0;  // slot number, or parameter number from 0
   bool negative = false;
   bool array = false;  // the value is an array; each element is a key (= ANY)
+  // A parameter. `inferred`: if the client has not declared it, the server surely takes the column's type (or the
+  // cast's). `listed`: it stands in a list; declared with a type unlike the column's it would change the others' type.
+  bool inferred = true;
+  bool listed = false;
   KeyType cast = KeyType::unsupported;
   std::string text;  // kind == text: the literal's token, for templates made without slots (multi-statement text)
   parser::LiteralKind literal = parser::LiteralKind::string;
@@ -57,7 +61,7 @@ struct Component {
 
 // What the statement needs of where it runs.
 enum class Placement : std::uint8_t {
-  any_shard,      // touches no table, or reference tables only, and reads
+  any_shard,      // touches no table, or reference tables and system catalogs only, and reads
   by_components,  // see components
   every_shard,    // must reach all shards (DDL, writes to reference tables)
   session  // the proxy itself or the session's state answers (see StatementKind): BEGIN, SET, LISTEN, SHOW tessera.…
@@ -72,9 +76,13 @@ struct PlanTemplate {
   std::vector<Component> components;
   bool insert_rows = false;             // the terms' rows are rows to be written: shards are united, not intersected
   std::optional<ShardId> hinted_shard;  // by hint; overrides the components
-  std::optional<Error> refusal;         // refused whatever the values are
-  std::optional<Error> many_refusal;    // refused when more than one shard is concerned; none: rows may be concatenated
-  std::vector<std::string> notes;       // why, for EXPLAIN
+  // placement == any_shard: where it runs unless a transaction has chosen a shard already. System catalogs tell what
+  // the default shard has: tables that are not listed are nowhere else.
+  std::optional<ShardId> preferred_shard;
+  bool literals_matter = false;       // the template is for these literals alone: not to be cached by fingerprint
+  std::optional<Error> refusal;       // refused whatever the values are
+  std::optional<Error> many_refusal;  // refused when more than one shard is concerned; none: rows may be concatenated
+  std::vector<std::string> notes;     // why, for EXPLAIN
   friend bool operator==(const PlanTemplate&, const PlanTemplate&) = default;
 };
 

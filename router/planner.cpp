@@ -70,6 +70,7 @@ PlanTemplate Planning::run() {
   } else if (!statement_.inner.empty()) {
     inner_statement();
   } else if (!apply_hint() && resolve_tables()) {
+    out_.read_only = read_only();  // now that columns and functions can be told apart
     dispatch();
   }
   return std::move(out_);
@@ -113,14 +114,38 @@ bool Planning::read_only() const {
   }
   if (statement_.kind != Kind::select && (statement_.kind != Kind::copy || statement_.copy->from)) return false;
   return std::ranges::none_of(statement_.blocks, [this](const parser::Block& block) {
-    return std::ranges::any_of(block.functions, [this](const parser::FunctionCall& call) {
+    return std::ranges::any_of(calls(block), [this](const parser::FunctionCall& call) {
       const FunctionTrait trait = trait_of(call, request_.catalog);
       return trait.may_write || trait.server_state;
     });
   });
 }
 
-// EXPLAIN x, PREPARE … AS x, DECLARE … FOR x.
+// The functions that a block calls, those among its fields included: `orders.count` is one unless the table has such a
+// column. A name that no function has is a column.
+std::vector<parser::FunctionCall> Planning::calls(const parser::Block& block) const {
+  std::vector<parser::FunctionCall> found = block.functions;
+  for (const parser::FieldRef& field : block.fields) {
+    if (!request_.catalog.functions.contains(field.name)) continue;
+    if (field.table < tables_.size()) {
+      const ResolvedTable& table = tables_[field.table];
+      if (table.kind == ResolvedTable::Kind::catalog) continue;
+      if (table.relation != nullptr) {
+        const bool column = table.relation->find_column(field.name) != nullptr || !table.relation->complete;
+        if (column) continue;
+      }
+    }
+    parser::FunctionCall call;
+    call.name = field.name;
+    call.span = field.span;
+    call.argument_count = 1;
+    call.arguments.resize(1);
+    found.push_back(std::move(call));
+  }
+  return found;
+}
+
+// EXPLAIN x, PREPARE … AS x, DECLARE … FOR x, COPY (x) TO.
 void Planning::inner_statement() {
   PlanTemplate inner = plan(statement_.inner.front(), request_.sql, request_.slots, request_.hint, request_.topology,
                             request_.catalog, request_.session);
@@ -129,7 +154,8 @@ void Planning::inner_statement() {
   inner.effects = out_.effects;
   inner.read_only = out_.read_only;
   out_ = std::move(inner);
-  const bool one_shard = statement_.kind == Kind::explain || statement_.kind == Kind::declare_cursor;
+  const bool one_shard =
+      statement_.kind == Kind::explain || statement_.kind == Kind::declare_cursor || statement_.kind == Kind::copy;
   const bool decided = out_.placement != Placement::by_components || out_.hinted_shard.has_value();
   if (one_shard && !decided && !out_.many_refusal) {
     out_.many_refusal =
@@ -260,13 +286,31 @@ void Planning::same_server(std::string_view why, parser::SourceSpan span) {
   }
 }
 
+// Whether some table is on more than one shard.
+bool Planning::distributed() const {
+  return std::ranges::any_of(request_.topology.tables(),
+                             [](const TableRouting& table) { return table.kind != TableRouting::Kind::plain; });
+}
+
+// Code that no shard is chosen for. It may read or write tables of which the default shard has a part.
+void Planning::hidden_code(std::string_view what, parser::SourceSpan span) {
+  if (!distributed()) return same_server(what, span);
+  refuse_all(refuse(request_,
+                    fmt::format("{} may use sharded or reference tables, and would see those of one shard only", what),
+                    span,
+                    "say which shard: by a hint /* tessera: shard=… */ (with hints: true), or, for a function, by a "
+                    "table with a condition on its sharding key"));
+}
+
 void Planning::server_state() {
   for (const parser::Block& block : statement_.blocks) {
-    for (const parser::FunctionCall& call : block.functions) {
+    for (const parser::FunctionCall& call : calls(block)) {
       const FunctionTrait trait = trait_of(call, request_.catalog);
       // Without a table the statement's own function is all there is: it may read tables that only some shard has.
       const bool alone = trait.user && out_.components.empty();
-      if (trait.server_state || alone) {
+      if (alone && trait.code) {
+        hidden_code(call.name + "()", call.span);
+      } else if (trait.server_state || alone) {
         same_server(call.name + "()", call.span);
       } else if (trait.may_write) {
         out_.notes.push_back(fmt::format("{}() runs where the statement does", call.name));
@@ -275,9 +319,35 @@ void Planning::server_state() {
   }
 }
 
+// Locks exclude one another only on the same server: rows of reference tables are locked on the default shard.
+void Planning::check_locks() {
+  for (std::size_t i = 0; i < tables_.size(); ++i) {
+    const parser::TableRef& table = statement_.tables[i];
+    if (!table.locked || tables_[i].kind != ResolvedTable::Kind::reference) continue;
+    const ShardId shard = request_.topology.default_shard().value_or(ShardId(0));
+    const bool elsewhere = std::ranges::any_of(
+        out_.components, [shard](const Component& component) { return component.plain_shard != shard; });
+    if (elsewhere) {
+      return refuse_all(
+          refuse(request_,
+                 fmt::format("rows of the reference table \"{}\" would be locked on this statement's shard "
+                             "only, where others do not look for the lock",
+                             table.name),
+                 table.span, "lock the other tables alone: FOR UPDATE OF …"));
+    }
+    if (!out_.components.empty()) continue;
+    Component component;
+    component.plain_shard = shard;
+    component.tables = {table.name};
+    out_.components.push_back(std::move(component));
+    out_.notes.push_back("rows of reference tables are locked on one and the same shard");
+  }
+}
+
 // Tables are placed: decides between any shard and the components.
 void Planning::finish_reads() {
   server_state();
+  check_sizes();
   if (out_.refusal) return;
   const parser::TableRef* temporary = first_table(ResolvedTable::Kind::temporary);
   if (temporary != nullptr && !out_.components.empty()) {
@@ -287,15 +357,12 @@ void Planning::finish_reads() {
                            temporary->name),
                temporary->span, "use temporary tables in statements of their own"));
   }
-  if (out_.components.empty() && statement_.effects.locks_rows && uses(ResolvedTable::Kind::reference)) {
-    // Locks exclude one another only on the same server.
-    Component component;
-    component.plain_shard = request_.topology.default_shard().value_or(ShardId(0));
-    component.tables = {first_table(ResolvedTable::Kind::reference)->name};
-    out_.components.push_back(std::move(component));
-    out_.notes.push_back("rows of reference tables are locked on one and the same shard");
-  }
+  check_locks();
+  if (out_.refusal) return;
   out_.placement = out_.components.empty() ? Placement::any_shard : Placement::by_components;
+  // What is not listed is on the default shard only, and its catalog alone tells of it.
+  const bool copies = uses(ResolvedTable::Kind::reference) && !uses(ResolvedTable::Kind::catalog);
+  if (out_.components.empty() && !copies) out_.preferred_shard = request_.topology.default_shard();
   if (out_.components.size() > 1 && !out_.many_refusal) {
     const Component& a = out_.components[0];
     const Component& b = out_.components[1];
@@ -310,6 +377,10 @@ void Planning::finish_reads() {
 
 // What would make the statement go to one shard.
 std::string Planning::key_hint_text() const {
+  if (hides_system(request_.session.search_path)) {
+    return "conditions say nothing while search_path names other schemas before pg_catalog, whose operators could be "
+           "meant: leave pg_catalog out of it, or name it first";
+  }
   for (const ResolvedTable& table : tables_) {
     if (table.kind != ResolvedTable::Kind::sharded) continue;
     std::string keys;

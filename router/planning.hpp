@@ -36,17 +36,32 @@ struct ResolvedTable {
   const TableRouting* routing = nullptr;  // sharded; of the partitioned parent, for a partition
   const Relation* relation = nullptr;     // may be null
   ShardId shard;
+  bool moody = false;            // a view whose rows may differ between shards that have the same tables
   std::string name;              // for messages
   std::optional<Error> refusal;  // why statements on it cannot be planned, without a position
 };
 ResolvedTable resolve_table(const parser::TableRef& table, const PlanRequest& request);
 
+// Whether the search path lets types, operators and tables of users hide those of pg_catalog.
+bool hides_system(const std::vector<std::string>& search_path);
+
 // 0A000 with the place in the statement.
 Error refuse(const PlanRequest& request, std::string message, parser::SourceSpan span, std::string hint);
 int position_of(std::string_view sql, std::uint32_t offset);
 
-// An operand as it can be evaluated at each execution; none if it is an expression.
-std::optional<KeyOperand> key_operand(const parser::Operand& operand, bool array, const PlanRequest& request);
+class ParameterTypes;
+
+// An operand as it can be evaluated at each execution, when it is compared with, or stored in, a column of type
+// `column`; none if it is an expression.
+std::optional<KeyOperand> key_operand(const parser::Operand& operand, KeyType column, bool array,
+                                      const PlanRequest& request, const ParameterTypes& parameters);
+// All operands of a condition: each is a row; the elements of an array are, too. None: something is no constant, or the
+// server does not compare it as a value of the column's type.
+std::optional<std::vector<KeyOperand>> key_operands(const parser::Condition& condition, KeyType column,
+                                                    const PlanRequest& request, const ParameterTypes& parameters);
+// Whether the elements of x IN (…) are compared with the column one by one, as if each stood in an equality of its own.
+// The server gives the elements of a list one type in common with the column, which can round them.
+bool list_keeps_values(const std::vector<parser::Operand>& operands, KeyType column, const PlanRequest& request);
 
 // --- What is known of functions ---
 struct FunctionTrait {
@@ -55,6 +70,9 @@ struct FunctionTrait {
   bool user = false;          // not the server's own, and may read tables (not immutable)
   bool may_write = false;     // a user's volatile function, or one that nothing is known of
   bool unknown = false;       // nothing is known of it: it could even be an aggregate
+  bool code = false;          // of those, in SQL or another language for users: could read any table
+  bool per_server = false;    // one value for a statement, but another on each server: now(), pg_backend_pid()
+  bool by_order = false;      // an aggregate whose result follows the order of its rows, or a user's
 };
 FunctionTrait trait_of(const parser::FunctionCall& call, const Catalog& catalog);
 
@@ -70,12 +88,16 @@ private:
   void inner_statement();
   void key_hint(std::string_view key);
   bool read_only() const;
+  std::vector<parser::FunctionCall> calls(const parser::Block& block) const;
   bool resolve_tables();
   void refuse_all(Error error);
   bool uses(ResolvedTable::Kind kind) const;
   const parser::TableRef* first_table(ResolvedTable::Kind kind) const;
   void same_server(std::string_view why, parser::SourceSpan span);
   void server_state();
+  bool distributed() const;
+  void hidden_code(std::string_view what, parser::SourceSpan span);
+  void check_locks();
   void finish_reads();
   std::string key_hint_text() const;
   // select_plan.cpp
@@ -86,6 +108,9 @@ private:
   std::optional<Error> function_refusal(const parser::Block& block, bool top) const;
   std::optional<Error> block_refusal(parser::BlockIndex index) const;
   std::optional<Error> nested_refusal(const parser::Block& block) const;
+  // size_plan.cpp
+  void check_sizes();
+  std::optional<Error> size_refusal(const parser::FunctionCall& call, bool over_catalog);
   // write_plan.cpp
   void update_or_delete();
   void merge();
@@ -96,12 +121,19 @@ private:
   void insert_values(const TableRouting& routing);
   void insert_query(const TableRouting& routing);
   std::optional<std::vector<std::size_t>> key_positions(const TableRouting& routing);
+  // insert_checks.cpp
+  void check_insert(const TableRouting& routing);
+  std::optional<Error> conflict_refusal(const TableRouting& routing, const Relation* relation) const;
+  std::optional<Error> sequence_refusal(const Relation& relation) const;
+  std::optional<Error> generated_key(const ResolvedTable& table, parser::SourceSpan span) const;
+  std::optional<Error> default_refusal(const std::vector<parser::Assignment>& assignments,
+                                       const ResolvedTable& table) const;
   // utility_plan.cpp
   void copy();
   void definition();
   void whole_tables();
   void code();
-  bool place_targets(parser::TableUse use);
+  bool place_targets(parser::TableUse use, std::string_view command);
 
   const PlanRequest& request_;
   const parser::Statement& statement_;

@@ -42,6 +42,7 @@ constexpr auto moody = std::to_array<NamedClause>({{&Clauses::distinct_on, "DIST
 
 void Planning::select() {
   if (!check_modifying_ctes()) return;
+  if (!place_targets(parser::TableUse::ddl_target, "SELECT INTO")) return;
   add_components(request_, tables_, no_index, out_, component_of_, driving_);
   // With more than one component, finish_reads names the tables.
   if (uses(Kind::sharded) && out_.components.size() == 1) out_.many_refusal = scatter_refusal();
@@ -76,6 +77,13 @@ std::optional<Error> Planning::scatter_refusal() const {
     return refuse(request_, fmt::format("the system catalog \"{}\" differs from shard to shard", table->name),
                   table->span, key_hint_text());
   }
+  if (const auto moody_view = std::ranges::find(tables_, true, &ResolvedTable::moody); moody_view != tables_.end()) {
+    return refuse(request_,
+                  fmt::format("the view \"{}\" may have other rows on each shard: its query is not one whose result "
+                              "its tables alone decide",
+                              moody_view->name),
+                  statement_.tables[static_cast<std::size_t>(moody_view - tables_.begin())].span, key_hint_text());
+  }
   const bool driven = std::ranges::any_of(
       top.tables, [this](parser::TableIndex table) { return driving_[table] && !statement_.tables[table].nullable; });
   if (driven) return std::nullopt;
@@ -104,7 +112,7 @@ std::optional<Error> Planning::clause_refusal(const Block& block) const {
 }
 
 std::optional<Error> Planning::function_refusal(const Block& block, bool top) const {
-  for (const parser::FunctionCall& call : block.functions) {
+  for (const parser::FunctionCall& call : calls(block)) {
     const FunctionTrait trait = trait_of(call, request_.catalog);
     const auto refused = [&](std::string_view what) {
       return refuse(request_, fmt::format("{} {}() over rows of several shards is not supported yet", what, call.name),
@@ -114,6 +122,17 @@ std::optional<Error> Planning::function_refusal(const Block& block, bool top) co
     // Inside a subquery an aggregate may belong to the query around it; of a derived table that cannot be.
     const bool derived = block.role == BlockRole::from_subquery || block.role == BlockRole::cte;
     if ((trait.aggregate || call.aggregate_syntax) && (top || !derived)) return refused("the aggregate");
+    if (trait.by_order) {
+      return refuse(request_,
+                    fmt::format("{}() in a subquery may put the rows in another order on each shard", call.name),
+                    call.span, key_hint_text());
+    }
+    if (trait.per_server) {
+      return refuse(
+          request_,
+          fmt::format("{}() has another value on each shard, and one server would give all rows the same", call.name),
+          call.span, fmt::format("give the value as a literal or parameter; or {}", key_hint_text()));
+    }
     if (trait.server_state) return refused("the function");
     if (trait.unknown) return refused("the unknown function");
     if (trait.user || trait.may_write) return refused("the user-defined function");
@@ -161,7 +180,7 @@ std::optional<Error> Planning::nested_refusal(const Block& block) const {
   if (block.clauses.table_sample) {
     return refuse(request_, "TABLESAMPLE in a subquery gives other rows on each shard", block.span, key_hint_text());
   }
-  const bool random = std::ranges::any_of(block.functions, [this](const parser::FunctionCall& call) {
+  const bool random = std::ranges::any_of(calls(block), [this](const parser::FunctionCall& call) {
     const auto known = request_.catalog.functions.find(call.name);
     return known != request_.catalog.functions.end() && known->second.volatility == 'v';
   });

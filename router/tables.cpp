@@ -20,16 +20,40 @@ bool system_schema(std::string_view schema) {
 const TableRouting* routing_of(std::string_view schema, std::string_view name, const PlanRequest& request) {
   const TableRouting* routing = request.topology.find_table(schema, name);
   const Relation* relation = request.catalog.find(schema, name);
-  for (int level = 0; routing == nullptr && relation != nullptr && !relation->parent.empty(); ++level) {
+  for (int level = 0; routing == nullptr && relation != nullptr && !relation->parents.empty(); ++level) {
     if (level == most_parents) return nullptr;
     const auto parent = std::ranges::find_if(request.catalog.relations, [relation](const Relation& candidate) {
-      return candidate.schema + '.' + candidate.name == relation->parent;
+      return candidate.schema + '.' + candidate.name == relation->parents.front();
     });
     if (parent == request.catalog.relations.end()) return nullptr;
     relation = &*parent;
     routing = request.topology.find_table(relation->schema, relation->name);
   }
   return routing;
+}
+
+bool same_place(const TableRouting* a, const TableRouting* b) {
+  if (a == b) return true;
+  if (a == nullptr || b == nullptr || a->kind != b->kind) return false;
+  return a->rule == b->rule && a->key_columns == b->key_columns && a->shard == b->shard;
+}
+
+// A table's rows are also those of its partitions and heirs, which could live elsewhere.
+void check_descendants(const parser::TableRef& table, const TableRouting* routing, const PlanRequest& request,
+                       ResolvedTable& resolved) {
+  if (table.only || resolved.relation == nullptr || resolved.refusal) return;
+  const bool partitioned = resolved.relation->kind == Relation::Kind::partitioned_table;
+  if (table.use == parser::TableUse::insert_target && !partitioned) return;
+  for (const Relation* heir : request.catalog.descendants(*resolved.relation)) {
+    if (same_place(routing_of(heir->schema, heir->name, request), routing)) continue;
+    resolved.refusal = Error{
+        sqlstate::feature_not_supported,
+        fmt::format("the rows of table \"{}\" include those of \"{}\", which lives elsewhere", table.name, heir->name),
+        {},
+        "list the parent under `tables`, and its partitions and heirs not at all or in the same way",
+        0};
+    return;
+  }
 }
 
 void place(const TableRouting& routing, ResolvedTable& table) {
@@ -69,6 +93,18 @@ void place_unlisted(const PlanRequest& request, ResolvedTable& table) {
       0};
 }
 
+// A view over reference tables alone: the same everywhere, if its query is steady. Code in it may read other tables,
+// which are on the default shard if they are not listed.
+void place_reference_view(const Relation& view, const PlanRequest& request, ResolvedTable& table) {
+  if (view.runs_code && request.topology.default_shard()) {
+    table.kind = Kind::plain;
+    table.shard = *request.topology.default_shard();
+    return;
+  }
+  table.kind = Kind::reference;
+  table.moody = !view.steady;
+}
+
 // A view is where everything that it reads is. The names are "schema.table", either part of which may hold a dot.
 void place_view(const Relation& view, const PlanRequest& request, ResolvedTable& table) {
   std::set<ShardId> shards;
@@ -105,8 +141,7 @@ void place_view(const Relation& view, const PlanRequest& request, ResolvedTable&
   }
   if (shards.empty()) {
     if (!reference) return place_unlisted(request, table);
-    table.kind = Kind::reference;
-    return;
+    return place_reference_view(view, request, table);
   }
   table.kind = Kind::plain;
   table.shard = *shards.begin();
@@ -124,14 +159,29 @@ std::string_view schema_of(const std::string& name, const PlanRequest& request) 
   const auto& path = request.session.search_path;
   const auto listed = std::ranges::find_if(
       path, [&](const std::string& schema) { return request.topology.find_table(schema, name) != nullptr; });
-  if (name.starts_with("pg_") && listed == path.end()) return {};
   if (request.catalog.loaded) {
     const auto real = std::ranges::find_if(
         path, [&](const std::string& schema) { return request.catalog.find(schema, name) != nullptr; });
+    const bool behind_system =
+        real != path.end() && !hides_system(path) && request.catalog.find(*real, name)->hidden_by_system;
+    if (behind_system) return {};
     if (real != path.end()) return *real;
   }
   if (listed != path.end()) return *listed;
+  if (name.starts_with("pg_")) return {};
   return path.empty() ? std::string_view("public") : std::string_view(path.front());
+}
+
+// The configuration lists a table of that name in a schema which the path names before the one where the catalog has
+// such a table, and the catalog (of one shard) does not have the listed one.
+bool ambiguous(const std::string& name, const PlanRequest& request) {
+  if (!request.catalog.loaded) return false;
+  bool listed = false;
+  for (const std::string& schema : request.session.search_path) {
+    if (request.catalog.find(schema, name) != nullptr) return listed;
+    listed = listed || request.topology.find_table(schema, name) != nullptr;
+  }
+  return false;
 }
 
 }  // namespace
@@ -148,14 +198,31 @@ ResolvedTable resolve_table(const parser::TableRef& table, const PlanRequest& re
   const std::string schema{table.schema.empty() ? schema_of(table.name, request) : std::string_view(table.schema)};
   if (schema.empty() || system_schema(schema)) return resolved;
   resolved.relation = request.catalog.find(schema, table.name);
-  if (const TableRouting* routing = routing_of(schema, table.name, request)) {
+  const TableRouting* routing = routing_of(schema, table.name, request);
+  if (routing != nullptr) {
     place(*routing, resolved);
   } else if (resolved.relation != nullptr && resolved.relation->kind == Relation::Kind::view) {
     place_view(*resolved.relation, request, resolved);
   } else {
     place_unlisted(request, resolved);
   }
+  check_descendants(table, routing, request, resolved);
+  if (table.schema.empty() && ambiguous(table.name, request)) {
+    resolved.refusal = Error{
+        sqlstate::feature_not_supported,
+        fmt::format("\"{}\" could mean a table that is listed but does not exist on the default shard, or \"{}.{}\"",
+                    table.name, schema, table.name),
+        {},
+        "write the schema before the table's name, or create the listed table on the default shard too",
+        0};
+  }
   return resolved;
+}
+
+// pg_catalog is searched first unless the path names it: then what stands before it can hide types and operators.
+bool hides_system(const std::vector<std::string>& search_path) {
+  const auto system = std::ranges::find(search_path, "pg_catalog");
+  return system != search_path.end() && system != search_path.begin();
 }
 
 int position_of(std::string_view sql, std::uint32_t offset) {

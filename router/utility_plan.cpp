@@ -12,7 +12,7 @@ using parser::TableUse;
 using Kind = ResolvedTable::Kind;
 
 // The tables that are acted on as a whole must be plain ones. False: refused.
-bool Planning::place_targets(TableUse use) {
+bool Planning::place_targets(TableUse use, std::string_view command) {
   for (std::size_t i = 0; i < statement_.tables.size(); ++i) {
     const parser::TableRef& table = statement_.tables[i];
     if (table.use != use) continue;
@@ -23,28 +23,26 @@ bool Planning::place_targets(TableUse use) {
                        : tables_[i].kind == Kind::reference ? "reference table"
                                                             : "system catalog";
     out_.placement = Placement::every_shard;
-    refuse_all(refuse(request_,
-                      fmt::format("{} on the {} \"{}\", which concerns every shard, is not supported yet", out_.command,
-                                  what, table.name),
-                      table.span, "run it on each shard, by a hint /* tessera: shard=… */ or directly"));
+    refuse_all(refuse(
+        request_,
+        fmt::format("{} on the {} \"{}\", which concerns every shard, is not supported yet", command, what, table.name),
+        table.span, "run it on each shard, by a hint /* tessera: shard=… */ or directly"));
     return false;
   }
   return true;
 }
 
 void Planning::copy() {
+  // One that is understood is planned as a statement of its own.
   if (statement_.copy->query) {
-    if (statement_.blocks.empty()) {
-      return refuse_all(refuse(request_, "the query of this COPY is not understood", statement_.span, {}));
-    }
-    return query_without_scatter("COPY of a query");
+    return refuse_all(refuse(request_, "the query of this COPY is not understood", statement_.span, {}));
   }
-  if (!place_targets(TableUse::copy_from) || !place_targets(TableUse::copy_to)) return;
+  if (!place_targets(TableUse::copy_from, "COPY") || !place_targets(TableUse::copy_to, "COPY")) return;
   query_without_scatter("COPY");
 }
 
 void Planning::definition() {
-  if (!place_targets(TableUse::ddl_target)) return;
+  if (!place_targets(TableUse::ddl_target, out_.command)) return;
   const bool targets = contains(statement_.tables, TableUse::ddl_target, &parser::TableRef::use);
   if (!targets && !statement_.effects.temporary_objects) {
     out_.placement = Placement::every_shard;
@@ -62,12 +60,13 @@ void Planning::whole_tables() {
                              statement_.span, "run it on each shard, by a hint /* tessera: shard=… */ or directly"));
   }
   for (const TableUse use : {TableUse::truncate_target, TableUse::lock, TableUse::ddl_target, TableUse::read}) {
-    if (!place_targets(use)) return;
+    if (!place_targets(use, out_.command)) return;
   }
   query_without_scatter(out_.command);
 }
 
-// DO, CALL and what else there may be: anything could happen in there, so it happens on the one server.
+// DO, CALL and what else there may be: anything could happen in there, so it happens on the one server, if the database
+// has nothing that other servers have a part of.
 void Planning::code() {
   for (const parser::TableRef& table : statement_.tables) {
     if (tables_[static_cast<std::size_t>(&table - statement_.tables.data())].kind != Kind::sharded) continue;
@@ -76,7 +75,13 @@ void Planning::code() {
                table.span, "name a shard by a hint"));
   }
   add_components(request_, tables_, no_index, out_, component_of_, driving_);
-  same_server(out_.command.empty() ? "this statement" : out_.command, statement_.span);
+  const bool hidden =
+      statement_.kind == parser::StatementKind::do_block || statement_.kind == parser::StatementKind::call;
+  if (hidden) {
+    hidden_code(out_.command, statement_.span);
+  } else {
+    same_server(out_.command.empty() ? "this statement" : out_.command, statement_.span);
+  }
   if (!out_.refusal) finish_reads();
 }
 

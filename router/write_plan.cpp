@@ -64,6 +64,10 @@ void Planning::update_or_delete() {
     if (table.block != 0 || !modifies(table.use)) continue;
     if (!check_target(table, out_.command)) return;
     if (tables_[i].kind != Kind::sharded) continue;
+    if (statement_.kind == parser::StatementKind::update) {
+      if (auto refusal = generated_key(tables_[i], table.span)) return refuse_all(std::move(*refusal));
+      if (auto refusal = default_refusal(statement_.assignments, tables_[i])) return refuse_all(std::move(*refusal));
+    }
     const auto& keys = tables_[i].routing->key_columns;
     for (const parser::Assignment& assignment : statement_.assignments) {
       if (!contains(keys, assignment.column)) continue;
