@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <charconv>
 
+#include "parser/postgres/parse.hpp"
+#include "router/view_definition.hpp"
+
 namespace tessera::proxy {
 
 namespace {
@@ -17,14 +20,27 @@ SELECT n.nspname, c.relname, c.relkind,
        coalesce(a.attnotnull, false), coalesce(co.collprovider = 'c' AND co.collcollate IN ('C', 'POSIX') OR co.collname = 'default' AND
          (SELECT d.datcollate IN ('C', 'POSIX') AND d.datlocprovider = 'c' FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()), true),
        coalesce(co.collisdeterministic, true), coalesce(a.attgenerated <> '', false),
-       coalesce((SELECT pn.nspname || '.' || pc.relname FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class pc ON pc.oid = i.inhparent
-                 JOIN pg_catalog.pg_namespace pn ON pn.oid = pc.relnamespace WHERE i.inhrelid = c.oid ORDER BY i.inhseqno LIMIT 1), ''),
+       coalesce((SELECT pg_catalog.string_agg(pn.nspname || '.' || pc.relname, E'\n' ORDER BY i.inhseqno) FROM pg_catalog.pg_inherits i
+                 JOIN pg_catalog.pg_class pc ON pc.oid = i.inhparent
+                 JOIN pg_catalog.pg_namespace pn ON pn.oid = pc.relnamespace WHERE i.inhrelid = c.oid), ''),
        CASE WHEN c.relkind IN ('v', 'm') AND coalesce(a.attnum, 1) = 1 THEN coalesce((
          SELECT pg_catalog.string_agg(DISTINCT rn.nspname || '.' || rc.relname, E'\n') FROM pg_catalog.pg_rewrite r
          JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid
            AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> c.oid
          JOIN pg_catalog.pg_class rc ON rc.oid = d.refobjid JOIN pg_catalog.pg_namespace rn ON rn.oid = rc.relnamespace
-         WHERE r.ev_class = c.oid), '') ELSE '' END
+         WHERE r.ev_class = c.oid), '') ELSE '' END,
+       coalesce(a.attidentity <> '', false) OR EXISTS (SELECT FROM pg_catalog.pg_attrdef ad WHERE ad.adrelid = a.attrelid AND ad.adnum = a.attnum
+         AND a.attgenerated = '' AND pg_catalog.pg_get_expr(ad.adbin, ad.adrelid) LIKE '%nextval(%'),
+       CASE WHEN coalesce(a.attnum, 1) = 1 THEN coalesce((
+         SELECT pg_catalog.string_agg(ic.relname || CASE WHEN i.indisexclusion THEN E'\x1f' ELSE (
+             SELECT pg_catalog.string_agg(E'\x1f' || coalesce(ia.attname, ''), '' ORDER BY k.n)
+             FROM pg_catalog.unnest(i.indkey) WITH ORDINALITY k (attnum, n)
+             LEFT JOIN pg_catalog.pg_attribute ia ON ia.attrelid = i.indrelid AND ia.attnum = k.attnum AND k.attnum > 0
+             WHERE k.n <= i.indnkeyatts) END, E'\n')
+         FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
+         WHERE i.indrelid = c.oid AND (i.indisunique OR i.indisexclusion)), '') ELSE '' END,
+       CASE WHEN c.relkind IN ('v', 'm') AND coalesce(a.attnum, 1) = 1 THEN coalesce(pg_catalog.pg_get_viewdef(c.oid), '') ELSE '' END,
+       EXISTS (SELECT FROM pg_catalog.pg_class s WHERE s.relname = c.relname AND s.relnamespace = 'pg_catalog'::pg_catalog.regnamespace)
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 LEFT JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation
@@ -34,8 +50,12 @@ ORDER BY c.oid, a.attnum)";
 
 constexpr std::string_view functions_sql = R"(
 SELECT p.proname, pg_catalog.max(CASE p.provolatile WHEN 'v' THEN 3 WHEN 's' THEN 2 ELSE 1 END)::pg_catalog.text,
-       pg_catalog.bool_and(n.nspname = 'pg_catalog'), pg_catalog.bool_or(p.prokind = 'a')
-FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace GROUP BY p.proname)";
+       pg_catalog.bool_and(n.nspname IN ('pg_catalog', 'information_schema')), pg_catalog.bool_or(p.prokind = 'a'),
+       pg_catalog.bool_and(l.lanname IN ('c', 'internal') OR n.nspname IN ('pg_catalog', 'information_schema'))
+FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+JOIN pg_catalog.pg_language l ON l.oid = p.prolang GROUP BY p.proname)";
+constexpr std::size_t relation_columns = 16;
+constexpr std::size_t function_columns = 5;
 
 router::Relation::Kind kind_of(char relkind) {
   using Kind = router::Relation::Kind;
@@ -57,7 +77,8 @@ router::Relation::Kind kind_of(char relkind) {
   }
 }
 
-// A view's dependencies include other views: replaced by what those stand on, however deep.
+// A view's dependencies include other views: replaced by what those stand on, however deep. It is no steadier than they
+// are.
 void flatten_views(router::Catalog& catalog) {
   catalog.index();
   const auto is_view = [](const router::Relation* relation) {
@@ -78,6 +99,8 @@ void flatten_views(router::Catalog& catalog) {
         found.push_back(name);
         continue;
       }
+      relation.steady = relation.steady && below->steady;
+      relation.runs_code = relation.runs_code || below->runs_code;
       for (const std::string& next : below->depends_on) {
         if (std::find(seen.begin(), seen.end(), next) != seen.end()) continue;
         seen.push_back(next);
@@ -88,14 +111,26 @@ void flatten_views(router::Catalog& catalog) {
   }
 }
 
-std::vector<std::string> split_lines(const std::string& text) {
-  std::vector<std::string> lines;
+std::vector<std::string> split(const std::string& text, char separator) {
+  std::vector<std::string> parts;
   for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    lines.push_back(text.substr(at, end - at));
+    const std::size_t end = std::min(text.find(separator, at), text.size());
+    parts.push_back(text.substr(at, end - at));
     at = end + 1;
   }
-  return lines;
+  return parts;
+}
+
+// Lines of the index's name and its columns.
+std::vector<router::UniqueIndex> unique_indexes(const std::string& text) {
+  std::vector<router::UniqueIndex> indexes;
+  for (const std::string& line : split(text, '\n')) {
+    const std::size_t end = std::min(line.find('\x1f'), line.size());
+    router::UniqueIndex& index = indexes.emplace_back();
+    index.name = line.substr(0, end);
+    index.columns = split(line.substr(std::min(end + 1, line.size())), '\x1f');
+  }
+  return indexes;
 }
 
 std::string text(const Row& row, std::size_t column) {
@@ -112,8 +147,10 @@ void add_relation_row(router::Catalog& catalog, const Row& row) {
     relation.schema = text(row, 0);
     relation.name = text(row, 1);
     relation.kind = kind_of(text(row, 2).empty() ? '?' : text(row, 2)[0]);
-    relation.parent = text(row, 10);
-    relation.depends_on = split_lines(text(row, 11));
+    relation.parents = split(text(row, 10), '\n');
+    relation.depends_on = split(text(row, 11), '\n');
+    relation.unique_indexes = unique_indexes(text(row, 13));
+    relation.hidden_by_system = flag(row, 15);
   }
   if (text(row, 3).empty()) return;
   router::Column& column = relations.back().columns.emplace_back();
@@ -126,6 +163,7 @@ void add_relation_row(router::Catalog& catalog, const Row& row) {
   column.deterministic_c_order = flag(row, 7);
   column.deterministic = flag(row, 8);
   column.generated = flag(row, 9);
+  column.sequence = flag(row, 12);
 }
 
 void add_function_row(router::Catalog& catalog, const Row& row) {
@@ -133,7 +171,22 @@ void add_function_row(router::Catalog& catalog, const Row& row) {
   facts.volatility = text(row, 1) == "3" ? 'v' : text(row, 1) == "2" ? 's' : 'i';
   facts.builtin = flag(row, 2);
   facts.aggregate = flag(row, 3);
+  facts.native = flag(row, 4);
   catalog.functions.emplace(text(row, 0), facts);
+}
+
+// Needs the functions. A materialized view holds what its tables once were, on each shard at another time.
+void judge_view_row(router::Catalog& catalog, const Row& row) {
+  const std::string query = text(row, 14);
+  if (query.empty()) return;
+  const auto relation = std::ranges::find_if(catalog.relations, [&row](const router::Relation& candidate) {
+    return candidate.schema == text(row, 0) && candidate.name == text(row, 1);
+  });
+  const auto parsed = parser::postgres::parse(query);
+  if (!parsed || parsed->size() != 1 || relation == catalog.relations.end()) return;
+  const router::ViewDefinition view = router::judge_view(parsed->front(), catalog);
+  relation->steady = view.steady && relation->kind == router::Relation::Kind::view;
+  relation->runs_code = view.runs_code;
 }
 
 }  // namespace
@@ -146,15 +199,17 @@ std::shared_ptr<router::Catalog> read_catalog(const std::vector<std::vector<Row>
                                               const std::vector<std::string>& read_only_functions) {
   auto catalog = std::make_shared<router::Catalog>();
   for (const Row& row : results.at(0))
-    if (row.size() == 12) add_relation_row(*catalog, row);
+    if (row.size() == relation_columns) add_relation_row(*catalog, row);
   for (const Row& row : results.at(1))
-    if (row.size() == 4) add_function_row(*catalog, row);
+    if (row.size() == function_columns) add_function_row(*catalog, row);
   for (const std::string& name : read_only_functions)
     if (const auto found = catalog->functions.find(name);
         found != catalog->functions.end() && found->second.volatility == 'v')
       found->second.volatility = 's';
-  flatten_views(*catalog);
   catalog->loaded = true;
+  for (const Row& row : results.at(0))
+    if (row.size() == relation_columns) judge_view_row(*catalog, row);
+  flatten_views(*catalog);
   return catalog;
 }
 

@@ -25,7 +25,11 @@ Row relation(std::string name, std::string kind, std::string column, std::string
           "t",
           "f",
           "",
-          ""};
+          "",
+          "f",
+          "",
+          "",
+          "f"};
 }
 Row view(std::string name, std::string depends_on) {
   Row row = relation(std::move(name), "v", "a");
@@ -68,13 +72,13 @@ TEST(CatalogQuery, KindsAndParents) {
   std::vector<Row> rows;
   for (const char* kind : {"r", "p", "v", "m", "f", "S", "x", ""})
     rows.push_back(relation(std::string("k") + kind, kind, "a"));
-  rows[0][10] = "public.kp";
+  rows[0][10] = "public.kp\npublic.km";
   const auto catalog = read(rows);
   std::vector<Kind> kinds;
   for (const router::Relation& one : catalog->relations) kinds.push_back(one.kind);
   EXPECT_THAT(kinds, ElementsAre(Kind::table, Kind::partitioned_table, Kind::view, Kind::materialized_view,
                                  Kind::foreign_table, Kind::sequence, Kind::other, Kind::other));
-  EXPECT_EQ(catalog->find("public", "kr")->parent, "public.kp");
+  EXPECT_THAT(catalog->find("public", "kr")->parents, ElementsAre("public.kp", "public.km"));
 }
 
 TEST(CatalogQuery, TheSameNameInTwoSchemas) {
@@ -102,26 +106,107 @@ TEST(CatalogQuery, ViewsThatStandOnEachOtherEnd) {
 }
 
 TEST(CatalogQuery, Functions) {
-  const auto catalog = read({}, {{"lower", "1", "t", "f"}, {"now", "2", "t", "f"}, {"my_sum", "3", "f", "t"}});
+  const auto catalog =
+      read({}, {{"lower", "1", "t", "f", "t"}, {"now", "2", "t", "f", "t"}, {"my_sum", "3", "f", "t", "f"}});
   EXPECT_EQ(catalog->functions.at("lower").volatility, 'i');
   EXPECT_TRUE(catalog->functions.at("lower").builtin);
   EXPECT_EQ(catalog->functions.at("now").volatility, 's');
   EXPECT_EQ(catalog->functions.at("my_sum").volatility, 'v');
   EXPECT_FALSE(catalog->functions.at("my_sum").builtin);
   EXPECT_TRUE(catalog->functions.at("my_sum").aggregate);
+  EXPECT_TRUE(catalog->functions.at("lower").native);
+  EXPECT_FALSE(catalog->functions.at("my_sum").native);
 }
 
 TEST(CatalogQuery, FunctionsThatTheConfigurationVouchesForReadOnly) {
-  const auto catalog = read({}, {{"report", "3", "f", "f"}, {"pure", "1", "f", "f"}, {"other", "3", "f", "f"}},
-                            {"report", "pure", "unknown"});
+  const auto catalog =
+      read({}, {{"report", "3", "f", "f", "f"}, {"pure", "1", "f", "f", "f"}, {"other", "3", "f", "f", "f"}},
+           {"report", "pure", "unknown"});
   EXPECT_EQ(catalog->functions.at("report").volatility, 's');
   EXPECT_EQ(catalog->functions.at("pure").volatility, 'i');
   EXPECT_EQ(catalog->functions.at("other").volatility, 'v');
   EXPECT_EQ(catalog->functions.size(), 3u);
 }
 
+TEST(CatalogQuery, SequencesAndUniqueIndexes) {
+  Row id = relation("t", "r", "id");
+  id[12] = "t";
+  id[13] = "t_pkey\x1fid\x1fuser_id\nt_lower\x1f\nt_during";
+  const auto catalog = read({id, relation("t", "r", "user_id")});
+  const router::Relation* t = catalog->find("public", "t");
+  EXPECT_TRUE(t->columns[0].sequence);
+  EXPECT_FALSE(t->columns[1].sequence);
+  ASSERT_EQ(t->unique_indexes.size(), 3u);
+  EXPECT_EQ(t->unique_indexes[0].name, "t_pkey");
+  EXPECT_THAT(t->unique_indexes[0].columns, ElementsAre("id", "user_id"));
+  EXPECT_EQ(t->unique_indexes[1].name, "t_lower") << "an expression";
+  EXPECT_FALSE(testing::Value(t->unique_indexes[1].columns, testing::Contains("id")));
+  EXPECT_TRUE(t->unique_indexes[2].columns.empty()) << "an exclusion constraint";
+}
+
+TEST(CatalogQuery, ARelationBehindOneOfTheSystem) {
+  Row hidden = relation("pg_class", "r", "id");
+  hidden[15] = "t";
+  const auto catalog = read({hidden, relation("pg_cars", "r", "id")});
+  EXPECT_TRUE(catalog->find("public", "pg_class")->hidden_by_system);
+  EXPECT_FALSE(catalog->find("public", "pg_cars")->hidden_by_system);
+}
+
+// What a view's query says of it.
+struct Judged {
+  bool steady;
+  bool runs_code;
+  friend bool operator==(const Judged&, const Judged&) = default;
+};
+Judged judged(const std::string& query, const std::string& kind = "v") {
+  Row row = view("one", "public.t");
+  row[2] = kind;
+  row[14] = query;
+  const auto catalog =
+      read({relation("t", "r", "a"), row, view("two", "public.one")}, {{"now", "2", "t", "f", "t"},
+                                                                       {"random", "3", "t", "f", "t"},
+                                                                       {"lower", "1", "t", "f", "t"},
+                                                                       {"count", "1", "t", "t", "t"},
+                                                                       {"string_agg", "1", "t", "t", "t"},
+                                                                       {"plain_code", "3", "f", "f", "f"},
+                                                                       {"native_code", "2", "f", "f", "t"}});
+  const router::Relation* found = catalog->find("public", "one");
+  return {found->steady, found->runs_code};
+}
+
+TEST(CatalogQuery, WhatAViewsQuerySaysOfIt) {
+  constexpr Judged good{true, false}, moody{false, false}, code{false, true};
+  EXPECT_EQ(judged(" SELECT lower(t.a) AS a FROM t WHERE t.a > 5;"), good);
+  EXPECT_EQ(judged("SELECT t.a, count(*) AS count FROM t GROUP BY t.a;"), good);
+  EXPECT_EQ(judged("SELECT t.a FROM t LIMIT 5;"), moody);
+  EXPECT_EQ(judged("SELECT x.a FROM (SELECT DISTINCT ON (t.a) t.a FROM t) x;"), moody);
+  EXPECT_EQ(judged("SELECT t.a FROM t WHERE t.a > now();"), moody);
+  EXPECT_EQ(judged("SELECT t.a FROM t WHERE random() > 0.5;"), moody);
+  EXPECT_EQ(judged("SELECT string_agg(t.a, ','::text) FROM t;"), moody);
+  EXPECT_EQ(judged("SELECT row_number() OVER () AS n FROM t;"), code) << "this catalog does not know row_number";
+  EXPECT_EQ(judged("SELECT t.a FROM t, pg_class c;"), moody);
+  EXPECT_EQ(judged("SELECT native_code(t.a) FROM t;"), moody);
+  EXPECT_EQ(judged("SELECT plain_code(t.a) FROM t;"), code);
+  EXPECT_EQ(judged("SELECT t.plain_code FROM t;"), code);
+  EXPECT_EQ(judged("SELECT what is this"), code);
+  EXPECT_EQ(judged("SELECT t.a FROM t;", "m"), moody) << "what was there when it was refreshed";
+}
+
+TEST(CatalogQuery, AViewIsNoSteadierThanThoseThatItReads) {
+  Row one = view("one", "public.t");
+  one[14] = "SELECT t.a FROM t LIMIT 1;";
+  Row two = view("two", "public.one");
+  two[14] = "SELECT one.a FROM one;";
+  Row three = view("three", "public.t");
+  three[14] = "SELECT t.a FROM t;";
+  const auto catalog = read({relation("t", "r", "a"), one, two, three});
+  EXPECT_FALSE(catalog->find("public", "two")->steady);
+  EXPECT_FALSE(catalog->find("public", "two")->runs_code);
+  EXPECT_TRUE(catalog->find("public", "three")->steady);
+}
+
 TEST(CatalogQuery, RowsOfAnotherShapeAreLeftOut) {
-  const auto catalog = read({{"public", "t"}, {}, Row(12, std::nullopt)}, {{"f"}, Row(5, "x")});
+  const auto catalog = read({{"public", "t"}, {}, Row(16, std::nullopt)}, {{"f"}, Row(6, "x")});
   EXPECT_TRUE(catalog->functions.empty());
   ASSERT_EQ(catalog->relations.size(), 1u) << "a row of NULLs is a nameless thing of no kind";
   EXPECT_EQ(catalog->relations[0].kind, Kind::other);

@@ -28,6 +28,15 @@ HiddenState hidden_state(const parser::Statement& statement, const router::Catal
   state.loads_library = statement.command == "LOAD";
   for (const parser::Block& block : statement.blocks)
     for (const parser::FunctionCall& call : block.functions) add_function(call, catalog, harmless, state);
+  // t.f calls the user's function f if the table has no such column.
+  for (const parser::Block& block : statement.blocks)
+    for (const parser::FieldRef& field : block.fields) {
+      const auto known = catalog.functions.find(field.name);
+      if (known == catalog.functions.end() || known->second.builtin) continue;
+      parser::FunctionCall call;
+      call.name = field.name;
+      add_function(call, catalog, harmless, state);
+    }
   // An UPDATE of this view is a SET.
   if (statement.kind == parser::StatementKind::update)
     for (const parser::TableRef& table : statement.tables)

@@ -143,7 +143,8 @@ private:
     std::string prepare_sql;  // PREPARE under that name
     std::string body;
     std::string parse_settings;
-    std::set<BackendId> known_to;  // connections that have it
+    std::vector<router::TypeOid> types;  // of its first parameters, as declared
+    std::set<BackendId> known_to;        // connections that have it
   };
   // The client's messages from the first Bind or Describe of a unit on, until that is known to have gone well.
   struct Retry {
@@ -227,6 +228,7 @@ private:
     bool scatter = false;
     router::Plan plan;
   };
+  bool may_choose_shard() const;
   Result<Target> target_of(const router::PlannedText& text, const router::Values& values);
   std::optional<Error> unplannable(const router::PlannedText& text) const;
   std::optional<Error> temporary_refusal(const router::PlannedStatement& planned, std::optional<ShardId> shard) const;

@@ -56,11 +56,13 @@ protected:
   SessionTest() {
     const std::vector<std::string> catalog = catalog_queries();
     for (FakeServer& server : server_) {
-      server.answer(catalog[0],
-                    columns() + values_row({"public", "t", "r", "id", "23", "integer", "t", "t", "t", "f", "", ""}) +
-                        values_row({"public", "t", "r", "v", "25", "text", "f", "t", "t", "f", "", ""}) + complete() +
-                        ready());
-      server.answer(catalog[1], columns() + values_row({"count", "1", "t", "t"}) + complete() + ready());
+      server.answer(
+          catalog[0],
+          columns() +
+              values_row({"public", "t", "r", "id", "23", "integer", "t", "t", "t", "f", "", "", "f", "", "", "f"}) +
+              values_row({"public", "t", "r", "v", "25", "text", "f", "t", "t", "f", "", "", "f", "", "", "f"}) +
+              complete() + ready());
+      server.answer(catalog[1], columns() + values_row({"count", "1", "t", "t", "t"}) + complete() + ready());
       server.answer("SELECT pg_catalog.current_setting('search_path')",
                     columns() + values_row({"\"$user\", public"}) + complete() + ready());
     }

@@ -28,9 +28,22 @@ std::string renamed(const parser::Statement& statement, std::string_view sql, co
 
 constexpr router::TypeOid undecidable = 2278;  // void: no key has this type, so nothing is concluded from the value
 
+// The types in PREPARE name (…). A type that can be no key's decides nothing; one that is not given is the server's to
+// infer.
+std::vector<router::TypeOid> types_of(const std::vector<std::string>& names) {
+  constexpr router::TypeOid unknown = 705;
+  std::vector<router::TypeOid> types;
+  for (const std::string& name : names) {
+    const router::TypeOid known = name == "unknown" ? unknown : router::type_oid_of(name);
+    types.push_back(known == 0 ? undecidable : known);
+  }
+  return types;
+}
+
 // A plain literal as the text that the server would make of it; anything else decides nothing.
-router::Values::Parameter parameter_of(const Operand& argument, std::string_view sql, std::string& text) {
-  if (argument.kind == Operand::Kind::null) return {{}, true, false, 0};
+router::Values::Parameter parameter_of(const Operand& argument, std::string_view sql, router::TypeOid declared,
+                                       std::string& text) {
+  if (argument.kind == Operand::Kind::null) return {{}, true, false, declared};
   if (argument.kind != Operand::Kind::literal || !argument.cast.empty()) return {{}, false, false, undecidable};
   const std::string_view token = sql.substr(argument.span.begin, argument.span.end - argument.span.begin);
   const bool quoted = token.starts_with('\'');
@@ -38,8 +51,12 @@ router::Values::Parameter parameter_of(const Operand& argument, std::string_view
     return {{}, false, false, undecidable};
   if (!quoted && token.find_first_not_of("0123456789") != std::string_view::npos)
     return {{}, false, false, undecidable};
-  if (!quoted) text = fmt::format("{}{}", argument.negative ? "-" : "", token);
-  return {text, false, false, 0};
+  if (!quoted) {
+    // 007 is the number 7, also where it becomes a text.
+    const std::string_view digits = token.substr(std::min(token.find_first_not_of('0'), token.size() - 1));
+    text = fmt::format("{}{}", argument.negative && digits != "0" ? "-" : "", digits);
+  }
+  return {text, false, false, declared};
 }
 
 }  // namespace
@@ -99,6 +116,7 @@ bool Session::sql_prepare(const parser::Statement& statement, const router::Plan
   parser::Fingerprint print;
   parser::fingerprint(prepared.body, view().lexer, print);
   prepared.parse_settings = parse_settings(has_string_literals(print));
+  prepared.types = types_of(statement.prepared->types);
   prepared.known_to.insert(backend_->id());
   std::uint32_t tag = 0;
   Undo& undo = new_undo(tag);
@@ -131,7 +149,8 @@ bool Session::sql_execute(const parser::Statement& statement, std::string_view s
   std::vector<std::string> texts(statement.prepared->arguments.size());
   std::vector<router::Values::Parameter> parameters;
   for (std::size_t i = 0; i < texts.size(); ++i)
-    parameters.push_back(parameter_of(statement.prepared->arguments[i], sql, texts[i]));
+    parameters.push_back(parameter_of(statement.prepared->arguments[i], sql,
+                                      i < prepared.types.size() ? prepared.types[i] : 0, texts[i]));
   parser::Fingerprint print;
   router::PlannedTextRef plan;
   options_.database->plan(prepared.body, view(), print, &plan);

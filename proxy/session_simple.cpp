@@ -118,12 +118,23 @@ bool needs_some_shard(const router::PlannedText& text) {
   return false;
 }
 
+std::optional<ShardId> preferred_shard(const router::PlannedText& text) {
+  for (const router::PlannedStatement& planned : text.statements)
+    if (planned.plan.preferred_shard) return planned.plan.preferred_shard;
+  return {};
+}
+
 bool reads_cursor(const router::PlannedText& text) {
   if (!text.single()) return false;
   const StatementKind kind = text.statements.front().plan.kind;
   return kind == StatementKind::fetch || kind == StatementKind::close_cursor;
 }
 }  // namespace
+
+// Whether no transaction or unit of messages has settled on a shard.
+bool Session::may_choose_shard() const {
+  return backend_ == nullptr || (!in_transaction_ && (!unit_open_ || unit_prepares_only_));
+}
 
 // One shard for all statements of the text, or a scatter for its only one.
 Result<Session::Target> Session::target_of(const router::PlannedText& text, const router::Values& values) {
@@ -163,6 +174,7 @@ Result<Session::Target> Session::target_of(const router::PlannedText& text, cons
     target.shard = plan.shard;
   }
   if (!target.shard && (pins_ & pin_temporary) != 0 && needs_some_shard(text)) target.shard = temporary_shard_;
+  if (!target.shard && may_choose_shard()) target.shard = preferred_shard(text);
   if (!in_transaction_ && lazy_ == LazyTransaction::none && (pins_ & pin_cursor) != 0 && reads_cursor(text))
     target.shard = cursor_shard_;
   return target;

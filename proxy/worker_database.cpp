@@ -312,6 +312,7 @@ router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const Pla
     planned.plan = router::plan(
         statement, sql, print.exact ? std::span<const parser::Slot>(print.slots) : std::span<const parser::Slot>(),
         hint, *routing_->topology, *routing_->catalog, view.session);
+    if (planned.plan.literals_matter) text->cacheable = false;
     const HiddenState hidden = hidden_state(statement, *routing_->catalog, settings().read_only_functions);
     planned.changes_hidden_state = hidden.changes;
     planned.asks_sequences = hidden.asks_sequences;

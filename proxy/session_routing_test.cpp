@@ -1,0 +1,59 @@
+// What sessions add to the planner's decisions: types declared by PREPARE, and where a statement goes that may run
+// anywhere.
+#include "proxy/session_fixture.hpp"
+
+namespace tessera::proxy {
+namespace {
+
+using namespace script;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+TEST_F(SessionTest, PrepareBySqlSaysOfWhichTypeAnArgumentIs) {
+  open();
+  EXPECT_EQ(types(ask(query("PREPARE p (bigint) AS SELECT v FROM t WHERE id = $1"))), "C Z:I");
+  EXPECT_EQ(types(ask(query("EXECUTE p (0100)"))), "C Z:I");
+  EXPECT_THAT(asked(1), ElementsAre("PREPARE tessera_sql_1 (bigint) AS SELECT v FROM t WHERE id = $1",
+                                    "EXECUTE tessera_sql_1 (0100)"));
+  // A type that no key has decides nothing; before, the text was read as the key's type.
+  EXPECT_EQ(types(ask(query("PREPARE q (money) AS SELECT v FROM t WHERE id = $1::numeric::int"))), "C Z:I");
+  EXPECT_EQ(types(ask(query("PREPARE r (money) AS SELECT v FROM t WHERE id = $1"))), "C Z:I");
+  EXPECT_EQ(types(ask(query("EXECUTE r ('100')"))), "E:0A000 Z:I");
+  // Not declared, and standing twice with types of their own.
+  EXPECT_EQ(types(ask(query("PREPARE s AS SELECT v FROM t WHERE id = $1 AND v = $1"))), "C Z:I");
+  EXPECT_EQ(types(ask(query("EXECUTE s ('100')"))), "E:0A000 Z:I");
+}
+
+class DefaultShardTest : public SessionTest {
+protected:
+  DefaultShardTest() {
+    const config::Loaded loaded =
+        config::load_text("test.yaml", yaml() + "    default_shard: s1\n", config::real_environment());
+    config_ = std::make_shared<const config::Config>(*loaded.config);
+    runtime_ = build_runtime(config_, nullptr).value();
+  }
+};
+
+TEST_F(DefaultShardTest, WhatHasNoShardOfItsOwnGoesToTheDefaultShard) {
+  open();
+  EXPECT_EQ(types(ask(query("SELECT 1"))), "C Z:I");
+  EXPECT_EQ(types(ask(query("SELECT * FROM pg_class"))), "C Z:I");
+  EXPECT_EQ(types(ask(parse("", "SELECT 2") + bind("") + execute() + sync())), "1 2 C Z:I");
+  EXPECT_THAT(asked(1), ElementsAre("SELECT 1", "SELECT * FROM pg_class", "P", "B", "E", "S"));
+  EXPECT_THAT(asked(0), IsEmpty());
+}
+
+TEST_F(DefaultShardTest, ATransactionThatHasAShardKeepsIt) {
+  open();
+  server_[0].answer("BEGIN", complete("BEGIN") + ready('T'));
+  for (const char* sql : {"SELECT v FROM t WHERE id = 1", "SELECT * FROM pg_type"})
+    server_[0].answer(sql, complete("OK") + ready('T'));
+  EXPECT_EQ(types(ask(query("BEGIN") + query("SELECT v FROM t WHERE id = 1") + query("SELECT * FROM pg_type"), 3)),
+            "C Z:T C Z:T C Z:T");
+  EXPECT_EQ(types(ask(query("COMMIT"))), "C Z:I");
+  EXPECT_THAT(asked(0), ElementsAre("BEGIN", "SELECT v FROM t WHERE id = 1", "SELECT * FROM pg_type", "COMMIT"));
+  EXPECT_THAT(asked(1), IsEmpty());
+}
+
+}  // namespace
+}  // namespace tessera::proxy
