@@ -142,17 +142,38 @@ TEST(Parse, DeepNestingIsRefusedAndDoesNotCrash) {
   }
 }
 
+// What stands before a CASE or behind a BETWEEN counts within it, whatever AND comes in between.
+TEST(Parse, DeepNestingAcrossAndIsRefused) {
+  const auto repeated = [](const std::string& piece, int count) {
+    std::string text;
+    for (int i = 0; i < count; ++i) text += piece;
+    return text;
+  };
+  const std::string nots = repeated("NOT ", 1500), minus = repeated("- ", 1500);
+  for (const std::string& sql :
+       {"SELECT " + repeated(nots + "CASE WHEN a AND ", 5) + "b" + repeated(" THEN c END", 5),
+        "SELECT " + repeated(nots + "CASE x.end WHEN a AND ", 5) + "b" + repeated(" THEN c END", 5),
+        "SELECT 1 AS case, " + repeated(nots + "CASE WHEN a THEN ", 5) + "b" + repeated(" END", 5),
+        "SELECT " + nots + "x BETWEEN " + minus + "1 AND " + minus + "2"}) {
+    const auto parsed = parse(sql);
+    ASSERT_FALSE(parsed.has_value()) << sql.substr(0, 60);
+    EXPECT_EQ(parsed.error().code, SqlState("54001"));
+  }
+}
+
 TEST(Parse, LongListsAreNotDeep) {
   std::string in_list = "SELECT * FROM t WHERE id IN (0", rows = "INSERT INTO t (a, b) VALUES (1, -1)",
-              ands = "SELECT * FROM t WHERE a = 0";
+              ands = "SELECT * FROM t WHERE a = 0", arms = "SELECT CASE";
   for (int i = 0; i < 20000; ++i) {
     in_list += ", " + std::to_string(i);
     rows += ", (" + std::to_string(i) + ", 'x')";
     if (i < 3000) ands += " AND a <> " + std::to_string(i);
+    if (i < 3000) arms += " WHEN a = 1 THEN b";
   }
   EXPECT_EQ(one(in_list + ")").conditions.at(0).operands.size(), 20001u);
   EXPECT_EQ(one(rows).insert->rows.size(), 20001u);
   EXPECT_EQ(one(ands).conditions.size(), 1u);
+  EXPECT_EQ(one(arms + " ELSE c END, x.end, d AS case FROM t").tables.size(), 1u) << "as pgjdbc's getUDTs has them";
 }
 
 TEST(Parse, ThreadsDoNotDisturbEachOther) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 
 #include "parser/character.hpp"
 
@@ -50,35 +51,69 @@ TokenIndex TokenList::at(std::uint32_t offset) const {
   return static_cast<TokenIndex>(found - entries_.begin());
 }
 
+namespace {
+
+// What stands between an opening and its closing: brackets, or CASE and END.
+struct Level {
+  int base = 0;
+  int structure = 0;
+  int chain = 0;
+  int between = 0;  // BETWEENs whose AND has not come
+  bool is_case = false;
+  int total() const { return base + structure + chain; }
+};
+
+// The word itself, and not a column or label of that name: `x.end`, `AS case`.
+bool is_keyword(const TokenList& tokens, TokenIndex i, const char* word) {
+  return tokens.is(i, word) && tokens.kind(i) == TokenKind::word &&
+         (i == 0 || (!tokens.is(i - 1, ".") && !tokens.is(i - 1, "as")));
+}
+
+// Cuts siblings apart.
+bool is_cut(const TokenList& tokens, TokenIndex i, Level& level) {
+  if (tokens.is(i, ",") || tokens.is(i, "or")) return true;
+  if (level.is_case && (tokens.is(i, "when") || tokens.is(i, "then") || tokens.is(i, "else"))) return true;
+  if (!tokens.is(i, "and")) return false;
+  if (level.between == 0) return true;
+  --level.between;
+  return false;
+}
+
+void close_cases(std::vector<Level>& levels) {
+  while (levels.size() > 1 && levels.back().is_case) levels.pop_back();
+}
+
+}  // namespace
+
 // Siblings are cut apart by commas and, since the grammar flattens them, by AND and OR; whatever stands between two
-// cuts may be one chain (a + b + c, NOT NOT a, x::int::text). Joins, set operations, CASE and subqueries nest across
-// cuts, so these words count until their bracket closes.
+// cuts may be one chain (a + b + c, NOT NOT a, x::int::text). CASE … END is a bracket, whose arms are siblings. Joins,
+// set operations and subqueries nest across cuts, so these words count until their bracket closes.
 int nesting_bound(const TokenList& tokens) {
-  constexpr std::array structural = {"join", "union", "intersect", "except", "case", "select", "with", "values"};
-  struct Level {
-    int base = 0;
-    int structure = 0;
-    int chain = 0;
-    int total() const { return base + structure + chain; }
-  };
+  constexpr std::array structural = {"join", "union", "intersect", "except", "select", "with", "values"};
   std::vector<Level> levels(1);
   int bound = 0;
   for (TokenIndex i = 0; i < tokens.size(); ++i) {
-    Level& level = levels.back();
-    if (tokens.is_opening(i)) {
-      const int inner = level.total() + 1;
-      levels.push_back({inner, 0, 0});
+    if (tokens.is_opening(i) || is_keyword(tokens, i, "case")) {
+      const int inner = levels.back().total() + 1;
+      levels.push_back({.base = inner, .is_case = !tokens.is_opening(i)});
     } else if (tokens.is_closing(i)) {
+      close_cases(levels);
       if (levels.size() > 1) levels.pop_back();
       ++levels.back().chain;
-    } else if (tokens.is(i, ";") && levels.size() == 1) {
-      level = {};
-    } else if (tokens.is(i, ",") || tokens.is(i, "and") || tokens.is(i, "or")) {
-      level.chain = 0;
+    } else if (levels.back().is_case && is_keyword(tokens, i, "end")) {
+      levels.pop_back();
+      ++levels.back().chain;
+    } else if (tokens.is(i, ";")) {
+      const bool in_brackets = std::ranges::any_of(levels.begin() + 1, levels.end(), std::not_fn(&Level::is_case));
+      if (!in_brackets) levels.assign(1, {});
+    } else if (is_cut(tokens, i, levels.back())) {
+      levels.back().chain = 0;
     } else {
+      Level& level = levels.back();
       ++level.chain;
       const auto is_word = [&](const char* word) { return tokens.is(i, word); };
       if (tokens.kind(i) == TokenKind::word && std::ranges::any_of(structural, is_word)) ++level.structure;
+      if (tokens.is(i, "between")) ++level.between;
     }
     bound = std::max(bound, levels.back().total());
   }
