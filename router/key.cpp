@@ -144,7 +144,8 @@ Conversion coerce(const KeyValue& value, KeyType column, std::string& scratch, K
   if (is_integer(value.type)) return coerce_integer(value, column, scratch, out);
   switch (value.type) {
     case KeyType::oid:
-      return is_integer(column) ? give_integer(value.integer, column, out) : Conversion::unknown;
+      // The server makes an oid of the column, and of -5 one above all positive numbers.
+      return Conversion::unknown;
     case KeyType::numeric:
       return coerce_numeric(value, column, scratch, out);
     case KeyType::float4:

@@ -205,6 +205,9 @@ TEST(Key, ParametersInText) {
   EXPECT_EQ(parameter("a", false, 1042, text), "unknown");
   EXPECT_EQ(parameter("2024-01-01", false, timestamp_oid, date), "2024-01-01");
   EXPECT_EQ(parameter("42", false, 999999, int8), "unknown");
+  // int4 = oid compares oids: -5 is 4294967291 then.
+  EXPECT_EQ(parameter("42", false, 26, int4), "unknown");
+  EXPECT_EQ(parameter("4294967291", false, 26, int4), "unknown");
 }
 
 TEST(Key, ParametersInBinary) {
