@@ -23,6 +23,7 @@ constexpr int values = 6;  // of every column: 0 … 5
 // Table 0: users (id, a); 1: orders (user_id, a); 2: items (user_id, a); 3: colours (id, a), a reference table.
 struct Data {
   std::array<Table, 4> tables;
+  bool null_equals = false;  // transform_null_equals: x = NULL means IS NULL
 };
 
 struct Column {
@@ -47,7 +48,7 @@ Value read(const Tuple& tuple, const Column& column) {
 }
 
 struct Condition {
-  enum class Kind { equal, in, between, columns, is_null, both, either, negated, exists } kind;
+  enum class Kind { equal, in, between, columns, is_null, equals_null, both, either, negated, exists } kind;
   Column left{}, right{};
   int low = 0, high = 0;
   std::vector<Condition> parts;
@@ -64,6 +65,8 @@ struct Condition {
         return fmt::format("{} = {}", text(left), text(right));
       case Kind::is_null:
         return fmt::format("{} IS NULL", text(left));
+      case Kind::equals_null:
+        return fmt::format("{} = NULL", text(left));
       case Kind::both:
         return fmt::format("({} AND {})", parts[0].sql(), parts[1].sql());
       case Kind::either:
@@ -97,6 +100,8 @@ struct Condition {
         return equal(read(tuple, left), read(tuple, right));
       case Kind::is_null:
         return !read(tuple, left).has_value();
+      case Kind::equals_null:
+        return data.null_equals ? Truth(!read(tuple, left).has_value()) : std::nullopt;
       case Kind::both:
         return negation(either_of(negation(parts[0].holds(tuple, data)), negation(parts[1].holds(tuple, data))));
       case Kind::either:
@@ -207,7 +212,7 @@ public:
     if (choice == 3) made.kind = Kind::in;
     if (choice == 4) made.kind = Kind::between;
     if (choice == 5 || choice == 6) made.kind = Kind::columns;
-    if (choice == 7) made.kind = Kind::is_null;
+    if (choice == 7) made.kind = made.low % 2 == 0 ? Kind::is_null : Kind::equals_null;
     if (choice >= 8) made.kind = choice < 11 ? Kind::both : choice == 11 ? Kind::either : Kind::negated;
     if (choice == 13 && subquery && !std::ranges::count(tables, 2u)) {
       made.kind = Kind::exists;
@@ -265,6 +270,7 @@ shop:
 // The part of the data that one shard has.
 Data on_shard(const Data& all, const Rule& rule, ShardId shard) {
   Data part;
+  part.null_equals = all.null_equals;
   for (std::size_t t = 0; t < 4; ++t) {
     for (const Row& row : all.tables[t]) {
       const KeyValue key{KeyType::int8, *row[0], {}};
@@ -288,7 +294,7 @@ void check(const std::string& rule_text) {
   int refused = 0;
   for (std::uint32_t seed = 0; seed < 6000; ++seed) {
     Generator generator(seed);
-    const Data data{{generator.table(true), generator.table(false), generator.table(false), generator.table(true)}};
+    Data data{{generator.table(true), generator.table(false), generator.table(false), generator.table(true)}};
     const Query query = generator.query();
     const std::string sql = query.sql();
     const auto statements = parser::postgres::parse(sql);
@@ -303,11 +309,14 @@ void check(const std::string& rule_text) {
     ++seen[bound.op];
     std::vector<ShardId> places = bound.shards;
     if (bound.op != Operator::scatter) places = {bound.op == Operator::any ? ShardId(0) : bound.shard};
-    std::map<std::string, int> together;
-    for (const ShardId shard : places) {
-      for (const auto& [row, count] : query.answer(on_shard(data, rule, shard))) together[row] += count;
+    for (const bool null_equals : {false, true}) {
+      data.null_equals = null_equals;
+      std::map<std::string, int> together;
+      for (const ShardId shard : places) {
+        for (const auto& [row, count] : query.answer(on_shard(data, rule, shard))) together[row] += count;
+      }
+      ASSERT_EQ(together, query.answer(data)) << "seed " << seed << ": " << sql << '\n' << describe(made, **topology);
     }
-    ASSERT_EQ(together, query.answer(data)) << "seed " << seed << ": " << sql << '\n' << describe(made, **topology);
   }
   // The test would prove nothing if nearly all were refused.
   EXPECT_GT(seen[Operator::route], 500);
