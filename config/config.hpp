@@ -238,7 +238,7 @@ struct User {
 struct AuthQuery {
   std::string user;  // role that may run it
   Secret password;
-  std::string query;  // one parameter, the name; two columns: name, verifier
+  std::string query;  // one parameter, the name; two columns: name, verifier; empty: pg_authid is asked
   std::string shard;  // where it runs; empty: default_shard or the first
 };
 

@@ -112,7 +112,7 @@ void read_auth_query(Section section, const Names& names, AuthQuery& auth_query)
   section.finish();
   if (!auth_query.query.empty() && auth_query.query.find("$1") == std::string::npos) {
     section.problem("query", "the query does not use $1, the name of the user who logs in",
-                    "SELECT rolname, rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1");
+                    "leave it out to ask pg_authid, or: SELECT name, verifier FROM auth.users WHERE name = $1");
   }
 }
 

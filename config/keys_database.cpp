@@ -180,7 +180,9 @@ constexpr SectionSpec user_section{"a user", user_keys};
 constexpr Key auth_query_keys[] = {
     required(of(Kind::text, "user", "Role that runs the query.")),
     of(Kind::secret, "password", "Its password."),
-    required(of(Kind::text, "query", "One parameter, $1: the name. Two columns: name and verifier.")),
+    of(Kind::text, "query",
+       "One parameter, $1: the name. Two columns: name and verifier. Absent: pg_authid is asked, and NOLOGIN and VALID "
+       "UNTIL count."),
     of(Kind::text, "shard", "Where it runs; absent: default_shard, or the first shard."),
 };
 constexpr SectionSpec auth_query_section{"auth_query", auth_query_keys};

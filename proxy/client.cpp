@@ -276,12 +276,13 @@ void Client::look_up_credential() {
     if (const std::optional<postgres::Credential> known = worker_.server().credential(startup_.database, startup_.user))
       return begin_login(*known, false);
   if (!database_->settings->auth_query) return begin_login(postgres::UnknownUser{}, false);
-  worker_.server().auth_query(database_, startup_.user, worker_.loop(),
-                              [this, alive = alive_](Result<postgres::Credential> found) {
-                                if (!*alive || state_ != State::looking_up) return;
-                                if (!found) return fail(found.error());
-                                begin_login(std::move(*found), false);
-                              });
+  AuthQuery* const query = worker_.auth_query(startup_.database);
+  if (query == nullptr) return begin_login(postgres::UnknownUser{}, false);
+  query->look_up(startup_.user, [this, alive = alive_](const Result<postgres::Credential>& found) {
+    if (!*alive || state_ != State::looking_up) return;
+    if (!found) return fail(found.error());
+    begin_login(*found, false);
+  });
 }
 
 void Client::begin_login(postgres::Credential credential, bool trust) {
@@ -351,7 +352,7 @@ void Client::login_step(LoginStep step) {
     case LoginStep::failed:
       if (WorkerDatabase* database = worker_.find_database(startup_.database)) database->metrics().login_failures.add();
       // The answer of an auth_query may have been out of date: the next attempt asks again.
-      if (user_ == nullptr && database_) worker_.server().forget_credential(startup_.database, startup_.user);
+      if (database_) worker_.server().auth_answers().forget(startup_.database, startup_.user);
       log::warn("login failed", {{"user", startup_.user},
                                  {"database", startup_.database},
                                  {"client", address_},

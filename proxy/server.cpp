@@ -162,7 +162,6 @@ Server::ReloadOutcome Server::reload() {
     return outcome;
   }
   make_credentials(*config);
-  auth_query_.forget_answers();
   {
     const std::scoped_lock lock(mutex_);
     runtime_ = *made;
@@ -255,11 +254,6 @@ Console::Role Server::console_role(const std::string& user) const {
   const std::shared_ptr<const Runtime> now = runtime();
   const std::vector<std::string>& admins = now->config->admin.console_admins;
   return std::find(admins.begin(), admins.end(), user) != admins.end() ? Console::Role::admin : Console::Role::viewer;
-}
-
-void Server::auth_query(const std::shared_ptr<const DatabaseRuntime>& database, const std::string& user,
-                        net::EventLoop& loop, AuthQuery::Done done) {
-  auth_query_.look_up(database, user, loop, std::move(done));
 }
 
 // ---- clients --------------------------------------------------------------------------------------------------------

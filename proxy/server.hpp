@@ -62,13 +62,8 @@ public:
   // What is known of a user: the verifier made from the configuration. Nothing: not configured with one.
   std::optional<postgres::Credential> credential(const std::string& database, const std::string& user) const;
   std::optional<postgres::Credential> console_credential(const std::string& user) const;
-  void forget_credential(const std::string& database, const std::string& user) {
-    auth_query_.forget_answer(database, user);
-  }
+  AuthAnswers& auth_answers() { return auth_answers_; }
   Console::Role console_role(const std::string& user) const;
-  // Asks the database's auth_query; `done` on `loop`'s thread.
-  void auth_query(const std::shared_ptr<const DatabaseRuntime>& database, const std::string& user, net::EventLoop& loop,
-                  AuthQuery::Done done);
 
   // A new client's socket, from a listener.
   void dispatch(net::Descriptor socket, const net::SocketAddress& peer);
@@ -94,7 +89,7 @@ private:
   pool::Budgets budgets_;
   Admission admission_;
   CancelRegistry cancels_;
-  AuthQuery auth_query_;
+  AuthAnswers auth_answers_;
   std::string mock_key_;
   TimePoint started_at_;
   std::atomic<bool> draining_ = false;

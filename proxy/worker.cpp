@@ -32,6 +32,7 @@ Worker::DatabaseState Worker::make_database(const std::shared_ptr<const Database
   DatabaseState state;
   state.database = std::make_unique<WorkerDatabase>(runtime, loop_, std::move(shared));
   state.listen = std::make_unique<ListenHub>(*state.database);
+  state.auth_query = std::make_unique<AuthQuery>(*state.database, server_.auth_answers());
   return state;
 }
 
@@ -53,10 +54,20 @@ void Worker::shut_down() {
   end_all({sqlstate::admin_shutdown, "terminating connection due to administrator command", {}, {}, 0});
   clients_.clear();
   cancels_.clear();
-  for (auto& [name, state] : databases_) {
-    state.listen->shut_down();
-    state.database->shut_down({sqlstate::admin_shutdown, "Tessera is shutting down", {}, {}, 0});
-  }
+  for (auto& [name, state] : databases_) state.shut_down();
+  for (DatabaseState& state : removed_) state.shut_down();
+}
+
+void Worker::DatabaseState::sweep(TimePoint now) {
+  database->sweep(now);
+  listen->sweep(now);
+  auth_query->sweep(now);
+}
+
+void Worker::DatabaseState::shut_down() {
+  listen->shut_down();
+  auth_query->shut_down();
+  database->shut_down({sqlstate::admin_shutdown, "Tessera is shutting down", {}, {}, 0});
 }
 
 // ---- clients --------------------------------------------------------------------------------------------------------
@@ -137,6 +148,11 @@ ListenHub* Worker::listen_hub(WorkerDatabase& database) {
   return found == databases_.end() ? nullptr : found->second.listen.get();
 }
 
+AuthQuery* Worker::auth_query(const std::string& database) {
+  const auto found = databases_.find(database);
+  return found == databases_.end() ? nullptr : found->second.auth_query.get();
+}
+
 void Worker::reconfigure(std::shared_ptr<const Runtime> runtime, const RoutingMap& routings) {
   runtime_ = std::move(runtime);
   for (const auto& [name, database] : runtime_->databases) {
@@ -145,6 +161,7 @@ void Worker::reconfigure(std::shared_ptr<const Runtime> runtime, const RoutingMa
     const auto found = databases_.find(name);
     if (found != databases_.end() && same_shards(found->second.database->runtime(), *database)) {
       found->second.database->reconfigure(database, routing);
+      found->second.auth_query->reconfigure();
       continue;
     }
     // Other shards, or the same ones in another order, are another database.
@@ -162,6 +179,8 @@ void Worker::reconfigure(std::shared_ptr<const Runtime> runtime, const RoutingMa
     it = databases_.erase(it);
   }
   for (auto& [id, client] : clients_) client->reconfigure();
+  // Here, and not where the reload is decided: what a worker asks before it has come here, the old servers answer.
+  server_.auth_answers().forget_all();
 }
 
 void Worker::retire(DatabaseState&& state) {
@@ -199,11 +218,8 @@ void Worker::set_routing(const std::string& database, const RoutingRef& routing)
 
 void Worker::tick() {
   const TimePoint now = loop_.now();
-  for (auto& [name, state] : databases_) {
-    state.database->sweep(now);
-    state.listen->sweep(now);
-  }
-  for (DatabaseState& state : removed_) state.database->sweep(now);
+  for (auto& [name, state] : databases_) state.sweep(now);
+  for (DatabaseState& state : removed_) state.sweep(now);
   if (!removed_.empty()) end_retired();
   std::vector<pool::CancelDelivery*> deliveries;
   for (auto& [number, delivery] : cancels_) deliveries.push_back(delivery.get());

@@ -13,6 +13,7 @@
 #include "net/event_loop.hpp"
 #include "pool/cancel.hpp"
 #include "pool/key_derivation.hpp"
+#include "proxy/auth_query.hpp"
 #include "proxy/client.hpp"
 #include "proxy/listen_hub.hpp"
 #include "proxy/worker_database.hpp"
@@ -41,6 +42,7 @@ public:
   void forget(SessionId id);
   WorkerDatabase* find_database(std::string_view name);
   ListenHub* listen_hub(WorkerDatabase& database);
+  AuthQuery* auth_query(const std::string& database);
   void reconfigure(std::shared_ptr<const Runtime> runtime, const RoutingMap& routings);
   void set_routing(const std::string& database, const RoutingRef& routing);
   // Cancels what the session runs; `done` is called on this thread when the servers have been told.
@@ -64,6 +66,9 @@ private:
   struct DatabaseState {
     std::unique_ptr<WorkerDatabase> database;
     std::unique_ptr<ListenHub> listen;
+    std::unique_ptr<AuthQuery> auth_query;
+    void sweep(TimePoint now);
+    void shut_down();
   };
   void run();
   void tick();

@@ -141,6 +141,22 @@ std::unique_ptr<pool::Pool> WorkerDatabase::own_pool(const pool::IdentityRef& id
   return std::make_unique<pool::Pool>(std::move(options), std::move(budget), *loop_, *shared_.derivation);
 }
 
+config::Pool WorkerDatabase::auth_limits() const {
+  config::Pool limits = settings().pool;
+  limits.size = 1;
+  limits.min_idle = 0;
+  limits.checkout_timeout = config::Milliseconds(0);  // whoever asks has a deadline
+  limits.reset_query.clear();
+  return limits;
+}
+
+std::unique_ptr<pool::Pool> WorkerDatabase::auth_pool(const pool::IdentityRef& identity, ShardId shard) {
+  const std::string name = name_ + "/auth_query";
+  auto budget = shared_.budgets->get(name, 1, name, 0);
+  pool::Pool::Options options{name_, "auth_query", runtime_->primaries[shard.value()], identity, auth_limits()};
+  return std::make_unique<pool::Pool>(std::move(options), std::move(budget), *loop_, *shared_.derivation);
+}
+
 pool::IdentityRef WorkerDatabase::identity(const std::string& role, const postgres::ServerCredential& credential) {
   pool::IdentityRef& known = identities_[role + '\0' + digest_of(credential)];
   if (known && !superseded_.contains(known)) return known;

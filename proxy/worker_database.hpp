@@ -79,6 +79,9 @@ public:
   // A pool of one connection beside the user's own, for what a connection must be kept for; the caller sweeps it.
   std::unique_ptr<pool::Pool> own_pool(const pool::IdentityRef& identity, const std::string& user, ShardId shard,
                                        const std::string& purpose);
+  // The pool of the authentication query: one connection for all workers, which does not count among the shard's.
+  std::unique_ptr<pool::Pool> auth_pool(const pool::IdentityRef& identity, ShardId shard);
+  config::Pool auth_limits() const;
   // As whom a client works on the servers. Its pools are kept under the role's name and take new credentials over.
   pool::IdentityRef identity(const std::string& role, const postgres::ServerCredential& credential);
   // One object for equal prepared statements.

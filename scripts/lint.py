@@ -29,7 +29,7 @@ MAY_INCLUDE_ALL = {"proxy/main.cpp"}
 ROOMS = {
     "pg_query": ("parser/postgres/",),
     "yaml-cpp/": ("config/",),
-    "libpq-fe": ("pool/", "router/", "reshard/", "admin/", "proxy/auth_query.cpp"),
+    "libpq-fe": ("pool/", "router/", "reshard/", "admin/"),
     "boost/beast": ("admin/",),
     "prometheus/": ("admin/", "proxy/"),
 }

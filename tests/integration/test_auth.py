@@ -1,8 +1,5 @@
-"""Who may come in, and as whom: users, verifiers, networks, limits, TLS, auth_query and pass-through."""
+"""Who may come in, and as whom: users, verifiers, networks, limits, TLS and pass-through."""
 
-import base64
-import hashlib
-import hmac
 import os
 import ssl
 import time
@@ -10,25 +7,8 @@ import time
 import pytest
 from harness import wire
 from harness.certificates import CertificateAuthority
+from roles import context_for, logs_in, make_role, md5_verifier, refused, scram_verifier
 from talk import code, config_of, eventually, log_in, rows, value
-
-
-def scram_verifier(password, salt=None, iterations=4096):
-    salt = salt or os.urandom(16)
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
-    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
-    server = hmac.digest(salted, b"Server Key", "sha256")
-    return f"SCRAM-SHA-256${iterations}:{base64.b64encode(salt).decode()}${base64.b64encode(stored).decode()}:{base64.b64encode(server).decode()}"
-
-
-def md5_verifier(user, password):
-    return "md5" + hashlib.md5((password + user).encode()).hexdigest()
-
-
-def refused(proxy, database, user, password, **options):
-    with pytest.raises(wire.WireError) as problem:
-        log_in(proxy, database, user, password, **options).close()
-    return problem.value.fields
 
 
 @pytest.fixture(scope="module")
@@ -101,28 +81,16 @@ def test_most_clients_of_a_user_and_of_a_database(tessera, shared, server, datab
     with log_in(shared, database, "plain", "Canary-plain") as other:
         assert value(other, "select 1") == "1"
     held.pop().close()
-    eventually(lambda: _logs_in(shared, database, "few", "Canary-few"))
+    eventually(lambda: logs_in(shared, database, "few", "Canary-few"))
     proxy = tessera(config_of([server], database, limits={"clients": 3}))
     held += [log_in(proxy, database) for _ in range(3)]
     assert refused(proxy, database, "app", "app")["C"] == "53300"
     for connection in held:
         connection.close()
-    eventually(lambda: _logs_in(proxy, database, "app", "app"))
-
-
-def _logs_in(proxy, database, user, password):
-    try:
-        log_in(proxy, database, user, password).close()
-        return True
-    except wire.WireError:
-        return False
+    eventually(lambda: logs_in(proxy, database, "app", "app"))
 
 
 # What a user has for himself
-
-
-def make_role(server, name, password, more="login"):
-    server.run(f"drop role if exists {name}; create role {name} {more} password '{password}'")
 
 
 def test_pool_size_and_mode_of_a_user(tessera, server, database):
@@ -193,81 +161,7 @@ def test_md5_passes_through_to_servers_that_ask_for_md5(tessera, new_server, new
             assert value(connection, "select current_user") == user
 
 
-# auth_query
-
-ASK = "select rolname, case when rolvaliduntil < now() then null else rolpassword end from pg_authid where rolname = $1 and rolcanlogin"
-
-
-@pytest.fixture(scope="module")
-def asked(server, database):
-    make_role(server, "asker", "Canary-asker")
-    server.run("grant select on pg_authid to asker", database)
-    for name, more in (("q_ok", "login"), ("q_until", "login valid until '2100-01-01'"), ("q_expired", "login valid until '2001-01-01'"), ("q_nologin", "nologin"), ("q_changes", "login"), ("q_evil", "login")):
-        make_role(server, name, "Canary-" + name, more)
-    server.run("drop role if exists q_null; create role q_null login")
-    return server
-
-
-def query_config(server, database, **more):
-    return config_of([server], database, users=[], auth_query={"user": "asker", "password": "Canary-asker", "query": ASK, **more}, pool={"checkout_timeout": "2s"})
-
-
-def test_auth_query_finds_users_and_their_keys_pass_through(tessera, asked, database):
-    proxy = tessera(query_config(asked, database), canaries=["Canary-"])
-    for name in ("q_ok", "q_until"):
-        with log_in(proxy, database, name, "Canary-" + name) as connection:
-            assert value(connection, "select current_user") == name
-        assert refused(proxy, database, name, "wrong")["C"] == "28P01"
-    for name in ("q_expired", "q_nologin", "q_null", "nobody", "q_ok' or '1'='1", "q_ok\\", "$1"):
-        assert refused(proxy, database, name, "Canary-" + name)["C"] == "28P01", name
-    who = asked.run("select usename, datname from pg_stat_activity where application_name = 'tessera auth_query'")
-    assert who.strip() == f"asker|{database}", "a connection of its own, with its own role"
-
-
-def test_auth_query_is_not_fooled_by_a_search_path(tessera, asked, database):
-    """A table of the attacker's in front of pg_authid, and a start-up packet that points to it."""
-    asked.run(f"create schema if not exists evil authorization q_evil; create table if not exists evil.pg_authid (rolname name, rolpassword text, rolvaliduntil timestamptz, rolcanlogin bool);"
-              f"grant usage on schema evil to public; grant select on evil.pg_authid to public;"
-              f"insert into evil.pg_authid values ('q_ok', '{scram_verifier('Canary-evil')}', null, true)", database)
-    asked.run(f"alter role asker in database {database} set search_path to evil, pg_catalog", database)
-    try:
-        proxy = tessera(query_config(asked, database), canaries=["Canary-"])
-        for parameters in ({"search_path": "evil, pg_catalog"}, {"options": "-c search_path=evil,pg_catalog"}):
-            assert refused(proxy, database, "q_ok", "Canary-evil", parameters=parameters)["C"] == "28P01"
-            with log_in(proxy, database, "q_ok", "Canary-q_ok", parameters=parameters) as connection:
-                assert value(connection, "select current_user") == "q_ok"
-    finally:
-        asked.run(f"alter role asker in database {database} reset search_path")
-
-
-def test_auth_query_sees_changes_of_roles(tessera, asked, database):
-    proxy = tessera(query_config(asked, database), canaries=["Canary-"])
-    assert _logs_in(proxy, database, "q_changes", "Canary-q_changes")
-    asked.run("alter role q_changes password 'Canary-new'")
-    eventually(lambda: _logs_in(proxy, database, "q_changes", "Canary-new"), timeout=13, what="the new password counts")
-    assert not _logs_in(proxy, database, "q_changes", "Canary-q_changes")
-    asked.run("alter role q_changes nologin")
-    eventually(lambda: not _logs_in(proxy, database, "q_changes", "Canary-new"), timeout=13, what="NOLOGIN counts")
-
-
-def test_auth_query_that_cannot_run_refuses_and_says_so_in_the_log(tessera, asked, database):
-    for number, wrong in enumerate(({"password": "Canary-wrong"}, {"query": "select no_such_column from pg_authid where rolname = $1"})):
-        proxy = tessera(query_config(asked, database, **wrong), canaries=["Canary-"])
-        fields = refused(proxy, database, "q_ok", "Canary-q_ok")
-        assert fields["C"] == "57P03" and "asker" not in str(fields), fields
-        proxy.wait_for_log("auth_query")
-
-
 # TLS
-
-
-def context_for(ca, certificate=None, **options):
-    context = ssl.create_default_context(cafile=str(ca.certificate))
-    if certificate:
-        context.load_cert_chain(certificate.certificate, certificate.private_key)
-    for name, setting in options.items():
-        setattr(context, name, setting)
-    return context
 
 
 def tls_proxy(tessera, server, database, ca, mode, **more):
@@ -376,7 +270,7 @@ def test_the_servers_name_is_verified(tessera, new_server, new_database, ca):
     server.run("select pg_reload_conf()")
     for mode, works in (("verify-ca", True), ("verify-full", False)):
         proxy = tessera(config_of([server], name, backend={"tls": mode, "ca": str(ca.certificate)}, pool={"checkout_timeout": "1s"}))
-        assert _logs_in(proxy, name, "app", "app") == works, mode
+        assert logs_in(proxy, name, "app", "app") == works, mode
 
 
 def test_require_does_not_fall_back_to_clear_text(tessera, new_server, new_database):
@@ -384,4 +278,4 @@ def test_require_does_not_fall_back_to_clear_text(tessera, new_server, new_datab
     name = new_database([server])
     for mode, works in (("prefer", True), ("require", False), ("verify-full", False)):
         proxy = tessera(config_of([server], name, backend={"tls": mode}, pool={"checkout_timeout": "1s"}))
-        assert _logs_in(proxy, name, "app", "app") == works, mode
+        assert logs_in(proxy, name, "app", "app") == works, mode
