@@ -38,6 +38,8 @@ enum class Engine { postgres, mysql };
 inline constexpr Choice engines[] = {choice("postgres", Engine::postgres), choice("mysql", Engine::mysql)};
 inline constexpr Choice backend_auths[] = {choice("passthrough", BackendAuth::passthrough),
                                            choice("password", BackendAuth::password)};
+inline constexpr Choice unknown_users_choices[] = {choice("refuse", UnknownUsers::refuse),
+                                                   choice("passthrough", UnknownUsers::passthrough)};
 inline constexpr Choice pool_modes[] = {choice("transaction", PoolMode::transaction),
                                         choice("session", PoolMode::session), choice("statement", PoolMode::statement)};
 inline constexpr Choice consistencies[] = {

@@ -89,6 +89,7 @@ using Store = std::variant<std::monostate, StoreSqlite, StoreEtcd>;
 
 enum class BackendTls { disable, prefer, require, verify_ca, verify_full };
 enum class BackendAuth { password, passthrough };
+enum class UnknownUsers { refuse, passthrough };
 
 struct Backend {
   std::string dbname;  // name of the database on the shards; default: the name clients use
@@ -97,7 +98,8 @@ struct Backend {
   std::string client_certificate;
   std::string client_key;
   BackendAuth auth = BackendAuth::passthrough;
-  std::string user;  // for BackendAuth::password: every client shares this server role
+  UnknownUsers unknown_users = UnknownUsers::refuse;  // who is not listed; without auth_query only
+  std::string user;                                   // for BackendAuth::password: every client shares this server role
   Secret password;
   Milliseconds connect_timeout{5'000};
 };
@@ -232,6 +234,7 @@ struct User {
   std::optional<PoolMode> pool_mode;
   std::string backend_user;  // role on the shards; default: the same name
   Secret backend_password;   // for shards that want another password than the client's
+  bool has_no_proof() const { return password.empty() && verifier.empty() && !trust; }
   SourcePosition position;
 };
 

@@ -17,6 +17,7 @@ void read_backend(Section section, Backend& backend) {
   section.read("password", backend.password);
   backend.auth = section.has("user") ? BackendAuth::password : BackendAuth::passthrough;
   section.read("auth", backend.auth);
+  section.read("unknown_users", backend.unknown_users);
   section.read("connect_timeout", backend.connect_timeout);
   section.finish();
   if (backend.auth == BackendAuth::password && !section.has("user")) {
@@ -29,6 +30,8 @@ void read_backend(Section section, Backend& backend) {
                       "say auth: password (and user) to let all clients share one server role");
     }
   }
+  if (backend.auth == BackendAuth::password && backend.unknown_users == UnknownUsers::passthrough)
+    section.problem("unknown_users", "\"unknown_users: passthrough\" needs \"auth: passthrough\"");
   if (section.has("client_certificate") != section.has("client_key")) {
     section.problem(section.has("client_key") ? "client_key" : "client_certificate",
                     "client_certificate and client_key come together");
@@ -162,6 +165,9 @@ Database read_database(Section section) {
   section.section("auth_query",
                   [&](Section one) { read_auth_query(std::move(one), names, database.auth_query.emplace()); });
   section.read("read_only_functions", database.read_only_functions);
+  if (database.auth_query && database.backend.unknown_users == UnknownUsers::passthrough)
+    section.problem("auth_query", "\"auth_query\" and \"backend.unknown_users: passthrough\" exclude each other",
+                    "one of them says who may come in beside the listed users");
   section.finish();
   return database;
 }

@@ -110,6 +110,7 @@ Json describe_backend(const Backend& backend) {
       .put("client_certificate", backend.client_certificate)
       .put("client_key", backend.client_key)
       .word("auth", backend_auths, backend.auth)
+      .word("unknown_users", unknown_users_choices, backend.unknown_users)
       .put("user", backend.user)
       .put("password", backend.password)
       .put("connect_timeout", backend.connect_timeout);

@@ -20,6 +20,8 @@ constexpr Key backend_keys[] = {
     choice("auth", backend_auths, {},
            "passthrough: log in as the client's own role. password: every client shares `user`. Default: password if "
            "`user` is given, else passthrough."),
+    choice("unknown_users", unknown_users_choices, "refuse",
+           "Users that are not listed; passthrough: the shards decide, by the password."),
     of(Kind::text, "user", "The server role that all clients share."),
     of(Kind::secret, "password", "Its password."),
     of(Kind::duration, "connect_timeout", "Longest wait for a connection to a shard, authentication included.", "5s"),

@@ -154,6 +154,7 @@ void Backend::login_ready() {
   for (const auto& [name, value] : greeting.parameters) parameters_[name] = value;
   pid_ = greeting.pid;
   cancel_key_ = greeting.key;
+  password_proved_ = greeting.password_proved;
   const std::string rest = std::exchange(login_input_, {});
   login_.reset();
   state_ = State::idle;

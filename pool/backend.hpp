@@ -130,6 +130,8 @@ public:
   // When the server was last known to answer: as idle_since, and after each health check.
   TimePoint checked_at() const { return checked_at_; }
   bool uses_tls() const { return stream_.tls() != nullptr; }
+  // It came in by a password that the server asked for, not by trust or a certificate.
+  bool password_proved() const { return password_proved_; }
   const std::shared_ptr<bool>& alive() const { return alive_; }
   // Cancel requests on their way to this connection's server process: it must not serve another client before they have
   // arrived.
@@ -189,6 +191,7 @@ private:
   bool foreign_sequences_ = false;
   std::uint64_t last_session_ = 0;
   std::uint64_t last_advancer_ = 0;
+  bool password_proved_ = false;
   bool ready_once_ = false;  // the observer was told so
   bool checking_ = false;    // state cleaning is a health check
   bool choked_ = false;      // the write queue went above high water

@@ -71,15 +71,25 @@ std::pair<Pool*, net::EventLoop*> Budget::pick_starving(Pool& giver, TimePoint o
   return {longest->pool, longest->loop};
 }
 
+std::shared_ptr<ServerBudget> Budgets::of_server(const std::string& server, int limit) {
+  std::shared_ptr<ServerBudget>& found = servers_[server];
+  if (!found) found = std::make_shared<ServerBudget>();
+  found->limit = limit;
+  return found;
+}
+
 std::shared_ptr<Budget> Budgets::get(const std::string& name, int limit, const std::string& server, int server_limit) {
   const std::scoped_lock lock(mutex_);
-  std::shared_ptr<ServerBudget>& of_server = servers_[server];
-  if (!of_server) of_server = std::make_shared<ServerBudget>();
-  of_server->limit = server_limit;
+  std::shared_ptr<ServerBudget> server_budget = of_server(server, server_limit);
   std::shared_ptr<Budget>& budget = budgets_[name];
-  if (!budget) budget = std::make_shared<Budget>(limit, of_server);
+  if (!budget) budget = std::make_shared<Budget>(limit, std::move(server_budget));
   budget->set_limit(limit);
   return budget;
+}
+
+std::shared_ptr<Budget> Budgets::single(const std::string& server, int server_limit) {
+  const std::scoped_lock lock(mutex_);
+  return std::make_shared<Budget>(1, of_server(server, server_limit));
 }
 
 }  // namespace tessera::pool

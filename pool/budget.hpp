@@ -66,8 +66,11 @@ private:
 class Budgets {
 public:
   std::shared_ptr<Budget> get(const std::string& name, int limit, const std::string& server, int server_limit);
+  // One connection that nobody shares, which counts among the server's.
+  std::shared_ptr<Budget> single(const std::string& server, int server_limit);
 
 private:
+  std::shared_ptr<ServerBudget> of_server(const std::string& server, int limit);
   std::mutex mutex_;
   std::unordered_map<std::string, std::shared_ptr<Budget>> budgets_;
   std::unordered_map<std::string, std::shared_ptr<ServerBudget>> servers_;

@@ -1,5 +1,6 @@
 #include "proxy/client.hpp"
 
+#include <algorithm>
 #include <fmt/format.h>
 
 #include "base/crypto.hpp"
@@ -257,43 +258,74 @@ bool allowed_from(const config::User& user, const std::string& address) {
 }
 }  // namespace
 
+// Are there users here whose passwords only the servers know?
+bool Client::server_decides() const {
+  const config::Database& settings = *database_->settings;
+  if (settings.backend.auth != config::BackendAuth::passthrough || settings.auth_query) return false;
+  return settings.backend.unknown_users == config::UnknownUsers::passthrough ||
+         std::ranges::any_of(settings.users, [](const config::User& user) { return user.has_no_proof(); });
+}
+
 // Unknown users and databases go through the same motions as a wrong password.
+void Client::begin_unknown() {
+  if (database_ && server_decides()) return begin_passthrough(false);
+  begin_login(postgres::UnknownUser{}, Proof::credential);
+}
+
+void Client::begin_passthrough(bool may_come_in) {
+  may_come_in_ = may_come_in;
+  AuthAnswers& answers = worker_.server().auth_answers();
+  answers_age_ = answers.age();
+  std::optional<postgres::Credential> known;
+  if (may_come_in) known = answers.find(startup_.database, startup_.user, worker_.loop().now());
+  begin_login(known.value_or(postgres::UnknownUser{}), Proof::server);
+}
+
 void Client::look_up_credential() {
   if (startup_.database == console_database) {
     const auto console = worker_.server().console_credential(startup_.user);
-    return begin_login(console.value_or(postgres::UnknownUser{}), false);
+    return begin_login(console.value_or(postgres::UnknownUser{}), Proof::credential);
   }
-  if (!database_) return begin_login(postgres::UnknownUser{}, false);
+  if (!database_) return begin_unknown();
   for (const config::User& user : database_->settings->users)
     if (user.name == startup_.user) user_ = &user;
   if (user_ != nullptr && !allowed_from(*user_, address_)) {
     log::warn("login from an address that is not allowed",
               {{"user", startup_.user}, {"database", startup_.database}, {"client", address_}});
-    return begin_login(postgres::UnknownUser{}, false);
+    return begin_unknown();
   }
-  if (user_ != nullptr && user_->trust) return begin_login(postgres::UnknownUser{}, true);
+  if (user_ != nullptr && user_->trust) return begin_login(postgres::UnknownUser{}, Proof::none);
   if (user_ != nullptr)
     if (const std::optional<postgres::Credential> known = worker_.server().credential(startup_.database, startup_.user))
-      return begin_login(*known, false);
-  if (!database_->settings->auth_query) return begin_login(postgres::UnknownUser{}, false);
-  AuthQuery* const query = worker_.auth_query(startup_.database);
-  if (query == nullptr) return begin_login(postgres::UnknownUser{}, false);
+      return begin_login(*known, Proof::credential);
+  AuthQuery* const query = database_->settings->auth_query ? worker_.auth_query(startup_.database) : nullptr;
+  if (query == nullptr) {
+    const bool welcome = user_ != nullptr
+                             ? user_->has_no_proof()
+                             : database_->settings->backend.unknown_users == config::UnknownUsers::passthrough;
+    return welcome && server_decides() ? begin_passthrough(true) : begin_unknown();
+  }
   query->look_up(startup_.user, [this, alive = alive_](const Result<postgres::Credential>& found) {
     if (!*alive || state_ != State::looking_up) return;
     if (!found) return fail(found.error());
-    begin_login(*found, false);
+    begin_login(*found, Proof::credential);
   });
 }
 
-void Client::begin_login(postgres::Credential credential, bool trust) {
+void Client::begin_login(postgres::Credential credential, Proof proof) {
   postgres::ClientLogin::Options options;
   options.user = startup_.user;
-  options.method = trust                                                       ? postgres::AuthMethod::trust
-                   : std::holds_alternative<postgres::Md5Verifier>(credential) ? postgres::AuthMethod::md5
-                                                                               : postgres::AuthMethod::scram_sha_256;
-  // `trust` needs a user that exists; any known credential will do.
-  options.credential = trust ? postgres::Credential(postgres::PlainPassword{}) : std::move(credential);
-  options.tls = stream_.tls() != nullptr;
+  if (std::holds_alternative<postgres::Md5Verifier>(credential)) options.method = postgres::AuthMethod::md5;
+  options.credential = std::move(credential);
+  if (proof == Proof::none) {
+    // `trust` needs a user that exists; any known credential will do.
+    options.method = postgres::AuthMethod::trust;
+    options.credential = postgres::PlainPassword{};
+  } else if (proof == Proof::server) {
+    options.method = postgres::AuthMethod::cleartext;
+    options.server_decides = true;
+  }
+  options.tls = stream_.tls() != nullptr || address_ == "local";
   if (stream_.tls() != nullptr)
     if (std::string binding = stream_.tls()->channel_binding(); !binding.empty())
       options.channel_binding = std::move(binding);
@@ -347,6 +379,8 @@ void Client::login_step(LoginStep step) {
       if (!queued) fail({sqlstate::cannot_connect_now, "too many logins at once", {}, "try again", 0});
       return;
     }
+    case LoginStep::need_verdict:
+      return ask_server();
     case LoginStep::ok:
       return logged_in();
     case LoginStep::failed:
@@ -359,6 +393,27 @@ void Client::login_step(LoginStep step) {
                                  {"reason", login_->error().message}});
       return fail(login_->error());
   }
+}
+
+// The server is asked about users who will be refused as well: neither time nor its log tells them from the others.
+void Client::ask_server() {
+  PasswordCheck* const check = worker_.password_check(startup_.database);
+  if (check == nullptr)
+    return fail({sqlstate::cannot_connect_now, "the database was removed from the configuration", {}, {}, 0});
+  const bool other_role = user_ != nullptr && !user_->backend_user.empty();
+  check->ask(other_role ? user_->backend_user : startup_.user, Secret(login_->password()),
+             [this, alive = alive_](Result<void> verdict) {
+               if (!*alive || state_ != State::authenticating) return;
+               if (!verdict && !verdict.error().code.view().starts_with("28"))
+                 verdict = tessera::fail(sqlstate::cannot_connect_now, "the password could not be checked",
+                                         "the log says why");
+               if (verdict && !may_come_in_) verdict = tessera::fail(sqlstate::invalid_password, "not listed");
+               if (verdict)
+                 worker_.server().auth_answers().put(startup_.database, startup_.user, login_->proof(), answers_age_,
+                                                     worker_.loop().now());
+               login_step(login_->on_verdict(verdict, stream_.out()));
+               if (state_ == State::authenticating) take_login();
+             });
 }
 
 void Client::logged_in() {

@@ -80,7 +80,12 @@ private:
   void on_cancel(const postgres::CancelRequest& request);
   void on_startup(postgres::StartupMessage message);
   void look_up_credential();
-  void begin_login(postgres::Credential credential, bool trust);
+  enum class Proof : std::uint8_t { credential, none, server };  // what a client must show, to whom
+  void begin_login(postgres::Credential credential, Proof proof);
+  void begin_unknown();
+  void begin_passthrough(bool may_come_in);
+  bool server_decides() const;
+  void ask_server();
   void login_step(postgres::LoginStep step);
   void take_login();
   void logged_in();
@@ -104,6 +109,8 @@ private:
   TimePoint connected_at_, deadline_;
   std::shared_ptr<const DatabaseRuntime> database_;
   const config::User* user_ = nullptr;
+  bool may_come_in_ = false;       // pass-through: the server's yes counts
+  std::uint64_t answers_age_ = 0;  // when the server was asked
   postgres::StartupMessage startup_;
   std::string application_name_;
   std::unique_ptr<postgres::ClientLogin> login_;

@@ -33,6 +33,7 @@ Worker::DatabaseState Worker::make_database(const std::shared_ptr<const Database
   state.database = std::make_unique<WorkerDatabase>(runtime, loop_, std::move(shared));
   state.listen = std::make_unique<ListenHub>(*state.database);
   state.auth_query = std::make_unique<AuthQuery>(*state.database, server_.auth_answers());
+  state.password_check = std::make_unique<PasswordCheck>(*state.database);
   return state;
 }
 
@@ -62,11 +63,13 @@ void Worker::DatabaseState::sweep(TimePoint now) {
   database->sweep(now);
   listen->sweep(now);
   auth_query->sweep(now);
+  password_check->sweep(now);
 }
 
 void Worker::DatabaseState::shut_down() {
   listen->shut_down();
   auth_query->shut_down();
+  password_check->shut_down();
   database->shut_down({sqlstate::admin_shutdown, "Tessera is shutting down", {}, {}, 0});
 }
 
@@ -151,6 +154,11 @@ ListenHub* Worker::listen_hub(WorkerDatabase& database) {
 AuthQuery* Worker::auth_query(const std::string& database) {
   const auto found = databases_.find(database);
   return found == databases_.end() ? nullptr : found->second.auth_query.get();
+}
+
+PasswordCheck* Worker::password_check(const std::string& database) {
+  const auto found = databases_.find(database);
+  return found == databases_.end() ? nullptr : found->second.password_check.get();
 }
 
 void Worker::reconfigure(std::shared_ptr<const Runtime> runtime, const RoutingMap& routings) {

@@ -16,6 +16,7 @@
 #include "proxy/auth_query.hpp"
 #include "proxy/client.hpp"
 #include "proxy/listen_hub.hpp"
+#include "proxy/password_check.hpp"
 #include "proxy/worker_database.hpp"
 
 namespace tessera::proxy {
@@ -44,6 +45,7 @@ public:
   ListenHub* listen_hub(WorkerDatabase& database);
   AuthQuery* auth_query(const std::string& database);
   void reconfigure(std::shared_ptr<const Runtime> runtime, const RoutingMap& routings);
+  PasswordCheck* password_check(const std::string& database);
   void set_routing(const std::string& database, const RoutingRef& routing);
   // Cancels what the session runs; `done` is called on this thread when the servers have been told.
   void cancel(SessionId session, std::function<void()> done);
@@ -67,6 +69,7 @@ private:
     std::unique_ptr<WorkerDatabase> database;
     std::unique_ptr<ListenHub> listen;
     std::unique_ptr<AuthQuery> auth_query;
+    std::unique_ptr<PasswordCheck> password_check;
     void sweep(TimePoint now);
     void shut_down();
   };

@@ -157,6 +157,16 @@ std::unique_ptr<pool::Pool> WorkerDatabase::auth_pool(const pool::IdentityRef& i
   return std::make_unique<pool::Pool>(std::move(options), std::move(budget), *loop_, *shared_.derivation);
 }
 
+const pool::EndpointRef& WorkerDatabase::asked_endpoint() const {
+  for (const pool::EndpointRef& endpoint : runtime_->primaries)
+    if (endpoint->name == settings().default_shard) return endpoint;
+  return runtime_->primaries.front();
+}
+
+std::shared_ptr<pool::Budget> WorkerDatabase::single_budget(const pool::Endpoint& endpoint) const {
+  return shared_.budgets->single(fmt::format("{}/{}", name_, endpoint.name), settings().pool.max_server_connections);
+}
+
 pool::IdentityRef WorkerDatabase::identity(const std::string& role, const postgres::ServerCredential& credential) {
   pool::IdentityRef& known = identities_[role + '\0' + digest_of(credential)];
   if (known && !superseded_.contains(known)) return known;

@@ -54,6 +54,7 @@ public:
   std::size_t shard_count() const { return runtime_->primaries.size(); }
   DatabaseMetrics& metrics() { return *metrics_; }
   net::EventLoop& loop() { return *loop_; }
+  pool::KeyDerivation& derivation() { return *shared_.derivation; }
 
   // `routing`: what fits the new configuration; null: the catalog has not been read yet.
   void reconfigure(std::shared_ptr<const DatabaseRuntime> runtime, RoutingRef routing);
@@ -82,6 +83,10 @@ public:
   // The pool of the authentication query: one connection for all workers, which does not count among the shard's.
   std::unique_ptr<pool::Pool> auth_pool(const pool::IdentityRef& identity, ShardId shard);
   config::Pool auth_limits() const;
+  // Where questions about users go: the default shard, or the first.
+  const pool::EndpointRef& asked_endpoint() const;
+  // Room for a connection beside the pools that counts among its shard's.
+  std::shared_ptr<pool::Budget> single_budget(const pool::Endpoint& endpoint) const;
   // As whom a client works on the servers. Its pools are kept under the role's name and take new credentials over.
   pool::IdentityRef identity(const std::string& role, const postgres::ServerCredential& credential);
   // One object for equal prepared statements.

@@ -154,8 +154,14 @@ class Wire:
     """One connection. Attributes after `login`: parameters, process_id, secret_key, status (of the last ReadyForQuery)."""
 
     def __init__(self, host, port, timeout=10):
-        self.socket = socket.create_connection((host, port), timeout=timeout)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        """`host`: or the folder of a Unix socket."""
+        if str(host).startswith("/"):
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.settimeout(timeout)
+            self.socket.connect(f"{host}/.s.PGSQL.{port}")
+        else:
+            self.socket = socket.create_connection((host, port), timeout=timeout)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.timeout = timeout
         self.buffer = b""
         self.parameters = {}

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <fmt/format.h>
+#include <utility>
 
 #include "base/crypto.hpp"
 #include "wire/postgres/backend.hpp"
@@ -80,6 +81,7 @@ LoginStep ClientLogin::on_message(char type, std::string_view body, std::string&
     case State::start:
     case State::deriving_cleartext:
     case State::deriving_sasl:
+    case State::expects_verdict:
     case State::done:
     case State::failed:
       return fail_with(violation("message out of place during authentication"));
@@ -109,7 +111,7 @@ LoginStep ClientLogin::on_password(std::string_view body, std::string& out) {
 }
 
 LoginStep ClientLogin::check_cleartext(const ScramKeys& keys, std::string& out) {
-  const std::string password = std::move(pending_);
+  const std::string password = std::exchange(pending_, {});
   bool right = false;
   if (const auto* plain = std::get_if<PlainPassword>(&options_.credential)) {
     right = constant_time_equal(plain->password.reveal(), password);
@@ -120,8 +122,18 @@ LoginStep ClientLogin::check_cleartext(const ScramKeys& keys, std::string& out) 
   } else {
     right = matches(secret_, keys);  // a mock matches nothing
   }
-  if (!right) return wrong_password();
-  return succeed(PlainPassword{Secret(password)}, out);
+  if (right) return succeed(PlainPassword{Secret(password)}, out);
+  if (!options_.server_decides) return wrong_password();
+  pending_ = password;
+  secret_ = ScramSecret::from_keys(keys, secret_.salt, secret_.iterations);
+  state_ = State::expects_verdict;
+  return LoginStep::need_verdict;
+}
+
+LoginStep ClientLogin::on_verdict(const Result<void>& verdict, std::string& out) {
+  if (state_ != State::expects_verdict) return fail_with(violation("a verdict was not asked for"));
+  if (verdict) return succeed(PlainPassword{Secret(std::exchange(pending_, {}))}, out);
+  return verdict.error().code.view().starts_with("28") ? wrong_password() : fail_with(verdict.error());
 }
 
 LoginStep ClientLogin::on_md5(std::string_view response, std::string& out) {

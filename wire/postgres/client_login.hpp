@@ -5,10 +5,12 @@
 //
 //   start() -> need_message -> on_message() -> … -> ok | failed
 //                           -> need_keys: run derive_scram_keys(key_request()) off the I/O thread -> on_keys()
+//                           -> need_verdict: does a server let `user` in with password()? -> on_verdict()
 //
 // ok: AuthenticationOk is in `out`; the session goes on with ParameterStatus. failed: `error()` is to be sent as FATAL
 // by the session; `out` holds nothing for it. An unknown user takes the path and the time of a known one: SCRAM runs
-// against a mock secret, and a clear-text password is always put through a key derivation.
+// against a mock secret, and a clear-text password is always put through a key derivation. Where the server decides,
+// the caller asks it about unknown users as well.
 #pragma once
 
 #include <optional>
@@ -37,7 +39,7 @@ using Credential = std::variant<UnknownUser, PlainPassword, ScramSecret, Md5Veri
 // What the login taught us, for logging in to the servers as this user.
 using Learned = std::variant<std::monostate, PlainPassword, ScramKeys>;
 
-enum class LoginStep { need_message, need_keys, ok, failed };
+enum class LoginStep { need_message, need_keys, need_verdict, ok, failed };
 
 class ClientLogin {
 public:
@@ -48,7 +50,8 @@ public:
     // derivation at each login and is told from an unknown user by its time. As in the server, method md5 with a
     // ScramSecret does SCRAM, and scram_sha_256 with an Md5Verifier can never succeed.
     Credential credential;
-    bool tls = false;                            // clear text is refused without
+    bool tls = false;             // or a Unix socket; clear text is refused without
+    bool server_decides = false;  // with cleartext: a password that the credential does not confirm may still be right
     std::optional<std::string> channel_binding;  // tls-server-end-point data; -PLUS is offered only with it
     std::string mock_key;                        // random, the same for the life of the process
   };
@@ -58,10 +61,15 @@ public:
   LoginStep start(std::string& out);
   LoginStep on_message(char type, std::string_view body, std::string& out);
   LoginStep on_keys(const ScramKeys& keys, std::string& out);
+  // Errors of class 28 are told as a wrong password, others as they are.
+  LoginStep on_verdict(const Result<void>& verdict, std::string& out);
 
   const KeyRequest& key_request() const { return key_request_; }  // after need_keys
-  const Error& error() const { return error_; }                   // after failed
-  const Learned& learned() const { return learned_; }             // after ok
+  const std::string& password() const { return pending_; }        // after need_verdict
+  // After need_verdict: what confirms the same password another time, as `credential`.
+  const ScramSecret& proof() const { return secret_; }
+  const Error& error() const { return error_; }        // after failed
+  const Learned& learned() const { return learned_; }  // after ok
   const std::string& user() const { return options_.user; }
 
 private:
@@ -73,6 +81,7 @@ private:
     expects_sasl_final,    // client-final
     deriving_cleartext,
     deriving_sasl,
+    expects_verdict,
     done,
     failed,
   };

@@ -134,6 +134,49 @@ TEST(ClientLogin, LearnsWhatCanServeAtTheServers) {
   EXPECT_EQ(std::get<PlainPassword>(cleartext.learned()).password.reveal(), "pw");
 }
 
+// A server is asked whatever the credential says, unless that confirms the password.
+TEST(ClientLogin, TheServerDecides) {
+  const auto asked = [](const Credential& credential) {
+    ClientLogin::Options made = options(AuthMethod::cleartext, credential, true);
+    made.server_decides = true;
+    ClientLogin login(made);
+    std::string out;
+    EXPECT_EQ(login.start(out), LoginStep::need_message);
+    EXPECT_EQ(login.on_message('p', "pw\0"sv, out), LoginStep::need_keys);
+    return login;
+  };
+  const auto keys_of = [](const ClientLogin& login) { return derive_scram_keys(login.key_request()); };
+  const Error refused{sqlstate::invalid_authorization, "role is not permitted to log in", {}, {}, 0};
+  const Error unreachable{sqlstate::cannot_connect_now, "nobody there", {}, {}, 0};
+  std::string out;
+
+  ClientLogin right = asked(UnknownUser{});
+  EXPECT_EQ(right.on_keys(keys_of(right), out), LoginStep::need_verdict);
+  EXPECT_EQ(right.password(), "pw");
+  EXPECT_EQ(out, "");
+  const ScramSecret proof = right.proof();
+  EXPECT_EQ(right.on_verdict({}, out), LoginStep::ok);
+  EXPECT_EQ(out, "R\0\0\0\10\0\0\0\0"sv);
+  EXPECT_EQ(std::get<PlainPassword>(right.learned()).password.reveal(), "pw");
+
+  ClientLogin wrong = asked(UnknownUser{});
+  EXPECT_EQ(wrong.on_keys(keys_of(wrong), out), LoginStep::need_verdict);
+  EXPECT_EQ(wrong.on_verdict(std::unexpected(refused), out), LoginStep::failed);
+  EXPECT_EQ(wrong.error().code, sqlstate::invalid_password);
+
+  ClientLogin unknown = asked(UnknownUser{});
+  EXPECT_EQ(unknown.on_keys(keys_of(unknown), out), LoginStep::need_verdict);
+  EXPECT_EQ(unknown.on_verdict(std::unexpected(unreachable), out), LoginStep::failed);
+  EXPECT_EQ(unknown.error(), unreachable);
+
+  ClientLogin again = asked(proof);
+  EXPECT_EQ(again.on_keys(keys_of(again), out), LoginStep::ok) << "what was proved once needs no server";
+  ClientLogin other = asked(ScramSecret::from_password("another"));
+  EXPECT_EQ(other.on_keys(keys_of(other), out), LoginStep::need_verdict);
+  EXPECT_EQ(other.on_message('p', "pw\0"sv, out), LoginStep::failed) << "nothing is due from the client now";
+  EXPECT_EQ(asked(UnknownUser{}).on_verdict({}, out), LoginStep::failed) << "a verdict that nobody asked for";
+}
+
 TEST(ClientLogin, Trust) {
   ClientLogin known(options(AuthMethod::trust, PlainPassword{}));
   std::string out;

@@ -141,6 +141,7 @@ ServerLoginStep ServerLogin::on_authentication(std::string_view body, std::strin
     case State::expects_auth_ok:
     case State::expects_sasl_ok:
       if (!ok) return violation("a second authentication request");
+      greeting_.password_proved = true;
       state_ = State::settling;
       return ServerLoginStep::need_bytes;
     case State::expects_sasl_first:

@@ -37,6 +37,7 @@ struct ServerGreeting {
   std::uint32_t pid = 0;
   std::string key;  // for CancelRequest; empty: the server sent none
   bool tls = false;
+  bool password_proved = false;  // the server asked for a password, and ours was right
 };
 
 class ServerLogin {

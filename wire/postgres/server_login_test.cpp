@@ -148,6 +148,7 @@ TEST(ServerLogin, EveryMethodByteByByteAndAtOnce) {
       EXPECT_TRUE(login.greeting().tls);
       EXPECT_EQ(login.greeting().pid, 77u);
       EXPECT_EQ(login.greeting().key, "keyK");
+      EXPECT_EQ(login.greeting().password_proved, method != Method::trust);
       EXPECT_THAT(login.greeting().parameters, ::testing::ElementsAre(::testing::Pair("server_version", "15.4"),
                                                                       ::testing::Pair("TimeZone", "CET")));
       ServerLogin wrong(options(PlainPassword{Secret("pW")}, ServerTls::require));
