@@ -82,7 +82,7 @@ std::string settings_change(const SettingsMap& from, const SettingsMap& to) {
   return sql + identity;
 }
 
-SettingsTracker::SettingsTracker(Settings base) : base_(std::move(base)), state_{base_, no_settings(), no_settings()} {}
+SettingsTracker::SettingsTracker(Settings base) : base_(std::move(base)), state_{base_, no_settings(), no_settings(), no_settings()} {}
 
 template <typename Change>
 void SettingsTracker::change(Settings& map, Change&& apply) {
@@ -97,7 +97,8 @@ void SettingsTracker::change(Settings& map, Change&& apply) {
 }
 
 void SettingsTracker::become(State state) {
-  if (state.settings != state_.settings || state.local != state_.local || state.temporary != state_.temporary)
+  if (state.settings != state_.settings || state.local != state_.local || state.temporary != state_.temporary ||
+      state.channels != state_.channels)
     ++revision_;
   state_ = std::move(state);
 }
@@ -153,6 +154,18 @@ void SettingsTracker::drop_temporary(const std::string& name) {
 
 void SettingsTracker::drop_all_temporary() {
   change(state_.temporary, [](SettingsMap& map) { map.clear(); });
+}
+
+void SettingsTracker::listen(const std::string& channel) {
+  change(state_.channels, [&](SettingsMap& map) { map[channel]; });
+}
+
+void SettingsTracker::unlisten(const std::string& channel) {
+  change(state_.channels, [&](SettingsMap& map) { map.erase(channel); });
+}
+
+void SettingsTracker::unlisten_all() {
+  change(state_.channels, [](SettingsMap& map) { map.clear(); });
 }
 
 void SettingsTracker::begin() {

@@ -54,6 +54,11 @@ public:
   void add_temporary(const std::string& name, bool until_commit);
   void drop_temporary(const std::string& name);
   void drop_all_temporary();
+  // LISTEN. The channels as they will be if the transaction at hand commits; the values mean nothing.
+  const SettingsMap& channels() const { return *state_.channels; }
+  void listen(const std::string& channel);
+  void unlisten(const std::string& channel);
+  void unlisten_all();
   void begin();  // a transaction, also the implicit one of a multi-statement query
   void commit();
   void rollback();
@@ -66,6 +71,7 @@ private:
     Settings settings;
     Settings local;      // SET LOCAL
     Settings temporary;  // name -> "commit" if it goes then
+    Settings channels;
   };
   struct Mark {
     std::string savepoint;

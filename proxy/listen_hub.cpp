@@ -1,7 +1,10 @@
 #include "proxy/listen_hub.hpp"
 
+#include <algorithm>
+#include <deque>
 #include <fmt/format.h>
 
+#include "proxy/log.hpp"
 #include "proxy/session.hpp"
 
 namespace tessera::proxy {
@@ -11,40 +14,82 @@ using pool::Backend;
 // Holds one connection and keeps what it listens to equal to what the user's sessions want.
 class ListenHub::Listener final : public pool::BackendOwner, public pool::PoolClient {
 public:
-  Listener(ListenHub& hub, std::string user, std::unique_ptr<pool::Pool> pool)
-      : hub_(hub), user_(std::move(user)), pool_(std::move(pool)) {}
+  Listener(ListenHub& hub, User& user, std::unique_ptr<pool::Pool> pool)
+      : hub_(hub), user_(user), pool_(std::move(pool)) {}
   ~Listener() override {
     pool_->forget(*this);
-    if (Backend* backend = std::exchange(backend_, nullptr)) pool_->discard(*backend, "nobody listens any more");
+    close("the listener ends");
   }
 
-  void want(std::set<std::string> channels) {
-    wanted_ = std::move(channels);
+  // Somebody wants to hear the channel, or nobody does any more.
+  void changed(const std::string& channel) {
+    changed_.insert(channel);
     update();
   }
   bool hears(const std::string& channel) const { return backend_ != nullptr && heard_.contains(channel); }
   void sweep(TimePoint now) {
     pool_->sweep(now);
+    if (user_.channels.empty() && now - user_.idle_since >= keep_idle) return close("nobody listens any more");
+    for (const auto& [channel, until] : refused_)
+      if (until <= now) changed_.insert(channel);
+    std::erase_if(refused_, [&](const auto& entry) { return entry.second <= now; });
     update();
   }
+  void follow(const pool::EndpointRef& endpoint, pool::IdentityRef identity, const config::Pool& limits) {
+    const pool::EndpointRef before = pool_->options().endpoint;
+    if (before == endpoint && identity == pool_->options().identity) return;
+    pool_->reconfigure(endpoint, std::move(identity), limits);
+    // A renewed TLS context is for the next connection: to break this one would lose notifications.
+    if (backend_ == nullptr || same_place(*before, *endpoint)) return;
+    tell_of_gap("the shard has moved");
+    close("the shard has moved");
+  }
+  const pool::Pool::Options& options() const { return pool_->options(); }
 
 private:
+  struct Change {
+    std::string channel;
+    bool listen;
+  };
+
+  void close(std::string_view why) {
+    heard_.clear();
+    asked_.clear();
+    refused_.clear();
+    error_.reset();
+    if (Backend* backend = std::exchange(backend_, nullptr)) pool_->discard(*backend, why);
+  }
+
+  void tell_of_gap(std::string_view why) {
+    gap_ = !user_.channels.empty();
+    if (gap_) note("a connection that listens was lost: notifications may have been missed", why);
+  }
+
+  void note(std::string_view what, std::string_view why) const {
+    log::warn(what, {{"database", hub_.database_.name()},
+                     {"shard", options().endpoint->name},
+                     {"user", options().identity->user},
+                     {"reason", why}});
+  }
+
   void update() {
     if (backend_ == nullptr) {
-      if (connecting_ || wanted_.empty()) return;
+      if (connecting_ || user_.channels.empty()) return;
       connecting_ = true;
       if (Backend* backend = pool_->checkout(*this)) on_checkout(*backend);
       return;
     }
-    if (!backend_->replies().empty() || wanted_ == heard_) return;
-    std::string sql;
-    for (const std::string& channel : wanted_)
-      if (!heard_.contains(channel)) sql += fmt::format("LISTEN {};", pool::quote_identifier(channel));
-    for (const std::string& channel : heard_)
-      if (!wanted_.contains(channel)) sql += fmt::format("UNLISTEN {};", pool::quote_identifier(channel));
-    asked_ = wanted_;
-    if (!postgres::append_query(backend_->out(), sql)) return;
-    backend_->replies().expect({.kind = pool::ReplyKind::query, .delivery = pool::Delivery::ignore});
+    if (!asked_.empty() || changed_.empty()) return;
+    // A query for each, so that an error is one channel's own.
+    for (const std::string& channel : std::exchange(changed_, {})) {
+      const bool wanted = user_.channels.contains(channel);
+      if (wanted == heard_.contains(channel) || (wanted && refused_.contains(channel))) continue;
+      const std::string sql = fmt::format("{} {}", wanted ? "LISTEN" : "UNLISTEN", pool::quote_identifier(channel));
+      if (!postgres::append_query(backend_->out(), sql)) continue;
+      backend_->replies().expect({.kind = pool::ReplyKind::query, .delivery = pool::Delivery::ignore});
+      asked_.push_back({channel, wanted});
+      if (!wanted) heard_.erase(channel);  // who comes now must not rely on it
+    }
     backend_->flush();
   }
 
@@ -52,12 +97,19 @@ private:
     connecting_ = false;
     backend_ = &backend;
     backend.lease(*this);
-    heard_.clear();
+    if (std::exchange(gap_, false)) note("listening again", "connected");
+    changed_.clear();
+    for (const auto& [channel, sessions] : user_.channels) changed_.insert(channel);
     update();
   }
   void on_checkout_failed(const Error& reason) override {
     connecting_ = false;
-    hub_.answered(user_, std::unexpected(reason));
+    Error told = reason;
+    if (reason.code == sqlstate::too_many_connections) {
+      told.detail = "a connection that listens counts among the shard's, and pool.max_server_connections are open";
+      told.hint = "raise pool.max_server_connections";
+    }
+    hub_.failed(user_, *this, told);
   }
   void on_relay(std::string_view) override {}
   void on_done(const pool::ExpectedReply&, char, std::string_view) override {}
@@ -67,12 +119,16 @@ private:
   }
   void on_skipped(const pool::ExpectedReply&) override {}
   bool on_ready(const pool::ExpectedReply&, postgres::TransactionStatus) override {
-    Result<void> result;
-    if (error_)
-      result = std::unexpected(*std::exchange(error_, std::nullopt));
-    else
-      heard_ = asked_;
-    hub_.answered(user_, result);
+    if (asked_.empty()) return false;
+    const Change change = std::move(asked_.front());
+    asked_.pop_front();
+    const std::optional<Error> error = std::exchange(error_, std::nullopt);
+    if (error) {
+      refused_[change.channel] = hub_.database_.loop().now() + retry_after;
+    } else if (change.listen) {
+      heard_.insert(change.channel);
+    }
+    hub_.answered(user_, change.channel, error ? Result<void>(std::unexpected(*error)) : Result<void>());
     return false;
   }
   void on_copy(const pool::ExpectedReply&, char) override {}
@@ -83,97 +139,137 @@ private:
     return false;
   }
   void on_backend_turn(Backend&) override { update(); }
+  // Whoever waits goes on waiting: the next sweep connects again.
   void on_backend_lost(Backend&, const Error& reason) override {
     backend_ = nullptr;
-    heard_.clear();
-    hub_.answered(user_, std::unexpected(reason));
+    tell_of_gap(reason.message);
+    close({});
   }
   void on_backend_prepared(Backend&, const Result<void>&) override {}
   void on_backend_drained(Backend&) override {}
   bool is_congested() const override { return false; }
 
   ListenHub& hub_;
-  std::string user_;
+  User& user_;
   std::unique_ptr<pool::Pool> pool_;  // of this one connection, beside the user's ordinary pool
   Backend* backend_ = nullptr;
   bool connecting_ = false;
-  std::set<std::string> wanted_, asked_, heard_;
+  bool gap_ = false;                          // listeners are without a connection
+  std::set<std::string> changed_;             // to be compared with what the connection hears
+  std::set<std::string> heard_;               // what it listens to
+  std::deque<Change> asked_;                  // what it was asked to change
+  std::map<std::string, TimePoint> refused_;  // until when not to ask again
   std::optional<Error> error_;
 };
 
 ListenHub::ListenHub(WorkerDatabase& database) : database_(database) {}
 ListenHub::~ListenHub() = default;
 
-std::set<std::string> ListenHub::channels_of(const std::string& user) const {
-  std::set<std::string> channels;
-  for (const auto& [channel, sessions] : sessions_)
-    for (const Session* session : sessions)
-      if (session->options().identity->user == user) channels.insert(channel);
-  return channels;
+bool ListenHub::User::hears(const std::string& channel) const {
+  return std::ranges::all_of(listeners, [&](const auto& listener) { return listener->hears(channel); });
 }
 
-bool ListenHub::active(const std::string& user, const std::string& channel) const {
-  const auto found = listeners_.find(user);
-  if (found == listeners_.end()) return false;
-  for (const auto& listener : found->second)
-    if (!listener->hears(channel)) return false;
-  return true;
+ListenHub::User* ListenHub::find_user(const Session& session) {
+  const auto found = users_.find(session.options().identity->user);
+  return found == users_.end() ? nullptr : &found->second;
+}
+
+// With a listener for each shard, who logs in with what this session has logged in with: the latest is the likeliest to
+// be right.
+ListenHub::User& ListenHub::user_of(const Session& session) {
+  const pool::IdentityRef& identity = session.options().identity;
+  User& user = users_[identity->user];
+  for (std::size_t i = user.listeners.size(); i < database_.shard_count(); ++i)
+    user.listeners.push_back(std::make_unique<Listener>(
+        *this, user, database_.own_pool(identity, identity->user, ShardId(static_cast<std::uint32_t>(i)), "listen")));
+  for (const auto& listener : user.listeners)
+    listener->follow(listener->options().endpoint, identity, database_.own_limits());
+  return user;
 }
 
 bool ListenHub::listen(Session& session, const std::string& channel) {
-  const std::string& user = session.options().identity->user;
-  sessions_[channel].insert(&session);
-  Listeners& listeners = listeners_[user];
-  for (std::size_t i = listeners.size(); i < database_.shard_count(); ++i)
-    listeners.push_back(std::make_unique<Listener>(
-        *this, user,
-        database_.own_pool(session.options().identity, user, ShardId(static_cast<std::uint32_t>(i)), "listen")));
-  if (active(user, channel)) return true;
-  const std::set<std::string> wanted = channels_of(user);
-  for (const auto& listener : listeners) listener->want(wanted);
-  return active(user, channel);
+  User& user = user_of(session);
+  user.waiting.erase(&session);
+  std::set<Session*>& sessions = user.channels[channel];
+  const bool first = sessions.empty();
+  sessions.insert(&session);
+  user.idle_since = never;
+  if (user.hears(channel)) return true;
+  user.waiting[&session] = channel;
+  if (first)
+    for (const auto& listener : user.listeners) listener->changed(channel);
+  return false;
 }
 
 void ListenHub::unlisten(Session& session, const std::string& channel) {
-  const auto found = sessions_.find(channel);
-  if (found == sessions_.end()) return;
+  User* const user = find_user(session);
+  if (user == nullptr) return;
+  user->waiting.erase(&session);
+  const auto found = user->channels.find(channel);
+  if (found == user->channels.end()) return;
   found->second.erase(&session);
-  if (found->second.empty()) sessions_.erase(found);
-  const std::string& user = session.options().identity->user;
-  if (const auto listeners = listeners_.find(user); listeners != listeners_.end())
-    for (const auto& listener : listeners->second) listener->want(channels_of(user));
+  if (!found->second.empty()) return;
+  user->channels.erase(found);
+  if (user->channels.empty()) user->idle_since = database_.loop().now();
+  for (const auto& listener : user->listeners) listener->changed(channel);
 }
 
-void ListenHub::forget(Session& session) {
-  std::vector<std::string> channels;
-  for (const auto& [channel, sessions] : sessions_)
-    if (sessions.contains(&session)) channels.push_back(channel);
-  for (const std::string& channel : channels) unlisten(session, channel);
+void ListenHub::keep_only(Session& session, const pool::SettingsMap& channels) {
+  User* const user = find_user(session);
+  if (user == nullptr) return;
+  std::vector<std::string> left;
+  for (const auto& [channel, sessions] : user->channels)
+    if (sessions.contains(&session) && !channels.contains(channel)) left.push_back(channel);
+  for (const std::string& channel : left) unlisten(session, channel);
 }
 
-void ListenHub::heard(const std::string& user, const postgres::NotificationView& notification) {
-  const auto found = sessions_.find(std::string(notification.channel));
-  if (found == sessions_.end()) return;
-  for (Session* session : found->second)
-    if (session->options().identity->user == user) session->notify(notification);
+bool ListenHub::listens(const Session& session, const std::string& channel) const {
+  const auto user = users_.find(session.options().identity->user);
+  if (user == users_.end()) return false;
+  const auto found = user->second.channels.find(channel);
+  return found != user->second.channels.end() && found->second.contains(const_cast<Session*>(&session));
 }
 
-// A listener has made progress, or cannot: sessions that wait look again.
-void ListenHub::answered(const std::string& user, const Result<void>& result) {
-  std::set<Session*> concerned;
-  for (const auto& [channel, sessions] : sessions_)
-    for (Session* session : sessions)
-      if (session->options().identity->user == user) concerned.insert(session);
-  for (Session* session : concerned) session->on_listening(result);
+void ListenHub::heard(User& user, const postgres::NotificationView& notification) {
+  const auto found = user.channels.find(std::string(notification.channel));
+  if (found == user.channels.end()) return;
+  const std::vector<Session*> sessions(found->second.begin(), found->second.end());
+  for (Session* session : sessions) session->notify(notification);
+}
+
+void ListenHub::answered(User& user, const std::string& channel, const Result<void>& result) {
+  if (result && !user.hears(channel)) return;  // other shards are still to come
+  std::vector<Session*> concerned;
+  for (const auto& [session, wanted] : user.waiting)
+    if (wanted == channel) concerned.push_back(session);
+  for (Session* session : concerned) {
+    user.waiting.erase(session);
+    session->on_listening(result);
+  }
+}
+
+// There is no connection to a shard: nobody who waits for it can be helped.
+void ListenHub::failed(User& user, const Listener& listener, const Error& reason) {
+  std::set<std::string> channels;
+  for (const auto& [session, channel] : user.waiting)
+    if (!listener.hears(channel)) channels.insert(channel);
+  for (const std::string& channel : channels) answered(user, channel, std::unexpected(reason));
+}
+
+void ListenHub::reconfigure() {
+  for (auto& [role, user] : users_)
+    for (std::size_t i = 0; i < user.listeners.size() && i < database_.shard_count(); ++i)
+      user.listeners[i]->follow(database_.runtime().primaries[i], user.listeners[i]->options().identity,
+                                database_.own_limits());
 }
 
 void ListenHub::sweep(TimePoint now) {
-  for (auto& [user, listeners] : listeners_)
-    for (const auto& listener : listeners) listener->sweep(now);
+  for (auto& [role, user] : users_)
+    for (const auto& listener : user.listeners) listener->sweep(now);
 }
 
 void ListenHub::shut_down() {
-  listeners_.clear();
+  users_.clear();
 }
 
 }  // namespace tessera::proxy

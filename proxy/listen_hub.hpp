@@ -1,6 +1,8 @@
 // LISTEN and NOTIFY under transaction pooling: one connection for each (user, shard) listens on behalf of all sessions
 // of that user on this worker, and what it hears goes to those who listen. Transactions on any shard may NOTIFY; each
-// shard is listened to. Runs on its worker's thread.
+// shard is listened to. A connection that is lost is made anew and listens again; the sessions stay, and the log says
+// that notifications may have been missed. So it is when a reload moves the shard. Connections are closed when nobody
+// has listened for `keep_idle`; they count against pool.max_server_connections. Runs on its worker's thread.
 #pragma once
 
 #include <map>
@@ -19,6 +21,9 @@ class WorkerDatabase;
 
 class ListenHub {
 public:
+  static constexpr std::chrono::seconds keep_idle{5};
+  static constexpr std::chrono::seconds retry_after{1};  // a LISTEN that a server has refused
+
   explicit ListenHub(WorkerDatabase& database);
   ~ListenHub();
 
@@ -26,21 +31,32 @@ public:
   // Session::on_listening follows. Nothing that is notified after LISTEN was answered is missed.
   bool listen(Session& session, const std::string& channel);
   void unlisten(Session& session, const std::string& channel);
-  void forget(Session& session);
+  // Unlistens from everything that is not a key of `channels`.
+  void keep_only(Session& session, const pool::SettingsMap& channels);
+  void forget(Session& session) { keep_only(session, {}); }
+  bool listens(const Session& session, const std::string& channel) const;
+  void reconfigure();  // the database has its new configuration
   void sweep(TimePoint now);
   void shut_down();
 
 private:
   class Listener;  // one user on one shard
-  using Listeners = std::vector<std::unique_ptr<Listener>>;
-  void heard(const std::string& user, const postgres::NotificationView& notification);
-  void answered(const std::string& user, const Result<void>& result);
-  bool active(const std::string& user, const std::string& channel) const;
-  std::set<std::string> channels_of(const std::string& user) const;
+  struct User {
+    std::map<std::string, std::set<Session*>> channels;
+    std::map<Session*, std::string> waiting;  // for which channel
+    std::vector<std::unique_ptr<Listener>> listeners;
+    TimePoint idle_since = never;  // nobody listens since then
+    bool hears(const std::string& channel) const;
+  };
+  User& user_of(const Session& session);
+  User* find_user(const Session& session);
+  void heard(User& user, const postgres::NotificationView& notification);
+  // A listener has made progress with a channel, or cannot.
+  void answered(User& user, const std::string& channel, const Result<void>& result);
+  void failed(User& user, const Listener& listener, const Error& reason);
 
   WorkerDatabase& database_;
-  std::map<std::string, std::set<Session*>> sessions_;  // by channel
-  std::map<std::string, Listeners> listeners_;          // by user
+  std::map<std::string, User> users_;  // by role
 };
 
 }  // namespace tessera::proxy

@@ -6,6 +6,16 @@
 
 namespace tessera::proxy {
 
+bool same_place(const pool::Endpoint& a, const pool::Endpoint& b) {
+  const auto text = [](const pool::Endpoint& endpoint) {
+    std::string all;
+    for (const net::SocketAddress& address : endpoint.addresses) all += address.text() + ' ';
+    return all;
+  };
+  return a.name == b.name && a.host == b.host && a.database == b.database && a.tls == b.tls &&
+         a.verify_host == b.verify_host && a.connect_timeout == b.connect_timeout && text(a) == text(b);
+}
+
 namespace {
 
 postgres::ServerTls server_tls(config::BackendTls mode) {
@@ -29,16 +39,6 @@ Result<std::shared_ptr<net::TlsContext>> backend_context(const config::Backend& 
   options.certificate = backend.client_certificate;
   options.private_key = backend.client_key;
   return net::TlsContext::client(options);
-}
-
-bool same(const pool::Endpoint& a, const pool::Endpoint& b) {
-  const auto text = [](const pool::Endpoint& endpoint) {
-    std::string all;
-    for (const net::SocketAddress& address : endpoint.addresses) all += address.text() + ' ';
-    return all;
-  };
-  return a.name == b.name && a.host == b.host && a.database == b.database && a.tls == b.tls &&
-         a.verify_host == b.verify_host && a.connect_timeout == b.connect_timeout && text(a) == text(b);
 }
 
 Result<std::shared_ptr<const DatabaseRuntime>> build_database(const std::shared_ptr<const config::Config>& config,
@@ -83,8 +83,8 @@ Result<std::shared_ptr<const DatabaseRuntime>> build_database(const std::shared_
     endpoint->tls_context = tls;
     endpoint->verify_host = database.backend.tls == config::BackendTls::verify_full;
     endpoint->connect_timeout = database.backend.connect_timeout;
-    const bool unchanged =
-        before != nullptr && same(*before, *endpoint) && (endpoint->tls == postgres::ServerTls::off || keep_tls);
+    const bool unchanged = before != nullptr && same_place(*before, *endpoint) &&
+                           (endpoint->tls == postgres::ServerTls::off || keep_tls);
     made->primaries.push_back(unchanged ? previous->primaries[i] : pool::EndpointRef(std::move(endpoint)));
   }
   return made;

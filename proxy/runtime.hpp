@@ -36,6 +36,8 @@ Result<std::shared_ptr<const Runtime>> build_runtime(std::shared_ptr<const confi
 // Can connections, pools and open transactions of `before` go on under `after`? A shard is known by its place: the same
 // names in the same order, more of them perhaps.
 bool same_shards(const DatabaseRuntime& before, const DatabaseRuntime& after);
+// The same server and database, reached in the same way, whatever the files of its TLS hold now.
+bool same_place(const pool::Endpoint& a, const pool::Endpoint& b);
 
 // Topology and catalog of one database as of one moment. `version` tells plan caches apart.
 struct Routing {

@@ -202,6 +202,7 @@ void Session::finish_turn() {
   if (!deferred_.empty() && deferred_bytes_.capacity() == 0) deferred_bytes_.reserve(256);
   if (backend_ != nullptr) backend_->flush();
   if (wait_ == Wait::none && !ending_) release_if_free();
+  deliver_notifications();
   if (!ending_) host_.stream().flush();
 }
 

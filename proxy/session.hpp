@@ -366,6 +366,7 @@ private:
   void note_text(std::string_view sql);
   void slow_log(Duration took);
   void deliver_notifications();
+  void channels_settled();
 
   SessionOptions options_;
   SessionHost& host_;
@@ -435,9 +436,12 @@ private:
 
   Retry retry_;
   std::unique_ptr<executor::Scatter> scatter_;
-  std::vector<std::string> channels_;  // LISTEN
-  std::string held_notifications_;     // arrived inside a transaction
-  std::string last_text_;              // for the slow-statement log, if it is on
+  struct HeldNotification {
+    std::string channel, message;
+  };
+  std::vector<HeldNotification> held_notifications_;  // arrived inside a transaction
+  bool listens_ = false;                              // the hub may know us
+  std::string last_text_;                             // for the slow-statement log, if it is on
 
   TimePoint request_started_{};
   TimePoint last_activity_{};

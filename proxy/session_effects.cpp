@@ -86,11 +86,13 @@ void Session::apply_effect(const router::PlannedStatement& planned, const Undo& 
       else
         settings_.commit();
       transaction_failed_ = false;
+      if (statement.transaction && statement.transaction->chain) settings_.begin();
       break;
     case StatementKind::rollback:
     case StatementKind::prepare_transaction:
       settings_.rollback();
       transaction_failed_ = false;
+      if (statement.transaction && statement.transaction->chain) settings_.begin();
       break;
     case StatementKind::savepoint:
       settings_.savepoint(name);
@@ -202,9 +204,8 @@ void Session::discard_all() {
   pins_ = 0;
   advanced_sequences_ = false;
   clean_parked();
-  if (options_.listen != nullptr) options_.listen->forget(*this);
-  channels_.clear();
   settings_ = pool::SettingsTracker(options_.startup_settings);
+  channels_settled();
   if (backend_ == nullptr) return;
   backend_->prepared().clear();
 }
@@ -272,10 +273,12 @@ Session::Got Session::wait_for_listen(const router::PlannedText& text) {
   const Statement& statement = *text.statements.front().statement;
   if (statement.kind != StatementKind::listen || !statement.channel || in_failed_transaction()) return Got::ready;
   if (wait_error_) {
-    options_.listen->unlisten(*this, statement.channel->name);
+    if (!settings_.channels().contains(statement.channel->name))
+      options_.listen->unlisten(*this, statement.channel->name);
     refuse(*std::exchange(wait_error_, std::nullopt));
     return Got::refused;
   }
+  listens_ = true;
   if (options_.listen->listen(*this, statement.channel->name)) return Got::ready;
   wait_ = Wait::listening;
   return Got::wait;
@@ -287,34 +290,41 @@ void Session::on_listening(const Result<void>& result) {
   continue_after_wait();
 }
 
-// A client hears notifications between transactions only.
+// A client hears notifications between transactions only. One that comes before the COMMIT of its LISTEN is held as
+// well: it may be our own, which the hub hears before the session knows of its COMMIT.
 void Session::notify(const postgres::NotificationView& notification) {
-  if (!postgres::append_notification(held_notifications_, notification)) return;
-  if (wait_ == Wait::none && !in_transaction_ && lazy_ == LazyTransaction::none &&
-      (backend_ == nullptr || backend_->replies().empty()) && !unit_open_) {
-    deliver_notifications();
-    host_.stream().flush();
-  }
+  HeldNotification held{std::string(notification.channel), {}};
+  if (!postgres::append_notification(held.message, notification)) return;
+  held_notifications_.push_back(std::move(held));
+  deliver_notifications();
+  if (held_notifications_.empty()) host_.stream().flush();
 }
 
 void Session::deliver_notifications() {
-  if (held_notifications_.empty() || (backend_ != nullptr && backend_->replies().inside_message())) return;
-  host_.stream().append(held_notifications_);
-  held_notifications_.clear();
+  if (held_notifications_.empty() || wait_ != Wait::none || in_transaction_ || unit_open_ || ending_) return;
+  if (lazy_ != LazyTransaction::none || scatter_ || (backend_ != nullptr && !backend_->replies().empty())) return;
+  for (const HeldNotification& held : std::exchange(held_notifications_, {}))
+    if (settings_.channels().contains(held.channel)) host_.stream().append(held.message);
 }
 
+// LISTEN and UNLISTEN count from COMMIT on; until then the hub listens to both what was and what will be.
 void Session::change_channels(const Statement& statement) {
   const std::string& channel = statement.channel->name;
-  if (statement.kind == StatementKind::listen) {
-    if (std::find(channels_.begin(), channels_.end(), channel) == channels_.end()) channels_.push_back(channel);
-    return;
-  }
-  if (channel.empty()) {
-    channels_.clear();
-    return options_.listen->forget(*this);
-  }
-  std::erase(channels_, channel);
-  options_.listen->unlisten(*this, channel);
+  if (statement.kind == StatementKind::listen)
+    settings_.listen(channel);
+  else if (channel.empty())
+    settings_.unlisten_all();
+  else
+    settings_.unlisten(channel);
+  if (!in_transaction_ && lazy_ == LazyTransaction::none) channels_settled();
+}
+
+// No transaction is open: what is not listened to now is not wanted any more.
+void Session::channels_settled() {
+  // A LISTEN that waits is wanted, though the session does not listen yet.
+  if (!listens_ || options_.listen == nullptr || wait_ == Wait::listening) return;
+  options_.listen->keep_only(*this, settings_.channels());
+  listens_ = !settings_.channels().empty();
 }
 
 void Session::set_tessera(const Statement& statement, std::string& reply, std::optional<Error>& error) {

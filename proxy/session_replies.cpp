@@ -135,6 +135,7 @@ bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) 
       else
         settings_.commit();
       if (settings_.current() != before) settings_changed();
+      channels_settled();
     }
     // What else is under way may write as well.
     if (backend_ == nullptr || backend_->replies().empty()) may_have_written_ = false;
@@ -235,8 +236,8 @@ void Session::on_backend_turn(Backend& backend) {
   } else if (effects_there || drained) {
     host_.resume_reading();
   }
+  deliver_notifications();
   if (!ending_ || host_.stream().is_open()) host_.stream().flush();
-  if (wait_ == Wait::none && !in_transaction_) deliver_notifications();
 }
 
 // ---- losing a connection --------------------------------------------------------------------------------------------
@@ -333,6 +334,7 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
     if (!told_any) lazy_error_ = error;
   } else {
     settings_.rollback();
+    channels_settled();
   }
   view_stale_ = true;
 }

@@ -154,6 +154,7 @@ void Session::lazy_end(const Statement& statement, std::string& reply) {
   }
   lazy_ = LazyTransaction::none;
   lazy_sql_.clear();
+  channels_settled();
 }
 
 bool Session::lazy_savepoint(const Statement& statement, std::string_view sql, std::string& reply) {

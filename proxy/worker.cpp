@@ -170,6 +170,7 @@ void Worker::reconfigure(std::shared_ptr<const Runtime> runtime, const RoutingMa
     if (found != databases_.end() && same_shards(found->second.database->runtime(), *database)) {
       found->second.database->reconfigure(database, routing);
       found->second.auth_query->reconfigure();
+      found->second.listen->reconfigure();
       continue;
     }
     // Other shards, or the same ones in another order, are another database.

@@ -131,14 +131,22 @@ pool::Pool& WorkerDatabase::pool(const pool::IdentityRef& identity, const std::s
 
 std::unique_ptr<pool::Pool> WorkerDatabase::own_pool(const pool::IdentityRef& identity, const std::string& user,
                                                      ShardId shard, const std::string& purpose) {
+  const pool::EndpointRef& endpoint = runtime_->primaries[shard.value()];
+  const auto complain = [name = name_, user, purpose, shard = endpoint->name](const Error& reason) {
+    log::warn("cannot connect to a shard",
+              {{"database", name}, {"shard", shard}, {"user", user}, {"purpose", purpose}, {"reason", reason.message}});
+  };
+  pool::Pool::Options options{name_,        user + "/" + purpose,           endpoint, identity,
+                              own_limits(), settings().limits.message_size, complain};
+  return std::make_unique<pool::Pool>(std::move(options), single_budget(*endpoint), *loop_, *shared_.derivation);
+}
+
+config::Pool WorkerDatabase::own_limits() const {
   config::Pool limits = settings().pool;
   limits.size = 1;
   limits.min_idle = 0;
   limits.max_lifetime = limits.idle_timeout = limits.health_interval = config::Milliseconds(0);
-  const pool::EndpointRef& endpoint = runtime_->primaries[shard.value()];
-  auto budget = std::make_shared<pool::Budget>(1, nullptr);
-  pool::Pool::Options options{name_, user + "/" + purpose, endpoint, identity, limits, settings().limits.message_size};
-  return std::make_unique<pool::Pool>(std::move(options), std::move(budget), *loop_, *shared_.derivation);
+  return limits;
 }
 
 config::Pool WorkerDatabase::auth_limits() const {

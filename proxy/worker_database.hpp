@@ -80,6 +80,7 @@ public:
   // A pool of one connection beside the user's own, for what a connection must be kept for; the caller sweeps it.
   std::unique_ptr<pool::Pool> own_pool(const pool::IdentityRef& identity, const std::string& user, ShardId shard,
                                        const std::string& purpose);
+  config::Pool own_limits() const;
   // The pool of the authentication query: one connection for all workers, which does not count among the shard's.
   std::unique_ptr<pool::Pool> auth_pool(const pool::IdentityRef& identity, ShardId shard);
   config::Pool auth_limits() const;

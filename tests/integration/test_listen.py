@@ -1,0 +1,360 @@
+"""LISTEN and NOTIFY: one connection for each role and shard listens for all sessions, whatever becomes of it."""
+
+import time
+
+import pytest
+from harness import wire
+from roles import make_role
+from talk import code, config_of, errors, eventually, log_in, rows, value
+from test_reload import reload
+
+ASLEEP = 0.3
+
+
+@pytest.fixture(scope="module")
+def servers(shards):
+    return shards(2)
+
+
+@pytest.fixture(scope="module")
+def database(servers, new_database):
+    return new_database(servers, "create table t (id int primary key, v text); insert into t select i, current_setting('cluster_name') from generate_series(1, 100) i")
+
+
+RULES = {"rules": {"r": {"type": "range", "ranges": [{"below": "50", "shard": "s0"}, {"shard": "s1"}]}}, "tables": {"t": {"rule": "r", "key": "id"}}}
+
+
+@pytest.fixture
+def proxy(tessera, servers, database):
+    return tessera(config_of(servers, database, **RULES))
+
+
+@pytest.fixture
+def single(tessera, servers, database):
+    return tessera(config_of(servers[:1], database))
+
+
+@pytest.fixture(params=[1, 2])
+def either(request, tessera, servers, database):
+    """A database of one shard, and one of two."""
+    return tessera(config_of(servers[:request.param], database, **(RULES if request.param == 2 else {})))
+
+
+class Ear:
+    """A session that listens."""
+
+    def __init__(self, proxy, database, **options):
+        self.wire = log_in(proxy, database, **options)
+
+    def run(self, sql):
+        replies = self.wire.ask(wire.query(sql))
+        assert not errors(replies), errors(replies)
+        return [told(reply) for reply in replies if reply.type == "A"]
+
+    def heard(self, wait=ASLEEP):
+        """What comes within this time, after a statement that shows that the session still works."""
+        found, deadline = [], time.monotonic() + wait
+        while (left := deadline - time.monotonic()) > 0:
+            self.wire.socket.settimeout(left)
+            try:
+                reply = self.wire.read()
+            except TimeoutError:
+                break
+            assert reply.type == "A", reply
+            found.append(told(reply))
+        self.wire.socket.settimeout(10)
+        return found
+
+    def close(self):
+        self.wire.close()
+
+
+def told(reply):
+    channel, payload = reply.body[4:].split(b"\0")[:2]
+    return channel.decode(), payload.decode()
+
+
+def notify(server, database, channel, payload=""):
+    server.run(f"select pg_notify('{channel}', '{payload}')", database)
+
+
+def listeners(server, database):
+    """Process ids of connections that listen."""
+    return [int(pid) for pid in server.run(f"select pid from pg_stat_activity where datname = '{database}' and query ~ '^(UN)?LISTEN'").split()]
+
+
+def test_a_notification_on_either_shard_is_heard_once(proxy, servers, database):
+    ears = [Ear(proxy, database) for _ in range(4)]  # of both workers
+    for ear in ears[:3]:
+        ear.run("listen news")
+    for number, server in enumerate(servers):
+        notify(server, database, "news", f"from {number}")
+    for ear in ears[:3]:
+        assert sorted(ear.heard()) == [("news", "from 0"), ("news", "from 1")]
+    assert ears[3].heard(0.1) == []
+    ears[3].run("notify news, 'through the proxy'")
+    for ear in ears[:3]:
+        assert ear.heard() == [("news", "through the proxy")]
+
+
+def test_names_and_payloads(either, servers, database):
+    ear = Ear(either, database)
+    channels = ["plain", "Mixed Case", 'quo"te', "größe", "role", "session_authorization", "x" * 63]
+    for channel in channels:
+        ear.run('listen "' + channel.replace('"', '""') + '"')
+    for channel in channels:
+        for payload in ("", "a", "ä ''quoted'' \\ %s\n", "p" * 7999):
+            notify(servers[0], database, channel.replace("'", "''"), payload)
+            assert ear.heard(0.1) == [(channel, payload.replace("''", "'"))], channel
+    ear.run("unlisten role")
+    notify(servers[0], database, "role")
+    notify(servers[0], database, "session_authorization")
+    assert ear.heard() == [("session_authorization", "")]
+
+
+def test_the_extended_protocol(either, servers, database):
+    ear = Ear(either, database)
+    def extended(sql):
+        replies = ear.wire.ask(wire.parse(sql), wire.bind(), wire.execute(), wire.SYNC)
+        assert not errors(replies)
+    extended("listen news")
+    notify(servers[0], database, "news", "1")
+    assert ear.heard() == [("news", "1")]
+    extended("unlisten news")
+    notify(servers[0], database, "news", "2")
+    assert ear.heard() == []
+
+
+def test_inside_a_transaction_it_waits_for_the_end(either, servers, database):
+    ear = Ear(either, database)
+    ear.run("listen news")
+    for end in ("commit", "rollback"):
+        ear.run("begin")
+        ear.run("select v from t where id = 1")
+        notify(servers[0], database, "news", end)
+        assert ear.heard() == []
+        found = ear.run(end)
+        assert (found or ear.heard()) == [("news", end)]
+    ear.run("begin")  # nothing of it has reached a server
+    notify(servers[0], database, "news", "empty")
+    assert ear.heard() == []
+    assert (ear.run("commit") or ear.heard()) == [("news", "empty")]
+
+
+def test_a_notification_of_a_transaction_comes_with_its_commit(either, database):
+    ear, mouth = Ear(either, database), Ear(either, database)
+    ear.run("listen news")
+    mouth.run("begin")
+    mouth.run("select v from t where id = 1")
+    mouth.run("notify news, 'kept'")
+    assert ear.heard() == []
+    mouth.run("commit")
+    assert ear.heard() == [("news", "kept")]
+    mouth.run("begin")
+    mouth.run("select v from t where id = 1")
+    mouth.run("notify news, 'dropped'")
+    mouth.run("rollback")
+    assert ear.heard() == []
+
+
+def test_one_hears_ones_own(either, database):
+    ear = Ear(either, database)
+    ear.run("listen news")
+    assert (ear.run("notify news, 'mine'") or ear.heard()) == [("news", "mine")]
+    ear.run("unlisten news")
+    for i in range(20):  # in the transaction of the LISTEN
+        ear.run("begin")
+        ear.run("select v from t where id = 1")
+        ear.run("listen news")
+        ear.run(f"notify news, 'mine {i}'")
+        found = ear.run("commit")
+        assert (found or ear.heard()) == [("news", f"mine {i}")]
+        ear.run("unlisten news")
+
+
+@pytest.mark.parametrize("ending", ["rollback", "commit of a failed one", "savepoint"])
+def test_listen_is_undone_by_rollback(either, servers, database, ending):
+    ear = Ear(either, database)
+    ear.run("listen before")
+    ear.run("begin")
+    ear.run("select v from t where id = 1")
+    if ending == "savepoint":
+        ear.run("savepoint a")
+    ear.run("listen news")
+    ear.run("unlisten before")
+    notify(servers[0], database, "news", "inside")
+    if ending == "savepoint":
+        ear.run("rollback to a")
+    elif ending != "rollback":
+        ear.wire.ask(wire.query("select 1/0 from t where id = 1"))
+    found = ear.run("rollback" if ending == "rollback" else "commit")
+    notify(servers[0], database, "news", "after")
+    notify(servers[0], database, "before", "still")
+    assert found + ear.heard() == [("before", "still")]
+
+
+def test_listen_and_unlisten_count_from_commit_on(either, servers, database):
+    ear = Ear(either, database)
+    ear.run("listen before")
+    ear.run("begin")
+    ear.run("select v from t where id = 1")
+    ear.run("listen news")
+    ear.run("unlisten before")
+    ear.run("commit")
+    notify(servers[0], database, "before", "gone")
+    notify(servers[0], database, "news", "1")
+    assert ear.heard() == [("news", "1")]
+    ear.run("begin")
+    ear.run("unlisten *")
+    ear.run("commit")
+    notify(servers[0], database, "news", "2")
+    assert ear.heard() == []
+
+
+@pytest.mark.parametrize("ending", ["unlisten news", "unlisten *", "discard all"])
+def test_nothing_is_heard_afterwards(either, servers, database, ending):
+    ear, other = Ear(either, database), Ear(either, database)
+    ear.run("listen news")
+    ear.run("listen more")
+    other.run("listen news")
+    ear.run(ending)
+    notify(servers[0], database, "news", "late")
+    notify(servers[0], database, "more", "late")
+    assert other.heard() == [("news", "late")]
+    assert ear.heard() == ([("more", "late")] if ending == "unlisten news" else [])
+
+
+def test_connections_are_closed_when_nobody_listens(proxy, servers, database):
+    ears = [Ear(proxy, database) for _ in range(2)]
+    ears[0].run("listen news")
+    ears[1].run("listen news")
+    for server in servers:
+        assert 1 <= len(listeners(server, database)) <= 2
+    ears[0].close()  # without a word
+    ears[1].run("unlisten *")
+    for server in servers:
+        eventually(lambda: not listeners(server, database), timeout=12, what="they are closed")
+    ears[1].run("listen news")
+    notify(servers[1], database, "news", "again")
+    assert ears[1].heard() == [("news", "again")]
+
+
+def test_a_lost_connection_is_made_anew(proxy, servers, database):
+    ears = [Ear(proxy, database) for _ in range(3)]
+    for number, ear in enumerate(ears):
+        ear.run("listen news")
+        ear.run(f"listen own_{number}")
+    old = listeners(servers[1], database)
+    for pid in old:
+        servers[1].run(f"select pg_terminate_backend({pid})")
+    proxy.wait_for_log("notifications may have been missed")
+    eventually(lambda: len(set(listeners(servers[1], database)) - set(old)) == len(old), what="they listen again")
+    proxy.wait_for_log("listening again")
+    time.sleep(0.2)
+    notify(servers[1], database, "news", "alive")
+    for number, ear in enumerate(ears):
+        notify(servers[1], database, f"own_{number}", "mine")
+        assert ear.heard() == [("news", "alive"), (f"own_{number}", "mine")]
+        assert value(ear.wire, "select 1") == "1"
+
+
+def test_a_server_that_restarts(tessera, new_server, new_database):
+    server = new_server("restarts")
+    name = new_database([server])
+    proxy = tessera(config_of([server], name, pool={"checkout_timeout": "500ms"}))
+    ear = Ear(proxy, name)
+    ear.run("listen news")
+    server.stop()
+    proxy.wait_for_log("notifications may have been missed")
+    late = wire.query("listen more")
+    replies = ear.wire.ask(late)
+    assert code(replies).startswith(("08", "57")), "who asks in the meantime is told"
+    server.start()
+    eventually(lambda: listeners(server, name), timeout=20)
+    time.sleep(0.2)
+    ear.run("listen more")
+    notify(server, name, "news", "back")
+    notify(server, name, "more", "too")
+    assert ear.heard() == [("news", "back"), ("more", "too")]
+
+
+def test_a_reload_that_moves_the_shard(tessera, servers, database):
+    proxy = tessera(config_of(servers[:1], database))
+    ear = Ear(proxy, database)
+    ear.run("listen news")
+    assert reload(proxy, config_of(servers[1:], database))
+    eventually(lambda: listeners(servers[1], database), what="it listens at the new place")
+    eventually(lambda: not listeners(servers[0], database), what="and not at the old one")
+    time.sleep(0.2)
+    notify(servers[0], database, "news", "old")
+    notify(servers[1], database, "news", "new")
+    assert ear.heard() == [("news", "new")]
+    proxy.wait_for_log("notifications may have been missed.*moved")
+
+
+def test_a_reload_that_moves_nothing_disturbs_nobody(tessera, servers, database, ca):
+    """With verified TLS each reload reads the certificates again; connections that listen stay."""
+    config = config_of(servers[:1], database, backend={"tls": "verify-ca", "ca": str(ca.certificate)})
+    proxy = tessera(config)
+    ear = Ear(proxy, database)
+    ear.run("listen news")
+    before = listeners(servers[0], database)
+    config["databases"][database]["limits"] = {"clients": 77}
+    assert reload(proxy, config)
+    time.sleep(0.2)
+    assert listeners(servers[0], database) == before
+    notify(servers[0], database, "news", "heard")
+    assert ear.heard() == [("news", "heard")]
+
+
+def test_they_count_against_max_server_connections(tessera, servers, database):
+    proxy = tessera(config_of(servers[:1], database, pool={"max_server_connections": 1, "checkout_timeout": "500ms", "idle_timeout": "100ms"}))
+    with log_in(proxy, database) as holder, log_in(proxy, database) as other:
+        value(holder, "select 1")
+        eventually(lambda: not errors(holder.ask(wire.query("begin")) + holder.ask(wire.query("select 1"))))
+        replies = other.ask(wire.query("listen news"))
+        assert code(replies) == "53300" and "max_server_connections" in errors(replies)[0]["H"], errors(replies)
+        holder.ask(wire.query("commit"))
+        eventually(lambda: code(other.ask(wire.query("listen news"))) is None)
+
+
+def test_roles_do_not_share(tessera, servers, database):
+    make_role(servers[0], "hearer", "hearer")
+    proxy = tessera(config_of(servers[:1], database, users=[{"name": "app", "password": "app"}, {"name": "hearer", "password": "hearer"}]))
+    one, two = Ear(proxy, database), Ear(proxy, database, user="hearer", password="hearer")
+    one.run("listen news")
+    two.run("listen news")
+    assert set(servers[0].run(f"select distinct usename from pg_stat_activity where datname = '{database}' and query ~ '^LISTEN'").split()) == {"app", "hearer"}
+    two.run("unlisten news")
+    notify(servers[0], database, "news", "x")
+    assert one.heard() == [("news", "x")] and two.heard() == []
+
+
+def test_many_channels_and_sessions(either, servers, database):
+    ears = [Ear(either, database) for _ in range(20)]
+    for number, ear in enumerate(ears):
+        ear.wire.send(b"".join(wire.query(f"listen c_{number}_{i}") for i in range(30)))
+    for ear in ears:
+        for _ in range(30):
+            assert not errors(ear.wire.read_until("Z"))
+    for number in range(20):
+        notify(servers[0], database, f"c_{number}_29", str(number))
+    for number, ear in enumerate(ears):
+        assert ear.heard(0.1) == [(f"c_{number}_29", str(number))]
+        ear.close()
+
+
+def test_psycopgs_notifies(either, servers, database):
+    with either.connect(database) as connection:
+        connection.execute("listen news")
+        notify(servers[0], database, "news", "one")
+        for found in connection.notifies():
+            assert (found.channel, found.payload) == ("news", "one")
+            break
+        connection.autocommit = False
+        connection.execute("listen later")
+        connection.commit()
+        notify(servers[0], database, "later", "two")
+        for found in connection.notifies():
+            assert (found.channel, found.payload) == ("later", "two")
+            break
