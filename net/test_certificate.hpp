@@ -16,7 +16,7 @@ class Certificate {
 public:
   // Signed by `issuer`, or by itself. `names`: as in a configuration file of OpenSSL, "DNS:localhost,IP:127.0.0.1".
   explicit Certificate(const std::string& common_name, const std::string& names = "DNS:localhost,IP:127.0.0.1",
-                       const Certificate* issuer = nullptr)
+                       const Certificate* issuer = nullptr, long lifetime = 3600)
       : key_(::EVP_PKEY_Q_keygen(nullptr, nullptr, "EC", "P-256"), &::EVP_PKEY_free),
         x509_(::X509_new(), &::X509_free) {
     char pattern[] = "/tmp/tessera-tls-XXXXXX";
@@ -27,7 +27,7 @@ public:
     static long serial = 0;
     ::ASN1_INTEGER_set(::X509_get_serialNumber(x), ++serial);
     ::X509_gmtime_adj(::X509_getm_notBefore(x), -60);
-    ::X509_gmtime_adj(::X509_getm_notAfter(x), 3600);
+    ::X509_gmtime_adj(::X509_getm_notAfter(x), lifetime);
     ::X509_set_pubkey(x, key_.get());
     ::X509_NAME_add_entry_by_txt(::X509_get_subject_name(x), "CN", MBSTRING_UTF8,
                                  reinterpret_cast<const unsigned char*>(common_name.data()),

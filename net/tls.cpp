@@ -4,8 +4,12 @@
 #include <arpa/inet.h>
 #include <cstring>
 #include <fmt/format.h>
+#include <fstream>
+#include <iterator>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
+
+#include "base/crypto.hpp"
 
 namespace tessera::net {
 
@@ -40,6 +44,29 @@ void set_common_options(SSL_CTX* context) {
                      SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 }
 
+// How long a session may be resumed, in seconds. What is verified of a client is verified anew more often.
+constexpr long ticket_lifetime = 3'600;
+constexpr long verified_ticket_lifetime = 300;
+
+// Sessions of one listener's configuration are no good for another one: not its certificate, not its client CA.
+Result<void> allow_resumption(SSL_CTX* context, const TlsContext::ServerOptions& options) {
+  std::string all = options.require_client_certificate ? "certificate" : "";
+  for (const std::string& name : {options.certificate, options.client_ca}) {
+    if (name.empty()) continue;
+    std::ifstream file(name, std::ios::binary);
+    if (!file) return context_failed("file", name);
+    all.append(std::istreambuf_iterator<char>(file), {}) += '\0';
+  }
+  const Sha256Digest id = sha256(all);
+  static_assert(id.size() <= SSL_MAX_SID_CTX_LENGTH);
+  ::SSL_CTX_set_session_id_context(context, reinterpret_cast<const unsigned char*>(id.data()),
+                                   static_cast<unsigned>(id.size()));
+  ::SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);  // tickets only
+  ::SSL_CTX_set_num_tickets(context, 1);
+  ::SSL_CTX_set_timeout(context, options.client_ca.empty() ? ticket_lifetime : verified_ticket_lifetime);
+  return {};
+}
+
 bool is_numeric_address(const std::string& host) {
   unsigned char scratch[16];
   return ::inet_pton(AF_INET, host.c_str(), scratch) == 1 || ::inet_pton(AF_INET6, host.c_str(), scratch) == 1;
@@ -55,8 +82,7 @@ Result<std::shared_ptr<TlsContext>> TlsContext::server(const ServerOptions& opti
   if (Result<void> pair = load_pair(context, options.certificate, options.private_key); !pair)
     return std::unexpected(pair.error());
   ::SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE);
-  const unsigned char id[] = "tessera";
-  ::SSL_CTX_set_session_id_context(context, id, sizeof id - 1);
+  if (Result<void> allowed = allow_resumption(context, options); !allowed) return std::unexpected(allowed.error());
   if (!options.client_ca.empty()) {
     if (::SSL_CTX_load_verify_locations(context, options.client_ca.c_str(), nullptr) != 1)
       return context_failed("client CA", options.client_ca);
@@ -134,8 +160,20 @@ TlsSession::Status TlsSession::translate(int result) {
 TlsSession::Status TlsSession::handshake() {
   ::ERR_clear_error();
   const int result = ::SSL_do_handshake(ssl_.get());
-  if (result == 1) done_ = true;
-  return result == 1 ? Status::ok : translate(result);
+  if (result != 1) return translate(result);
+  if (server_ && !done_ && peer_has_expired()) {
+    error_ = "the client's certificate has expired since the session was made";
+    return Status::failed;
+  }
+  done_ = true;
+  return Status::ok;
+}
+
+// A session that is resumed has the client's certificate in it and does not look at it again.
+bool TlsSession::peer_has_expired() const {
+  X509* certificate = ::SSL_get0_peer_certificate(ssl_.get());
+  return certificate != nullptr && ::SSL_session_reused(ssl_.get()) == 1 &&
+         ::X509_cmp_current_time(::X509_get0_notAfter(certificate)) <= 0;
 }
 
 TlsSession::Status TlsSession::read(std::span<char> into, std::size_t& n) {

@@ -1,5 +1,8 @@
 // TLS on OpenSSL, sans-IO: a `TlsSession` is fed ciphertext and gives plaintext, and the other way round; it owns no
 // socket. `TlsContext` is made once per configuration and shared by all threads (OpenSSL counts its references).
+//
+// Clients may resume sessions, by tickets: nothing is kept here for them. The tickets' keys live and end with their
+// context, so that a reload ends all of them, and a ticket holds the client's certificate as it was verified.
 #pragma once
 
 #include <memory>
@@ -47,6 +50,7 @@ public:
   std::string_view unread() const { return window_; }
   Status handshake();
   bool handshake_done() const { return done_; }
+  bool resumed() const { return done_ && ::SSL_session_reused(ssl_.get()) == 1; }
   // Decrypts into `into`. ok: `n` bytes are there, call again; want_read: all that was fed is used up.
   Status read(std::span<char> into, std::size_t& n);
   Status write(std::string_view plaintext);
@@ -61,10 +65,12 @@ public:
   // Common name of the peer's verified certificate; empty: none.
   std::string peer_common_name() const;
   std::string description() const;  // "TLSv1.3 TLS_AES_256_GCM_SHA384"
+  SSL* get() const { return ssl_.get(); }
 
 private:
   explicit TlsSession(SSL* ssl, bool server);
   Status translate(int result);
+  bool peer_has_expired() const;
   static int bio_read(BIO* bio, char* into, int size);
   static int bio_write(BIO* bio, const char* from, int size);
   static long bio_control(BIO* bio, int command, long, void*);

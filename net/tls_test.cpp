@@ -63,6 +63,11 @@ bool carry(TlsSession& from, TlsSession& to, std::size_t step, std::string& erro
       error = to.error();
       return false;
     }
+    if (to.handshake_done()) {  // what comes behind it: tickets
+      char scratch[64];
+      std::size_t n = 0;
+      to.read(scratch, n);
+    }
     to.feed({});
   }
   return true;
@@ -101,6 +106,79 @@ TEST(TlsSession, BothEndsAgreeOnTheChannelBinding) {
   EXPECT_EQ(binding.size(), 32u);
   EXPECT_EQ(ends.client->channel_binding(), binding);
   EXPECT_EQ(tls_server_end_point(certificate.der()), binding);
+}
+
+// ---- resuming -------------------------------------------------------------------------------------------------------
+
+using SessionRef = std::unique_ptr<SSL_SESSION, decltype(&::SSL_SESSION_free)>;
+
+// A handshake between the two, the client offering `ticket`; gives what it could resume the next time.
+SessionRef meet(const TlsContext& client, const TlsContext& server, SSL_SESSION* ticket, bool& resumed,
+                std::string* error = nullptr) {
+  Ends ends{TlsSession::connect(client, "localhost", false), TlsSession::accept(server), {}, {}};
+  if (ticket != nullptr) ::SSL_set_session(ends.client->get(), ticket);
+  shake(ends, 100'000);
+  if (error != nullptr) *error = ends.server_error;
+  resumed = ends.server->resumed();
+  ends.client->shutdown();  // or OpenSSL takes the session for a bad one
+  return {::SSL_get1_session(ends.client->get()), &::SSL_SESSION_free};
+}
+
+TEST(TlsResumption, ByTicketsInBothVersions) {
+  const Certificate certificate("tessera");
+  const auto server = server_context(certificate);
+  for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    const auto client = client_context();
+    ::SSL_CTX_set_max_proto_version(client->get(), version);
+    bool resumed = true;
+    const SessionRef ticket = meet(*client, *server, nullptr, resumed);
+    EXPECT_FALSE(resumed);
+    meet(*client, *server, ticket.get(), resumed);
+    EXPECT_TRUE(resumed) << version;
+  }
+  EXPECT_EQ(::SSL_CTX_sess_number(server->get()), 0) << "nothing is kept for clients";
+}
+
+TEST(TlsResumption, EndsWithItsContext) {
+  const Certificate certificate("tessera");
+  const auto client = client_context();
+  bool resumed = true;
+  const SessionRef ticket = meet(*client, *server_context(certificate), nullptr, resumed);
+  meet(*client, *server_context(certificate), ticket.get(), resumed);
+  EXPECT_FALSE(resumed) << "the same files, read again";
+}
+
+// Even with the same keys a ticket made without a client's certificate does not open a door that asks for one.
+TEST(TlsResumption, IsBoundToTheListenersConfiguration) {
+  const Certificate certificate("tessera"), authority("CA");
+  const auto open = server_context(certificate);
+  const auto guarded = server_context(certificate, authority.certificate(), true);
+  std::vector<unsigned char> keys(static_cast<std::size_t>(::SSL_CTX_get_tlsext_ticket_keys(open->get(), nullptr, 0)));
+  ::SSL_CTX_get_tlsext_ticket_keys(open->get(), keys.data(), static_cast<long>(keys.size()));
+  ::SSL_CTX_set_tlsext_ticket_keys(guarded->get(), keys.data(), static_cast<long>(keys.size()));
+  const auto client = client_context();
+  bool resumed = true;
+  const SessionRef ticket = meet(*client, *open, nullptr, resumed);
+  std::string error;
+  meet(*client, *guarded, ticket.get(), resumed, &error);
+  EXPECT_FALSE(resumed);
+  EXPECT_NE(error, "");
+}
+
+TEST(TlsResumption, EndsWithTheClientsCertificate) {
+  const Certificate certificate("tessera"), authority("CA"), brief("alice", "", &authority, 2);
+  const auto server = server_context(certificate, authority.certificate(), true);
+  const auto client = client_context({}, &brief);
+  bool resumed = true;
+  const SessionRef ticket = meet(*client, *server, nullptr, resumed);
+  const SessionRef again = meet(*client, *server, ticket.get(), resumed);
+  EXPECT_TRUE(resumed);
+  EXPECT_LE(::SSL_SESSION_get_ticket_lifetime_hint(again.get()), 300u);
+  ::sleep(3);
+  std::string error;
+  meet(*client, *server, again.get(), resumed, &error);
+  EXPECT_FALSE(resumed);
+  EXPECT_THAT(error, HasSubstr("expired"));
 }
 
 TEST(TlsSession, OldVersionsAreRefused) {
