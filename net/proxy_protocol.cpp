@@ -26,9 +26,13 @@ std::string_view next_word(std::string_view& line) {
   return word;
 }
 
-bool is_address(int family, const std::string& text) {
-  unsigned char scratch[16];
-  return ::inet_pton(family, text.c_str(), scratch) == 1;
+// In its one spelling. Empty: it is no address; a zero byte would hide what follows from inet_pton.
+std::string address(int family, std::string_view text) {
+  unsigned char bytes[16];
+  char spelling[INET6_ADDRSTRLEN] = {};
+  if (text.find('\0') != std::string_view::npos || ::inet_pton(family, std::string(text).c_str(), bytes) != 1)
+    return {};
+  return ::inet_ntop(family, bytes, spelling, sizeof spelling);
 }
 
 bool is_port(std::string_view text) {
@@ -50,10 +54,10 @@ ProxyHeader read_version_1(std::string_view bytes) {
                                     : kind == "TCP6" ? std::optional(AF_INET6)
                                                      : std::nullopt;
   if (!family) return {Status::malformed, 0, {}};
-  header.client = next_word(line);
-  const std::string target(next_word(line));
+  header.client = address(*family, next_word(line));
+  const std::string target = address(*family, next_word(line));
   const std::string_view from_port = next_word(line);
-  if (!is_address(*family, header.client) || !is_address(*family, target) || !is_port(from_port) || !is_port(line))
+  if (header.client.empty() || target.empty() || !is_port(from_port) || !is_port(line))
     return {Status::malformed, 0, {}};
   return header;
 }

@@ -28,6 +28,7 @@ void expect_header(const std::string& header, const std::string& client) {
 TEST(ProxyProtocol, version_1) {
   expect_header("PROXY TCP4 192.0.2.7 198.51.100.1 56324 6432\r\n", "192.0.2.7");
   expect_header("PROXY TCP6 2001:db8::7 ::1 1 65535\r\n", "2001:db8::7");
+  expect_header("PROXY TCP6 0:0:0:0:0:0:0:1 ::1 1 2\r\n", "::1");  // one spelling, or limits by address count twice
   expect_header("PROXY UNKNOWN\r\n", "");
   expect_header("PROXY UNKNOWN ffff:f...f:ffff 1 2\r\n", "");
 }
@@ -51,10 +52,11 @@ TEST(ProxyProtocol, garbage) {
         std::string("PROXY TCP5 1.2.3.4 1.2.3.4 1 2\r\n"), std::string("PROXY TCP4 1.2.3 1.2.3.4 1 2\r\n"),
         std::string("PROXY TCP4 ::1 1.2.3.4 1 2\r\n"), std::string("PROXY TCP4 1.2.3.4 1.2.3.4 1 65536\r\n"),
         std::string("PROXY TCP4 1.2.3.4 1.2.3.4 1 2 3\r\n"), std::string("PROXY TCP4 1.2.3.4 1.2.3.4 1\r\n"),
-        std::string("PROXY TCP4 1.2.3.4 1.2.3.4 1 2\n"), "PROXY UNKNOWN " + std::string(100, 'x'),
-        version_2('\x31', '\x11', std::string(12, '\0')), version_2('\x22', '\x11', std::string(12, '\0')),
-        version_2('\x21', '\x11', std::string(11, '\0')), version_2('\x21', '\x41', std::string(12, '\0')),
-        version_2('\x21', '\x21', std::string(35, '\0')), version_2('\x21', '\x11', std::string(5000, '\0'))})
+        std::string("PROXY TCP4 1.2.3.4\0x 1.2.3.4 1 2\r\n", 34), std::string("PROXY TCP4 1.2.3.4 1.2.3.4 1 2\n"),
+        "PROXY UNKNOWN " + std::string(100, 'x'), version_2('\x31', '\x11', std::string(12, '\0')),
+        version_2('\x22', '\x11', std::string(12, '\0')), version_2('\x21', '\x11', std::string(11, '\0')),
+        version_2('\x21', '\x41', std::string(12, '\0')), version_2('\x21', '\x21', std::string(35, '\0')),
+        version_2('\x21', '\x11', std::string(5000, '\0'))})
     EXPECT_EQ(read_proxy_header(bytes).status, Status::malformed) << bytes.substr(0, 40);
 }
 

@@ -51,6 +51,7 @@ void feed_client_login(std::uint8_t choice, std::string_view bytes) {
       options.credential = UnknownUser{};
   }
   options.tls = true;
+  options.server_decides = (choice & 32) != 0;
   if (choice & 64) options.channel_binding = "hash";
   options.mock_key = "fuzz";
   ClientLogin login(std::move(options));
@@ -61,6 +62,7 @@ void feed_client_login(std::uint8_t choice, std::string_view bytes) {
     const bool had_failed = step == LoginStep::failed;
     step = login.on_message(header.type, frame_body(bytes, header), out);
     if (step == LoginStep::need_keys) step = login.on_keys({}, out);
+    if (step == LoginStep::need_verdict) step = login.on_verdict(fail(sqlstate::invalid_password, "no"), out);
     require(step != LoginStep::ok && !(had_failed && step != LoginStep::failed));
     bytes.remove_prefix(header.total_size());
   }
