@@ -259,6 +259,7 @@ Result<void> ReplyReader::answer(char type, std::string_view whole, Run& run, Re
     pop(run, sink);
   } else if (type == backend::command_complete || type == backend::empty_query_response) {
     if (copied_in_) drop_swallowed(sink);
+    if (queue_.front().ordered) run.flush();
     sink.on_done(queue_.front(), type, body_of(whole));
   }
   return {};
