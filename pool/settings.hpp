@@ -30,7 +30,7 @@ std::string quote_literal(std::string_view text);
 std::string quote_identifier(std::string_view name);
 
 // What a session has changed, transaction by transaction: SET is undone by ROLLBACK, kept by COMMIT, and savepoints
-// nest. The same holds for the names of temporary objects.
+// nest. The same holds for the names of temporary objects and for the channels that it listens to.
 class SettingsTracker {
 public:
   // `base`: from the start-up packet; what RESET goes back to.
