@@ -106,8 +106,9 @@ void reload(Exchange exchange) {
     const proxy::Server::ReloadOutcome outcome = server->reload();
     for (const std::string& problem : outcome.problems)
       proxy::log::error("configuration not reloaded, the old one stays", {{"problem", problem}});
-    reply(json_response({{"reloaded", outcome.problems.empty()}, {"problems", outcome.problems}},
-                        outcome.problems.empty() ? 200 : 422));
+    reply(json_response(
+        {{"reloaded", outcome.problems.empty()}, {"problems", outcome.problems}, {"warnings", outcome.notes}},
+        outcome.problems.empty() ? 200 : 422));
   });
   if (!taken) reply(error_response(503, "too much administrative work waits already"));
 }

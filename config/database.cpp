@@ -142,6 +142,7 @@ Database read_database(Section section) {
   Engine engine = Engine::postgres;
   section.read("engine", engine);
   database.mysql = engine == Engine::mysql;
+  if (database.mysql) section.problem("engine", "engine \"mysql\" is not in this version", "engine: postgres");
 
   database.backend.dbname = database.name;
   section.section("backend", [&](Section one) { read_backend(std::move(one), database.backend); });

@@ -33,6 +33,14 @@ enum class Kind {
 
 struct SectionSpec;
 
+// What a key is good for in this version. The file format is ahead of the program: what is not built yet is said to
+// whoever writes the key, never ignored in silence.
+enum class Effect {
+  full,
+  none,     // accepted with a warning
+  refused,  // a mistake: who relies on it would be hurt
+};
+
 struct Key {
   std::string_view name;
   Kind kind = Kind::text;
@@ -43,6 +51,8 @@ struct Key {
   std::int64_t max = 0;
   std::span<const Choice> choices{};
   const SectionSpec* section = nullptr;
+  Effect effect = Effect::full;
+  std::string_view instead{};  // for `refused`: what to do without it
 };
 
 // A section whose keys depend on one of them (a rule's `type`).
@@ -86,6 +96,15 @@ constexpr Key section(Kind kind, std::string_view name, const SectionSpec& spec,
 }
 constexpr Key required(Key key) {
   key.required = true;
+  return key;
+}
+constexpr Key without_effect(Key key) {
+  key.effect = Effect::none;
+  return key;
+}
+constexpr Key not_yet(Key key, std::string_view instead) {
+  key.effect = Effect::refused;
+  key.instead = instead;
   return key;
 }
 inline constexpr std::int64_t int_max = std::numeric_limits<int>::max();

@@ -6,10 +6,12 @@ namespace {
 using key::choice;
 using key::int_max;
 using key::integer;
+using key::not_yet;
 using key::of;
 using key::required;
 using key::section;
 using key::size;
+using key::without_effect;
 
 constexpr Key backend_keys[] = {
     of(Kind::text, "dbname", "Name of the database on the shards; absent: the name that clients use."),
@@ -37,7 +39,8 @@ constexpr SectionSpec replica_section{"a replica", replica_keys};
 
 constexpr Key shard_keys[] = {
     required(of(Kind::address, "primary", "host:port of the primary, or a Unix socket as /folder:port.")),
-    section(Kind::sections, "replicas", replica_section, "Its read replicas."),
+    without_effect(
+        section(Kind::sections, "replicas", replica_section, "Its read replicas; no effect in this version.")),
     of(Kind::text, "dbname", "Name of the database on this shard; absent: that of the backend section."),
 };
 constexpr SectionSpec shard_section{"a shard", shard_keys};
@@ -67,7 +70,8 @@ constexpr SectionSpec reads_section{"reads", reads_keys};
 
 constexpr Key limits_keys[] = {
     integer("clients", 1, int_max, "10000", "Most clients of this database."),
-    size("merge_memory", 1 << 16, std::int64_t{1} << 40, "64MB", "Memory for merging rows of one statement."),
+    without_effect(size("merge_memory", 1 << 16, std::int64_t{1} << 40, "64MB",
+                        "Memory for merging rows of one statement; no effect in this version.")),
     of(Kind::duration, "statement_timeout", "Longest statement; 0: no limit.", "0"),
     of(Kind::duration, "idle_in_transaction_timeout", "Longest pause inside a transaction; 0: no limit.", "0"),
     of(Kind::duration, "client_idle_timeout", "A client silent for longer is disconnected; 0: never.", "0"),
@@ -159,8 +163,11 @@ constexpr Key table_keys[] = {
     of(Kind::texts, "columns", "All columns in order, for offline explain."),
     of(Kind::boolean, "reference", "The table is the same on every shard.", "false"),
     of(Kind::text, "shard", "The table lives on this shard only."),
-    choice("id", id_kinds, {}, "Ids for the key column are made by Tessera."),
-    of(Kind::texts, "unique", "Columns other than the key that are unique over all shards."),
+    not_yet(choice("id", id_kinds, {}, "Ids for the key column are made by Tessera; not in this version."),
+            "leave it out, and let the application give the ids"),
+    not_yet(
+        of(Kind::texts, "unique", "Columns other than the key that are unique over all shards; not in this version."),
+        "leave it out: each shard's own unique index holds on that shard only"),
 };
 constexpr SectionSpec table_section{"a table", table_keys};
 
@@ -190,16 +197,18 @@ constexpr Key auth_query_keys[] = {
 constexpr SectionSpec auth_query_section{"auth_query", auth_query_keys};
 
 constexpr Key database_keys[] = {
-    choice("engine", engines, "postgres", "What the shards are."),
+    choice("engine", engines, "postgres", "What the shards are; mysql is not in this version."),
     section(Kind::section, "backend", backend_section, "How Tessera logs in to the shards."),
     required(section(Kind::named_sections, "shards", shard_section, "The shards, by name.")),
     section(Kind::section, "pool", pool_section, "Server connections."),
-    section(Kind::section, "reads", reads_section, "Reads from replicas."),
+    without_effect(section(Kind::section, "reads", reads_section, "Reads from replicas; no effect in this version.")),
     section(Kind::section, "limits", limits_section, "Limits."),
     of(Kind::text, "default_shard", "Shard of tables that are not listed; absent: they are refused."),
-    of(Kind::text, "merge_node", "Shard where gathered statements are finished."),
+    without_effect(
+        of(Kind::text, "merge_node", "Shard where gathered statements are finished; no effect in this version.")),
     of(Kind::boolean, "hints", "Are routing hints in comments and SET tessera.shard believed.", "false"),
-    choice("cross_shard_transactions", cross_shard_choices, "two_phase", "Transactions that write to several shards."),
+    without_effect(choice("cross_shard_transactions", cross_shard_choices, "two_phase",
+                          "Transactions that write to several shards; no effect in this version.")),
     section(Kind::named_sections, "rules", rule_section, "The sharding rules, by name."),
     section(Kind::named_sections, "tables", table_section, "The tables: name, or schema.name."),
     section(Kind::sections, "users", user_section, "Who may log in."),

@@ -6,9 +6,11 @@ namespace {
 using key::choice;
 using key::int_max;
 using key::integer;
+using key::not_yet;
 using key::of;
 using key::required;
 using key::section;
+using key::without_effect;
 
 constexpr Key tls_keys[] = {
     required(
@@ -24,7 +26,8 @@ constexpr SectionSpec tls_section{"listen.tls", tls_keys};
 
 constexpr Key listen_keys[] = {
     of(Kind::address, "postgres", "Where PostgreSQL clients connect."),
-    of(Kind::address, "mysql", "Where MySQL clients connect."),
+    not_yet(of(Kind::address, "mysql", "Where MySQL clients connect; not in this version."),
+            "leave it out: this version serves PostgreSQL clients only"),
     section(Kind::section, "tls", tls_section, "TLS between clients and Tessera."),
     of(Kind::texts, "proxy_protocol_from",
        "Networks whose PROXY protocol header is believed; none: the header is refused."),
@@ -78,7 +81,8 @@ constexpr Key root_keys[] = {
         .standard = "auto",
         .min = 0,
         .max = 1024},
-    section(Kind::section, "store", store_section, "Where the sharding map is kept: exactly one of the keys."),
+    without_effect(section(Kind::section, "store", store_section,
+                           "Where the sharding map is kept: exactly one of the keys; no effect in this version.")),
     section(Kind::section, "log", log_section, "The log."),
     of(Kind::duration, "drain_timeout", "After SIGTERM, the longest wait for transactions to end.", "1m"),
     of(Kind::path, "pid_file", "File that the process id is written to; absent: none."),

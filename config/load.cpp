@@ -28,6 +28,7 @@ Config read_root(Section section) {
     section.problem("databases", "there are no databases", "name: {shards: {s0: {primary: host:port}}}");
   }
   section.finish();
+  if (const Node* admin = section.find("admin")) check_console_users(section.context(), *admin, config);
   return config;
 }
 
@@ -61,13 +62,14 @@ public:
 
   Loaded finish(const std::string& source) {
     // What follows would only repeat that the file could not be understood.
-    if (root_.kind == Node::Kind::null && !problems_.empty()) return {std::nullopt, problems_.take()};
+    if (root_.kind == Node::Kind::null && !problems_.empty()) return {std::nullopt, problems_.take(), {}};
     expand_secrets(root_, env_, problems_);
     const Context context{problems_, env_};
     Config config = read_root(Section(root_, root_section, context));
-    if (!problems_.empty()) return {std::nullopt, problems_.take()};
+    std::vector<Problem> warnings = problems_.take_warnings();
+    if (!problems_.empty()) return {std::nullopt, problems_.take(), std::move(warnings)};
     config.source = source;
-    return {std::move(config), {}};
+    return {std::move(config), {}, std::move(warnings)};
   }
 
 private:

@@ -18,20 +18,25 @@
 
 namespace tessera::config {
 
-// One mistake. Neither text ever contains an expanded ${env:…} or ${file:…}, nor a password.
+enum class Severity { error, warning };
+
+// One mistake, or one thing to know. Neither text ever contains an expanded ${env:…} or ${file:…}, nor a password.
 struct Problem {
   SourcePosition where;  // line 0: the file as a whole
   std::string message;   // what is wrong; no trailing full stop
   std::string hint;      // what would be right; may be empty
+  Severity severity = Severity::error;
   friend bool operator==(const Problem&, const Problem&) = default;
 };
 
-// "file:line:column: error: message", and the hint, if any, on an indented second line. No newline at the end.
+// "file:line:column: error: message" (or "warning"), and the hint, if any, on an indented second line. No newline at
+// the end.
 std::string to_string(const Problem& problem);
 
 struct Loaded {
   std::optional<Config> config;   // has a value exactly if there are no problems
   std::vector<Problem> problems;  // in the order of the files
+  std::vector<Problem> warnings;  // the same; they keep nobody from loading the file
 };
 
 // The world outside the YAML text; tests and fuzzers bring their own.

@@ -56,7 +56,10 @@ void Section::check_keys() const {
   }
   const auto names = key_names(spec_);
   for (const Node& item : node_.items) {
-    if (spec_.find(item.key) != nullptr) continue;
+    if (const Key* known = spec_.find(item.key)) {
+      check_effect(*known, item);
+      continue;
+    }
     const std::string hint = context_.problems.full() ? "" : suggestion(item.key, names, "allowed here");
     context_.problem(item.key_mark, fmt::format("unknown key \"{}\" in {}", item.key, spec_.title), hint);
   }
@@ -66,6 +69,13 @@ void Section::check_keys() const {
     context_.problem(found != nullptr ? found->key_mark : mark(),
                      fmt::format("\"{}\" is missing in {}", key.name, spec_.title), std::string(key.about));
   }
+}
+
+void Section::check_effect(const Key& key, const Node& item) const {
+  if (key.effect == Effect::none)
+    context_.warning(item.key_mark, fmt::format("\"{}\" has no effect in this version", key.name));
+  if (key.effect == Effect::refused)
+    context_.problem(item.key_mark, fmt::format("\"{}\" is not in this version", key.name), std::string(key.instead));
 }
 
 const Key& Section::lookup(std::string_view name, std::initializer_list<Kind> kinds) {
@@ -87,6 +97,11 @@ const Node* Section::find(std::string_view name) {
 void Section::problem(std::string_view key, std::string message, std::string hint) {
   const Node* node = find(key);
   context_.problem(node != nullptr ? node->mark : mark(), std::move(message), std::move(hint));
+}
+
+void Section::warning(std::string_view key, std::string message, std::string hint) {
+  const Node* node = find(key);
+  context_.warning(node != nullptr ? node->mark : mark(), std::move(message), std::move(hint));
 }
 
 const Node* Section::of_kind(const Key& key, Node::Kind kind) {

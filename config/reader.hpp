@@ -25,6 +25,9 @@ struct Context {
   void problem(Mark where, std::string message, std::string hint = {}) const {
     problems.add(where, std::move(message), std::move(hint));
   }
+  void warning(Mark where, std::string message, std::string hint = {}) const {
+    problems.add_warning(where, std::move(message), std::move(hint));
+  }
   SourcePosition position(Mark where) const { return problems.position(where); }
 };
 
@@ -40,6 +43,7 @@ public:
   const Node* find(std::string_view key);
   bool has(std::string_view key) { return find(key) != nullptr; }
   void problem(std::string_view key, std::string message, std::string hint = {});
+  void warning(std::string_view key, std::string message, std::string hint = {});
 
   void read(std::string_view key, std::string& out);
   void read(std::string_view key, Secret& out);
@@ -81,6 +85,7 @@ private:
   void check_pem(const Node& node, const std::string& path) const;
   const SectionSpec* variant(const Node& node, const SectionSpec& spec) const;
   void check_keys() const;
+  void check_effect(const Key& key, const Node& item) const;
   std::size_t problem_count() const;
 
   const Node& node_;

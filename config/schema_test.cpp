@@ -34,6 +34,15 @@ TEST(Schema, CheckedInFileIsTheGeneratedOne) {
   expect_golden("config/schema.json", json_schema());
 }
 
+// Editors show it, and docs/configuration.md has the same sentence.
+TEST(Schema, KeysWithoutEffectSaySo) {
+  each_key(root_section, [](const SectionSpec&, const Key& key) {
+    EXPECT_EQ(key.about.ends_with("; no effect in this version."), key.effect == Effect::none) << key.name;
+    EXPECT_EQ(key.about.ends_with("; not in this version."), key.effect == Effect::refused) << key.name;
+    EXPECT_EQ(!key.instead.empty(), key.effect == Effect::refused) << key.name;
+  });
+}
+
 TEST(Schema, IsJsonAndClosed) {
   const Json schema = Json::parse(json_schema());
   EXPECT_EQ(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
@@ -64,7 +73,7 @@ TEST(Schema, DescribeShowsEveryKeyOfAFullConfiguration) {
   collect_keys(described("config/testdata/good.yaml"), root_section, seen);
   each_key(root_section, [&](const SectionSpec& spec, const Key& key) {
     // A file of entries is shown as the entries that it holds.
-    if (key.name == "entries_file") return;
+    if (key.name == "entries_file" || key.effect == Effect::refused) return;
     EXPECT_TRUE(seen.contains(std::string(spec.title) + "/" + std::string(key.name))) << spec.title << ": " << key.name;
   });
 }

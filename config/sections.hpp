@@ -24,6 +24,9 @@ DirectoryRule read_directory_rule(Section& section, const Names& names);
 void read_tables(Section& database, const Names& names, Database& out);
 void read_users(Section& database, Database& out);
 
+// Whoever may use the console must be able to log in there, in one way. `admin` is that section's node.
+void check_console_users(const Context& context, const Node& admin, const Config& config);
+
 // Every text under `key` must be a network.
 void check_networks(Section& section, std::string_view key);
 

@@ -52,8 +52,7 @@ void read_listen(Section section, Listen& listen) {
   section.read("max_clients_per_address", listen.max_clients_per_address);
   section.finish();
   if (section.node().find("postgres") == nullptr && section.node().find("mysql") == nullptr) {
-    section.context().problem(section.mark(), "nothing to listen on",
-                              "give listen.postgres, listen.mysql or both: host:port");
+    section.context().problem(section.mark(), "nothing to listen on", "give listen.postgres: host:port");
   }
 }
 

@@ -34,7 +34,20 @@ void check_one_proof(Section& section, bool trust) {
                             "at most one of password, scram, md5, trust");
 }
 
-User read_user(Section section) {
+// With a shared server role nobody works under a role of his own.
+void check_backend_role(Section& section, const Backend& backend) {
+  if (backend.auth != BackendAuth::password) return;
+  for (const std::string_view key : {"backend_user", "backend_password"}) {
+    if (!section.has(key)) continue;
+    section.problem(key, fmt::format("\"{}\" has no effect where all clients share backend.user", key),
+                    "leave it out, or say auth: passthrough in backend");
+  }
+  if (section.has("pool_size"))
+    section.warning("pool_size", "\"pool_size\" has no effect where all clients share backend.user",
+                    "they share its pool: pool.size");
+}
+
+User read_user(Section section, const Backend& backend) {
   User user;
   user.position = section.context().position(section.mark());
   section.read("name", user.name);
@@ -52,6 +65,7 @@ User read_user(Section section) {
   section.read("backend_password", user.backend_password);
   section.finish();
   check_one_proof(section, user.trust);
+  check_backend_role(section, backend);
   return user;
 }
 
@@ -61,7 +75,7 @@ void read_users(Section& database, Database& out) {
   std::unordered_map<std::string, Mark> seen;
   database.each_section("users", [&](Section section) {
     const Node* name = section.node().find("name");
-    User user = read_user(std::move(section));
+    User user = read_user(std::move(section), out.backend);
     if (!user.name.empty()) {
       const auto [first, fresh] = seen.emplace(user.name, name->mark);
       if (!fresh) {

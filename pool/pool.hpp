@@ -66,6 +66,7 @@ public:
   // New configuration, addresses or credentials: connections made under the old ones are closed when they are next
   // idle.
   void reconfigure(EndpointRef endpoint, IdentityRef identity, const config::Pool& limits);
+  void set_message_size(std::uint64_t bytes) { options_.message_size = bytes; }  // of connections made from now on
   void set_identity(IdentityRef identity) { options_.identity = std::move(identity); }
   // Closes idle connections now, busy ones when they come back (RECONNECT).
   void reconnect();

@@ -7,6 +7,7 @@
 #include "base/crypto.hpp"
 #include "proxy/listener.hpp"
 #include "proxy/log.hpp"
+#include "proxy/restart_keys.hpp"
 
 namespace tessera::proxy {
 
@@ -173,6 +174,9 @@ Server::ReloadOutcome Server::reload() {
   ++reloads_;
   if (on_reload_) on_reload_(*config);
   outcome.changed = true;
+  outcome.notes = restart_keys(*before->config, *config);
+  for (const config::Problem& warning : loaded.warnings) outcome.notes.push_back(config::to_string(warning));
+  for (const std::string& note : outcome.notes) log::warn("configuration", {{"warning", note}});
   log::info("configuration reloaded", {{"file", config->source}});
   return outcome;
 }

@@ -43,6 +43,7 @@ public:
   struct ReloadOutcome {
     bool changed = false;
     std::vector<std::string> problems;
+    std::vector<std::string> notes;  // of a reload that took place: warnings, keys that need a restart
   };
   ReloadOutcome reload();
   // `then` is called after each reload that took place, on the reloading thread; an empty function ends that.

@@ -215,6 +215,8 @@ pool::PreparedTextRef WorkerDatabase::intern(std::string_view sql, const std::ve
 
 void WorkerDatabase::reconfigure(std::shared_ptr<const DatabaseRuntime> runtime, RoutingRef routing) {
   runtime_ = std::move(runtime);
+  const auto plans = static_cast<std::size_t>(settings().limits.plan_cache);
+  if (plans != cache_.capacity()) cache_ = router::PlanCache(plans);
   greetings_.clear();
   metrics_->resize(shard_count());
   for (auto& [key, pool] : pools_) {
@@ -223,6 +225,7 @@ void WorkerDatabase::reconfigure(std::shared_ptr<const DatabaseRuntime> runtime,
     const std::string server = fmt::format("{}/{}", name_, runtime_->primaries[shard]->name);
     shared_.budgets->get(fmt::format("{}/{}", server, pool->options().user), limits.size, server,
                          limits.max_server_connections);
+    pool->set_message_size(settings().limits.message_size);
     pool->reconfigure(runtime_->primaries[shard], pool->options().identity, limits);
   }
   if (routing) set_routing(std::move(routing));

@@ -74,6 +74,7 @@ public:
   }
   void clear() { entries_.clear(); }
   std::size_t size() const { return entries_.size(); }
+  std::size_t capacity() const { return capacity_; }
   std::uint64_t hits() const { return hits_; }
   std::uint64_t misses() const { return misses_; }
 

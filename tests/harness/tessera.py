@@ -80,7 +80,6 @@ class Tessera:
         admin.setdefault("listen", f"{self.host}:{self.admin_port}")
         admin.setdefault("tokens", [{"role": "admin", "token": ADMIN_TOKEN}])
         config.setdefault("workers", 2)
-        config.setdefault("store", {"sqlite": str(self.directory / "topology.db")})
         self.config = config
         self.config_file.write_text(json.dumps(config, indent=2) + "\n")
 

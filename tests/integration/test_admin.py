@@ -472,7 +472,7 @@ def test_reload(servers, database, tessera):
     config["databases"]["shop"]["pool"]["size"] = 7
     proxy.write_config(config)
     status, text = proxy.http("POST", "/v1/config/reload", token=TOKENS["operator"])
-    assert (status, json.loads(text)) == (200, {"reloaded": True, "problems": []})
+    assert (status, json.loads(text)) == (200, {"reloaded": True, "problems": [], "warnings": []})
     assert get(proxy, "/v1/config")["databases"]["shop"]["pool"]["size"] == 7
     assert total(metrics_of(proxy), "tessera_config_reloads_total") == reloads + 1
 

@@ -1,5 +1,6 @@
 """Reloading the configuration: a good one counts at once, a bad one changes nothing, and nobody at work is disturbed."""
 
+import json
 import re
 import threading
 import time
@@ -229,3 +230,31 @@ def test_two_hundred_reloads_under_load(tessera, servers, database):
     assert [problem for worker in workers for problem in worker.problems] == []
     assert sum(worker.count for worker in workers) > 1000
     assert proxy.log().count('msg="configuration reloaded"') > 50 and proxy.log().count("not reloaded") > 10
+
+
+def test_keys_that_need_a_restart_or_have_no_effect_are_named(tessera, servers, database, tmp_path):
+    proxy = tessera(config_of(servers, database))
+    config = config_of(servers, database, reads={"max_lag": "1s"})
+    config["pid_file"] = str(tmp_path / "tessera.pid")
+    config["listen"] = {"postgres": f"127.0.0.1:{proxy.port}", "backlog": 7}
+    proxy.write_config(config)
+    status, text = proxy.http("POST", "/v1/config/reload")
+    told = json.loads(text)
+    assert status == 200 and told["reloaded"] is True
+    assert told["warnings"][:2] == ["pid_file: restart to apply", "listen.backlog: restart to apply"]
+    assert told["warnings"][2].endswith('warning: "reads" has no effect in this version')
+    proxy.wait_for_log('warning="pid_file: restart to apply"')
+
+
+def test_the_plan_cache_has_its_new_size_at_once(tessera, servers, database):
+    proxy = tessera({**config_of(servers, database), "workers": 1})
+    cached = lambda: json.loads(proxy.http("GET", "/v1/databases")[1])["databases"][0]["plan_cache"]["entries"]
+    with log_in(proxy, database) as connection:
+        for i in range(20):
+            value(connection, f"select 1 as c{i}")
+        assert cached() >= 20
+        assert reload(proxy, {**config_of(servers, database, limits={"plan_cache": 5}), "workers": 1})
+        for i in range(20):
+            value(connection, f"select 1 as d{i}")
+        eventually(lambda: cached() <= 5, what="a smaller cache")
+
