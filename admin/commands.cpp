@@ -1,13 +1,15 @@
 #include "admin/commands.hpp"
 
+#include <charconv>
 #include <cstdio>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
+#include <optional>
 
+#include "admin/ids.hpp"
 #include "config/load.hpp"
-#include "parser/postgres/parse.hpp"
-#include "proxy/show.hpp"
-#include "router/planner.hpp"
+#include "router/catalog.hpp"
+#include "router/topology.hpp"
 
 namespace tessera::admin {
 
@@ -17,87 +19,92 @@ void print(const std::string& text) {
   std::fputs((text + '\n').c_str(), stdout);
 }
 
-// Prints the problems to standard error.
-std::optional<config::Config> load_or_complain(const std::string& path) {
-  config::Loaded loaded = config::load(path, config::real_environment());
-  for (const config::Problem& problem : loaded.problems)
-    std::fputs((config::to_string(problem) + '\n').c_str(), stderr);
-  return std::move(loaded.config);
+// The router's errors carry their place as "file:line:column".
+std::optional<config::SourcePosition> place_of(const std::string& text) {
+  config::SourcePosition place;
+  const std::size_t second = text.rfind(':');
+  const std::size_t first = second == std::string::npos || second == 0 ? second : text.rfind(':', second - 1);
+  if (first == std::string::npos) return {};
+  const auto number = [&](std::size_t begin, std::size_t end, int& out) {
+    const auto [at, error] = std::from_chars(text.data() + begin, text.data() + end, out);
+    return error == std::errc() && at == text.data() + end;
+  };
+  if (!number(first + 1, second, place.line) || !number(second + 1, text.size(), place.column)) return {};
+  place.file = text.substr(0, first);
+  return place;
 }
 
-nlohmann::json to_json(const config::Problem& problem) {
-  return {{"file", problem.where.file},
-          {"line", problem.where.line},
-          {"column", problem.where.column},
-          {"message", problem.message},
-          {"hint", problem.hint}};
+nlohmann::ordered_json to_json(const std::vector<config::Problem>& problems) {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (const config::Problem& problem : problems)
+    list.push_back({{"file", problem.where.file},
+                    {"line", problem.where.line},
+                    {"column", problem.where.column},
+                    {"message", problem.message},
+                    {"hint", problem.hint}});
+  return list;
 }
 
 }  // namespace
 
-int check(const CheckOptions& options) {
-  const config::Loaded loaded = config::load(options.config, config::real_environment());
-  if (options.json) {
-    nlohmann::json problems = nlohmann::json::array();
-    for (const config::Problem& problem : loaded.problems) problems.push_back(to_json(problem));
-    print(nlohmann::json{{"valid", loaded.config.has_value()}, {"problems", problems}}.dump(2));
-    return loaded.config ? 0 : 1;
-  }
-  for (const config::Problem& problem : loaded.problems)
-    std::fputs((config::to_string(problem) + '\n').c_str(), stderr);
-  if (!loaded.config) return 1;
-  // Rules that are wrong whatever the tables look like show up when they are built.
-  for (const config::Database& database : loaded.config->databases) {
+void complain(const std::vector<config::Problem>& problems) {
+  for (const config::Problem& problem : problems) std::fputs((config::to_string(problem) + '\n').c_str(), stderr);
+}
+
+// Rules that are wrong whatever the tables look like show up when they are built.
+std::vector<config::Problem> rule_problems(const config::Config& config) {
+  std::vector<config::Problem> problems;
+  for (const config::Database& database : config.databases) {
     const auto topology = router::Topology::build(database, router::Catalog::from_config(database), 1);
     if (topology) continue;
-    std::fputs(fmt::format("{}: error: {}\n", topology.error().detail, topology.error().message).c_str(), stderr);
-    return 1;
+    const Error& error = topology.error();
+    config::Problem& problem = problems.emplace_back();
+    problem.where = place_of(error.detail).value_or(database.position);
+    problem.message = error.message;
+    problem.hint = error.hint;
   }
+  return problems;
+}
+
+int check(const CheckOptions& options) {
+  const config::Loaded loaded = config::load(options.config, config::real_environment());
+  std::vector<config::Problem> problems = loaded.problems;
+  if (loaded.config)
+    for (config::Problem& problem : rule_problems(*loaded.config)) problems.push_back(std::move(problem));
+  const int code = problems.empty() ? 0 : 1;
+  if (options.json) {
+    print(nlohmann::ordered_json{
+        {"valid", problems.empty()}, {"problems", to_json(problems)}, {"warnings", to_json(loaded.warnings)}}
+              .dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+    return code;
+  }
+  complain(loaded.warnings);
+  complain(problems);
+  if (code != 0) return code;
   print(fmt::format("{}: valid, {} database{}", options.config, loaded.config->databases.size(),
                     loaded.config->databases.size() == 1 ? "" : "s"));
   return 0;
 }
 
-int explain(const ExplainOptions& options) {
-  const std::optional<config::Config> config = load_or_complain(options.config);
-  if (!config) return 1;
-  const config::Database* database = options.database.empty() && config->databases.size() == 1
-                                         ? &config->databases.front()
-                                         : config->find_database(options.database);
-  if (database == nullptr) {
-    std::fputs(options.database.empty()
-                   ? "tessera: the configuration has several databases: choose one with --database\n"
-                   : fmt::format("tessera: there is no database \"{}\"\n", options.database).c_str(),
-               stderr);
+int take_id_apart(const IdOptions& options) {
+  const Result<std::int64_t> id = ids::parse_id(options.id);
+  const Result<std::int64_t> epoch =
+      options.epoch.empty() ? Result<std::int64_t>(ids::epoch) : ids::parse_epoch(options.epoch);
+  for (const Result<std::int64_t>* given : {&id, &epoch}) {
+    if (*given) continue;
+    const Error& error = given->error();
+    std::fputs(fmt::format("tessera: {}\n  hint: {}\n", error.message, error.hint).c_str(), stderr);
     return 1;
   }
-  router::Catalog catalog = router::Catalog::from_config(*database);
-  const auto topology = router::Topology::build(*database, catalog, 1);
-  if (!topology) {
-    std::fputs(fmt::format("{}: error: {}\n", topology.error().detail, topology.error().message).c_str(), stderr);
-    return 1;
-  }
-  parser::Fingerprint print_of;
-  parser::fingerprint(options.sql, {}, print_of);
-  Result<std::vector<parser::Statement>> parsed = parser::postgres::parse(options.sql);
-  router::PlannedText text;
-  router::SessionView view;
-  view.hints_allowed = database->hints;
-  if (!parsed) {
-    text.syntax_error = parsed.error();
-  } else {
-    const std::string_view hint =
-        std::string_view(options.sql).substr(print_of.hint_begin, print_of.hint_end - print_of.hint_begin);
-    for (const parser::Statement& statement : *parsed)
-      text.statements.push_back(
-          {router::plan(statement, options.sql, print_of.slots, hint, **topology, catalog, view), nullptr});
-  }
-  const std::vector<std::string> lines = proxy::explain_lines(text, {options.sql, print_of.slots, {}}, **topology);
+  const ids::Parts parts = ids::take_apart(*id, *epoch);
+  const std::string time = ids::time_text(parts.time_ms);
   if (options.json)
-    print(nlohmann::json{{"plan", lines}}.dump(2));
+    print(nlohmann::ordered_json{
+        {"id", *id}, {"time", time}, {"time_ms", parts.time_ms}, {"shard", parts.shard}, {"sequence", parts.sequence}}
+              .dump(2));
   else
-    for (const std::string& line : lines) print(line);
-  return text.syntax_error ? 1 : 0;
+    print(fmt::format("time      {}\nshard     {}\nsequence  {}", time, parts.shard, parts.sequence));
+  return 0;
 }
 
 int print_schema() {

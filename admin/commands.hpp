@@ -3,6 +3,9 @@
 #pragma once
 
 #include <string>
+#include <vector>
+
+#include "config/load.hpp"
 
 namespace tessera::admin {
 
@@ -21,9 +24,21 @@ struct ExplainOptions {
   bool json = false;
 };
 
+struct IdOptions {
+  std::string id;
+  std::string epoch;  // empty: ids::epoch
+  bool json = false;
+};
+
 int serve(const ServeOptions& options);
 int check(const CheckOptions& options);
 int explain(const ExplainOptions& options);
+int take_id_apart(const IdOptions& options);
 int print_schema();
+
+// For the commands that read a configuration: problems or warnings to standard error.
+void complain(const std::vector<config::Problem>& problems);
+// Of the rules, which only building them shows: the first one of each database.
+std::vector<config::Problem> rule_problems(const config::Config& config);
 
 }  // namespace tessera::admin

@@ -1,5 +1,5 @@
-// The program: `tessera serve | check | explain`. What the commands do is in commands.cpp and serve.cpp; this is the
-// command line.
+// The program: `tessera serve | check | explain | id | schema`. What the commands do is in commands.cpp and serve.cpp;
+// this is the command line.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
@@ -35,6 +35,15 @@ int main(int argc, char** argv) {
   explain_command->add_flag("--json", explain_options.json, "print JSON");
   explain_command->add_option("sql", explain_options.sql, "the statement")->required();
   explain_command->callback([&] { code = explain(explain_options); });
+
+  IdOptions id_options;
+  CLI::App* id_command = app.add_subcommand("id", "Take an id apart: time, shard, sequence.");
+  id_command->add_option("id", id_options.id, "the id: a bigint in decimal digits; a negative one after --")
+      ->required();
+  id_command->add_option("--epoch", id_options.epoch,
+                         "where its time begins: a date, or milliseconds since 1970 (default: 2020-01-01)");
+  id_command->add_flag("--json", id_options.json, "print JSON");
+  id_command->callback([&] { code = take_id_apart(id_options); });
 
   CLI::App* schema_command = app.add_subcommand("schema", "Print the JSON Schema of the configuration.");
   schema_command->callback([&] { code = print_schema(); });

@@ -104,11 +104,12 @@ int serve(const ServeOptions& options) {
   ::signal(SIGPIPE, SIG_IGN);
 
   config::Loaded loaded = config::load(options.config, config::real_environment());
-  for (const config::Problem& problem : loaded.problems)
-    std::fputs((config::to_string(problem) + '\n').c_str(), stderr);
+  complain(loaded.problems);
   if (!loaded.config) return 1;
   auto config = std::make_shared<const config::Config>(std::move(*loaded.config));
   if (const Result<void> opened = log::configure(config->log); !opened) return complain(opened.error());
+  for (const config::Problem& warning : loaded.warnings)
+    log::warn("configuration", {{"warning", config::to_string(warning)}});
   PidFile pid_file;
   if (const Result<void> made = pid_file.create(options.pid_file.empty() ? config->pid_file : options.pid_file); !made)
     return complain(made.error());

@@ -1,5 +1,6 @@
 #include "proxy/show.hpp"
 
+#include <algorithm>
 #include <fmt/format.h>
 
 #include "proxy/row_builder.hpp"
@@ -62,6 +63,22 @@ RowBuilder one_value(const std::string& column, const std::string& value) {
   return rows;
 }
 
+// Whether its shards depend on a parameter beyond those that are known.
+bool needs_parameters(const router::PlanTemplate& plan, std::size_t known) {
+  const auto unknown = [known](const router::KeyOperand& operand) {
+    return operand.kind == router::KeyOperand::Kind::parameter && operand.index >= known;
+  };
+  const auto in_term = [&](const router::ShardTerm& term) {
+    if ((term.low && unknown(*term.low)) || (term.high && unknown(*term.high))) return true;
+    return std::any_of(term.rows.begin(), term.rows.end(),
+                       [&](const auto& row) { return std::any_of(row.begin(), row.end(), unknown); });
+  };
+  if (plan.hinted_shard) return false;
+  return std::any_of(plan.components.begin(), plan.components.end(), [&](const router::Component& component) {
+    return std::any_of(component.terms.begin(), component.terms.end(), in_term);
+  });
+}
+
 }  // namespace
 
 std::string show_tessera(std::string_view what, const Session& session, std::optional<Error>& error) {
@@ -81,6 +98,17 @@ std::string show_tessera(std::string_view what, const Session& session, std::opt
   return {};
 }
 
+Explained explain(const router::PlanTemplate& plan, const router::Values& values, const router::Topology& topology) {
+  Explained made;
+  if (!plan.refusal && needs_parameters(plan, values.parameters.size())) return made;
+  router::BindScratch scratch;
+  const Result<void> done = router::bind(plan, topology, values, scratch, made.plan.emplace());
+  if (done) return made;
+  made.plan.reset();
+  made.refusal = done.error();
+  return made;
+}
+
 std::vector<std::string> explain_lines(const router::PlannedText& text, const router::Values& values,
                                        const router::Topology& topology) {
   std::vector<std::string> lines;
@@ -93,17 +121,14 @@ std::vector<std::string> explain_lines(const router::PlannedText& text, const ro
   };
   if (text.syntax_error) add(fmt::format("error: {}", text.syntax_error->message));
   for (const router::PlannedStatement& planned : text.statements) {
-    router::BindScratch scratch;
-    router::Plan plan;
-    const bool parameters = !values.parameters.empty() || values.sql.find('$') == std::string_view::npos;
-    const Result<void> bound = router::bind(planned.plan, topology, values, scratch, plan);
-    if (bound)
-      add(router::describe(plan, planned.plan, topology));
-    else if (!parameters && !planned.plan.refusal)
-      add(router::describe(planned.plan, topology));
+    const Explained explained = explain(planned.plan, values, topology);
+    if (explained.plan)
+      add(router::describe(*explained.plan, planned.plan, topology));
+    else if (explained.refusal)
+      add(fmt::format("refused: {}{}{}", explained.refusal->message,
+                      explained.refusal->hint.empty() ? "" : "\nhint: ", explained.refusal->hint));
     else
-      add(fmt::format("refused: {}{}{}", bound.error().message,
-                      bound.error().hint.empty() ? "" : "\nhint: ", bound.error().hint));
+      add(router::describe(planned.plan, topology));
   }
   return lines;
 }

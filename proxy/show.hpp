@@ -17,6 +17,14 @@ class Session;
 // ones.
 std::string show_tessera(std::string_view what, const Session& session, std::optional<Error>& error);
 
+// What becomes of one statement with these values: a plan, a refusal, or neither, if it depends on parameters that are
+// not known.
+struct Explained {
+  std::optional<router::Plan> plan;
+  std::optional<Error> refusal;
+};
+Explained explain(const router::PlanTemplate& plan, const router::Values& values, const router::Topology& topology);
+
 // The plan of each statement, bound to these values where they allow it.
 std::vector<std::string> explain_lines(const router::PlannedText& text, const router::Values& values,
                                        const router::Topology& topology);

@@ -1,0 +1,157 @@
+"""The offline commands: check, explain, id. Text for people, JSON and exit codes for scripts."""
+
+import json
+
+import pytest
+from harness.tessera import run_command
+
+CONFIG = """\
+listen: {postgres: 127.0.0.1:6432}
+store: {sqlite: topology.db}
+databases:
+  shop:
+    shards: {s0: {primary: 127.0.0.1:1, replicas: [{address: 127.0.0.1:3, zone: b}]}, s1: {primary: 127.0.0.1:2}}
+    rules: {by_id: {type: hash, shards: [s0, s1]}, by_bits: {type: embedded}}
+    tables: {users: {rule: by_id, key: id, key_type: bigint}}
+  blog:
+    shards: {b0: {primary: 127.0.0.1:4}}
+    default_shard: b0
+    rules: {by_bits: {type: embedded}}
+    limits: {merge_memory: 1MB}
+"""
+WARNINGS = [(2, 1, "store"), (5, 41, "replicas"), (12, 14, "merge_memory")]
+
+
+@pytest.fixture
+def config(tmp_path):
+    file = tmp_path / "tessera.yaml"
+    file.write_text(CONFIG)
+    return file
+
+
+def as_json(done):
+    return json.loads(done.stdout)
+
+
+# ---- check -----------------------------------------------------------------------------------------------------------
+
+
+def test_keys_without_effect_are_warnings(config):
+    plain = run_command("check", config)
+    assert plain.returncode == 0 and "valid, 2 databases" in plain.stdout
+    assert plain.stderr.splitlines() == [f'{config}:{line}:{column}: warning: "{key}" has no effect in this version' for line, column, key in WARNINGS]
+    done = run_command("check", config, "--json")
+    assert done.returncode == 0
+    told = as_json(done)
+    assert told["valid"] and told["problems"] == []
+    assert [(one["line"], one["column"]) for one in told["warnings"]] == [(line, column) for line, column, _ in WARNINGS]
+
+
+def test_rules_that_cannot_work_are_found_in_every_database_in_both_forms(config):
+    text = CONFIG.replace("key: id, key_type: bigint}", "key: id, key_type: bigint}, t: {rule: by_bits, key: k, key_type: text}")
+    config.write_text(text.replace("merge_memory: 1MB}", "merge_memory: 1MB}\n    tables: {t: {rule: by_bits, key: k, key_type: text}}"))
+    plain, told = run_command("check", config), run_command("check", config, "--json")
+    assert plain.returncode == told.returncode == 1
+    expected = [(6, 52), (11, 13)]
+    errors = [line for line in plain.stderr.splitlines() if ": error: " in line]
+    assert [line.startswith(f"{config}:{at}:{column}: error: rule \"by_bits\"") for line, (at, column) in zip(errors, expected)] == [True, True]
+    told = as_json(told)
+    assert not told["valid"] and [(one["line"], one["column"]) for one in told["problems"]] == expected
+    assert all("by_bits" in one["message"] for one in told["problems"])
+
+
+@pytest.mark.parametrize("old, new, words", [
+    ("postgres: 127.0.0.1:6432", "postgres: 127.0.0.1:6432, mysql: 127.0.0.1:6033", '"mysql" is not in this version'),
+    ("default_shard: b0", "engine: mysql", 'engine "mysql" is not in this version'),
+    ("key_type: bigint", "key_type: bigint, id: snowflake", '"id" is not in this version'),
+    ("key_type: bigint", "key_type: bigint, unique: [email]", '"unique" is not in this version'),
+    ("default_shard: b0", "backend: {user: shared}\n    users: [{name: a, trust: true, backend_user: b}]", '"backend_user" has no effect where all clients share'),
+])
+def test_what_this_version_cannot_honour_is_a_mistake_for_check_and_serve_alike(config, old, new, words):
+    config.write_text(CONFIG.replace(old, new))
+    check, serve = run_command("check", config), run_command("serve", "--config", config)
+    assert check.returncode == serve.returncode == 1
+    assert words in check.stderr and words in serve.stderr
+    assert [line for line in check.stderr.splitlines() if ": error: " in line] == [line for line in serve.stderr.splitlines() if ": error: " in line]
+
+
+# ---- explain ---------------------------------------------------------------------------------------------------------
+
+
+def explain(config, sql):
+    done = run_command("explain", "--config", config, "--database", "shop", "--json", sql)
+    plain = run_command("explain", "--config", config, "--database", "shop", sql)
+    assert plain.returncode == done.returncode and plain.stdout
+    return done.returncode, as_json(done)
+
+
+def test_a_plan_as_json(config):
+    code, told = explain(config, "select name from users where id = 5")
+    assert code == 0 and told["database"] == "shop" and told["error"] is None
+    statement, = told["statements"]
+    assert statement["command"] == "SELECT" and statement["outcome"] == "route" and statement["shards"] in (["s0"], ["s1"])
+    assert statement["refusal"] is None and statement["read_only"] is True
+    assert statement["tables"] == [{"tables": ["users"], "rule": "by_id", "shard": None, "by_key": True}]
+
+
+def test_a_plan_of_all_shards(config):
+    code, told = explain(config, "select * from users")
+    assert code == 0 and told["statements"][0]["outcome"] == "scatter" and told["statements"][0]["shards"] == ["s0", "s1"]
+
+
+def test_a_plan_that_depends_on_a_parameter(config):
+    code, told = explain(config, "select * from users where id = $1")
+    assert code == 0 and told["statements"][0]["outcome"] == "depends on parameters" and told["statements"][0]["shards"] == []
+    assert told["statements"][0]["tables"][0]["by_key"] is True
+
+
+def test_a_dollar_in_a_literal_is_no_parameter(config):
+    code, told = explain(config, "select * from users where id = 5 and name = '$1'")
+    assert code == 0 and told["statements"][0]["outcome"] == "route"
+
+
+def test_a_refused_statement_ends_with_1(config):
+    code, told = explain(config, "select sum(id) from users")
+    assert code == 1
+    refusal = told["statements"][0]["refusal"]
+    assert told["statements"][0]["outcome"] == "refused"
+    assert refusal["sqlstate"] == "0A000" and "several shards" in refusal["message"] and refusal["hint"] and refusal["position"] == 8
+
+
+def test_one_refused_statement_of_several_ends_with_1(config):
+    code, told = explain(config, "select 1; select * from nowhere")
+    assert code == 1 and [one["outcome"] for one in told["statements"]] == ["any", "refused"]
+
+
+def test_a_statement_that_is_none_ends_with_1(config):
+    code, told = explain(config, "selct 1")
+    assert code == 1 and told["statements"] == []
+    assert told["error"]["sqlstate"] == "42601" and told["error"]["position"] == 1
+
+
+# ---- id --------------------------------------------------------------------------------------------------------------
+
+
+def test_an_id_is_taken_apart():
+    done = run_command("id", "1234567890123456789")
+    assert done.returncode == 0
+    assert done.stdout.split() == ["time", "2024-08-30T09:06:01.083Z", "shard", "6752", "sequence", "277"]
+    told = as_json(run_command("id", "--json", "1234567890123456789"))
+    assert told == {"id": 1234567890123456789, "time": "2024-08-30T09:06:01.083Z", "time_ms": 1725008761083, "shard": 6752, "sequence": 277}
+    rebuilt = (told["time_ms"] - 1577836800000) << 23 | told["shard"] << 10 | told["sequence"]
+    assert rebuilt == told["id"]
+
+
+def test_ids_of_another_epoch_and_negative_ones():
+    assert as_json(run_command("id", "--json", "--epoch", "1970-01-01", "0"))["time"] == "1970-01-01T00:00:00.000Z"
+    assert as_json(run_command("id", "--json", "--", "-1"))["shard"] == 8191
+
+
+@pytest.mark.parametrize("words", [("id", "12x"), ("id", ""), ("id", "9223372036854775808"), ("id", "--epoch", "yesterday", "1")])
+def test_what_is_no_id(words):
+    done = run_command(*words)
+    assert done.returncode == 1 and done.stdout == "" and "is not an" in done.stderr and "hint: " in done.stderr
+
+
+def test_an_id_is_needed():
+    assert run_command("id").returncode == 2
