@@ -23,16 +23,20 @@ config::BackendAuth auth_of(const config::Database& database) {
 }
 }  // namespace
 
-Client::Client(Worker& worker, SessionId id, net::Descriptor socket, std::string address,
+Client::Client(Worker& worker, SessionId id, net::Descriptor socket, std::string address, Place place,
                std::vector<Admission::Ticket> tickets)
     : worker_(worker),
       id_(id),
       address_(std::move(address)),
+      place_(place),
       stream_(worker.loop(), std::move(socket)),
       connected_at_(worker.loop().now()),
       tickets_(std::move(tickets)) {
   const config::Listen& listen = worker_.runtime().config->listen;
   deadline_ = connected_at_ + listen.login_timeout;
+  // Others wait for this place.
+  constexpr std::chrono::milliseconds reserved_timeout{3'000};
+  if (place_ == Place::reserved) deadline_ = std::min(deadline_, connected_at_ + reserved_timeout);
   if (net::in_networks(address_, listen.proxy_protocol_from)) state_ = State::proxy_header;
 }
 
@@ -222,6 +226,8 @@ void Client::cancelled_delivered() {
 void Client::on_startup(postgres::StartupMessage message) {
   startup_ = std::move(message);
   state_ = State::looking_up;
+  if (place_ == Place::reserved && startup_.database != console_database)
+    return fail({sqlstate::too_many_connections, "sorry, too many clients already", {}, {}, 0});
   for (const auto& [name, value] : startup_.parameters)
     if (name == "application_name") application_name_ = value;
   if (!startup_.replication.empty() && startup_.replication != "false" && startup_.replication != "off" &&

@@ -21,7 +21,9 @@ class Worker;
 
 class Client final : public net::EventHandler, public SessionHost {
 public:
-  Client(Worker& worker, SessionId id, net::Descriptor socket, std::string address,
+  // Where the client stands: one of the places for all, or one that is kept for the console when those are taken.
+  enum class Place : std::uint8_t { ordinary, reserved };
+  Client(Worker& worker, SessionId id, net::Descriptor socket, std::string address, Place place,
          std::vector<Admission::Ticket> tickets);
   ~Client() override;
 
@@ -101,6 +103,7 @@ private:
   Worker& worker_;
   SessionId id_;
   std::string address_;
+  Place place_;
   net::Stream stream_;
   State state_ = State::first_packet;
   std::string input_;  // until the session runs

@@ -9,7 +9,6 @@ std::vector<std::string> restart_keys(const config::Config& before, const config
   };
   add(before.pid_file != after.pid_file, "pid_file");
   add(before.listen.backlog != after.listen.backlog, "listen.backlog");
-  add(before.admin.certificate.empty() != after.admin.certificate.empty(), "admin.certificate");
   return keys;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 #include <span>
+#include <thread>
 
 namespace tessera::proxy {
 
@@ -100,10 +101,16 @@ bool same_shards(const DatabaseRuntime& before, const DatabaseRuntime& after) {
              [](const pool::EndpointRef& endpoint) { return std::string_view(endpoint->name); });
 }
 
+unsigned worker_count(const config::Config& config) {
+  if (config.workers > 0) return static_cast<unsigned>(config.workers);
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
 Result<std::shared_ptr<const Runtime>> build_runtime(std::shared_ptr<const config::Config> config,
                                                      const Runtime* previous) {
   auto runtime = std::make_shared<Runtime>();
   runtime->config = config;
+  runtime->places = places(*config, net::raise_file_limit(), worker_count(*config));
   const config::ClientTls& tls = config->listen.tls;
   if (tls.mode != config::ClientTlsMode::disable) {
     const bool verify = tls.mode == config::ClientTlsMode::verify_ca || tls.mode == config::ClientTlsMode::verify_full;

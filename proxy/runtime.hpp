@@ -10,6 +10,7 @@
 
 #include "config/config.hpp"
 #include "pool/endpoint.hpp"
+#include "proxy/places.hpp"
 #include "router/catalog.hpp"
 #include "router/topology.hpp"
 
@@ -26,7 +27,10 @@ struct Runtime {
   std::shared_ptr<const config::Config> config;
   std::map<std::string, std::shared_ptr<const DatabaseRuntime>, std::less<>> databases;
   std::shared_ptr<net::TlsContext> client_tls;  // nullptr: TLS is off
+  Places places;                                // for clients, under the limit of open files
 };
+
+unsigned worker_count(const config::Config& config);
 
 // Resolves names and reads certificates: BLOCKS, control thread only. Endpoints that have not changed are taken over
 // from `previous`, so that their connections stay.

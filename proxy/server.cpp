@@ -13,18 +13,10 @@ namespace tessera::proxy {
 
 namespace {
 
-// Descriptors that are not clients: servers, the log, the store, the admin endpoint.
-constexpr std::uint64_t reserved_descriptors = 256;
-
 postgres::Credential parse_verifier(const Secret& verifier) {
   if (std::optional<postgres::ScramSecret> secret = postgres::ScramSecret::parse(verifier.reveal()))
     return std::move(*secret);
   return postgres::Md5Verifier{verifier};
-}
-
-unsigned worker_count(const config::Config& config) {
-  if (config.workers > 0) return static_cast<unsigned>(config.workers);
-  return std::max(1u, std::thread::hardware_concurrency());
 }
 
 }  // namespace
@@ -47,17 +39,12 @@ std::shared_ptr<const Runtime> Server::runtime() const {
 // ---- start and end --------------------------------------------------------------------------------------------------
 
 Result<void> Server::start() {
-  const std::uint64_t files = net::raise_file_limit();
   Result<std::shared_ptr<const Runtime>> made = build_runtime(config_, nullptr);
   if (!made) return std::unexpected(made.error());
   runtime_ = *made;
   make_credentials(*config_);
-  std::uint64_t wanted = 0;
-  for (const config::Database& database : config_->databases)
-    wanted += static_cast<std::uint64_t>(database.limits.clients);
-  if (files < wanted + reserved_descriptors)
-    log::warn("the limit of open files is below what limits.clients asks for",
-              {{"limit", std::to_string(files)}, {"wanted", std::to_string(wanted + reserved_descriptors)}});
+  for (const std::string& warning : runtime_->places.warnings)
+    log::warn("too few file descriptors for the configuration", {{"reason", warning}});
 
   std::vector<net::Descriptor> sockets;
   if (config_->listen.postgres) {
@@ -175,6 +162,7 @@ Server::ReloadOutcome Server::reload() {
   if (on_reload_) on_reload_(*config);
   outcome.changed = true;
   outcome.notes = restart_keys(*before->config, *config);
+  for (const std::string& warning : (*made)->places.warnings) outcome.notes.push_back(warning);
   for (const config::Problem& warning : loaded.warnings) outcome.notes.push_back(config::to_string(warning));
   for (const std::string& note : outcome.notes) log::warn("configuration", {{"warning", note}});
   log::info("configuration reloaded", {{"file", config->source}});
@@ -266,7 +254,14 @@ void Server::dispatch(net::Descriptor socket, const net::SocketAddress& peer) {
   const std::shared_ptr<const Runtime> now = runtime();
   const config::Listen& listen = now->config->listen;
   const std::string address = peer.is_unix() || peer.host().empty() ? std::string("local") : peer.host();
-  std::optional<Admission::Ticket> total = admission_.enter("total", static_cast<std::uint64_t>(listen.max_clients));
+  // A full house keeps a few places for administrators (places.hpp).
+  Client::Place place = Client::Place::ordinary;
+  std::optional<Admission::Ticket> total;
+  if (now->places.clients > 0) total = admission_.enter("total", now->places.clients);
+  if (!total) {
+    place = Client::Place::reserved;
+    total = admission_.enter("reserved", reserved_places);
+  }
   // A balancer's connections are counted by its clients' addresses (Client::take_proxy_header).
   const bool balanced = net::in_networks(address, listen.proxy_protocol_from);
   std::optional<Admission::Ticket> from =
@@ -295,9 +290,9 @@ void Server::dispatch(net::Descriptor socket, const net::SocketAddress& peer) {
   std::vector<Admission::Ticket> tickets;
   tickets.push_back(std::move(*total));
   tickets.push_back(std::move(*from));
-  if (&worker == workers_[0].get()) return worker.adopt(std::move(socket), address, std::move(tickets));
-  worker.loop().post([&worker, socket = std::move(socket), address, tickets = std::move(tickets)]() mutable {
-    worker.adopt(std::move(socket), address, std::move(tickets));
+  if (&worker == workers_[0].get()) return worker.adopt(std::move(socket), address, place, std::move(tickets));
+  worker.loop().post([&worker, socket = std::move(socket), address, place, tickets = std::move(tickets)]() mutable {
+    worker.adopt(std::move(socket), address, place, std::move(tickets));
   });
 }
 

@@ -75,9 +75,10 @@ void Worker::DatabaseState::shut_down() {
 
 // ---- clients --------------------------------------------------------------------------------------------------------
 
-void Worker::adopt(net::Descriptor socket, std::string address, std::vector<Admission::Ticket> tickets) {
+void Worker::adopt(net::Descriptor socket, std::string address, Client::Place place,
+                   std::vector<Admission::Ticket> tickets) {
   const SessionId id(next_session_id.fetch_add(1, std::memory_order_relaxed));
-  auto client = std::make_unique<Client>(*this, id, std::move(socket), std::move(address), std::move(tickets));
+  auto client = std::make_unique<Client>(*this, id, std::move(socket), std::move(address), place, std::move(tickets));
   Client& adopted = *client;
   clients_.emplace(id, std::move(client));
   client_count_.fetch_add(1, std::memory_order_relaxed);

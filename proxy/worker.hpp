@@ -39,7 +39,7 @@ public:
 
   // ---- on its thread
   const Runtime& runtime() const { return *runtime_; }
-  void adopt(net::Descriptor socket, std::string address, std::vector<Admission::Ticket> tickets);
+  void adopt(net::Descriptor socket, std::string address, Client::Place place, std::vector<Admission::Ticket> tickets);
   void forget(SessionId id);
   WorkerDatabase* find_database(std::string_view name);
   ListenHub* listen_hub(WorkerDatabase& database);
