@@ -99,7 +99,6 @@ const DatabaseMetric database_metrics[] = {
      &DatabaseFacts::cache_entries},
     {MetricType::Gauge, "tessera_clients", "Client sessions now.", &DatabaseFacts::clients},
     {MetricType::Counter, "tessera_logins_total", "Clients that logged in.", &DatabaseFacts::logins},
-    {MetricType::Counter, "tessera_login_failures_total", "Logins that were refused.", &DatabaseFacts::login_failures},
     {MetricType::Counter, "tessera_cancels_total", "Cancel requests passed on to servers.", &DatabaseFacts::cancels},
     {MetricType::Counter, "tessera_client_received_bytes_total", "Bytes from clients.", &DatabaseFacts::bytes_in},
     {MetricType::Counter, "tessera_client_sent_bytes_total", "Bytes to clients.", &DatabaseFacts::bytes_out},
@@ -191,6 +190,13 @@ void shards(const Facts& facts, Families& all) {
                  proxy::health_of(facts, name, shard.name).healthy ? 1 : 0);
 }
 
+void logins(const proxy::Server& server, Families& all) {
+  Family family(all, MetricType::Counter, "tessera_login_failures_total",
+                "Logins that were refused or timed out, by SQLSTATE; database \"\": none that there is.");
+  for (const auto& [key, count] : server.login_failures().counts())
+    family.add({{"database", key.first}, {"sqlstate", key.second}}, static_cast<double>(count));
+}
+
 // ---- process --------------------------------------------------------------------------------------------------------
 
 void process_metrics(const proxy::ProcessFacts& process, const proxy::Server& server, Families& all) {
@@ -200,6 +206,8 @@ void process_metrics(const proxy::ProcessFacts& process, const proxy::Server& se
   Family(all, MetricType::Gauge, "tessera_info", "Always 1; the version.")
       .add({{"version", std::string(proxy::version)}}, 1);
   one(MetricType::Gauge, "tessera_workers", "Worker threads.", static_cast<double>(server.workers().size()));
+  one(MetricType::Gauge, "tessera_client_places", "Most clients there is room for.",
+      static_cast<double>(server.runtime()->places.clients));
   one(MetricType::Gauge, "tessera_draining", "1 while draining.", server.draining() ? 1 : 0);
   one(MetricType::Gauge, "tessera_uptime_seconds", "Since the start.", process.uptime_seconds);
   one(MetricType::Counter, "tessera_config_reloads_total", "Configurations taken over since the start.",
@@ -221,6 +229,7 @@ std::string metrics_text(const Facts& facts, const proxy::ProcessFacts& process,
   databases(facts, all);
   shards(facts, all);
   pools(facts, all);
+  logins(server, all);
   process_metrics(process, server, all);
   // A family without samples is noise, and some scrapers refuse it.
   std::erase_if(all, [](const MetricFamily& family) { return family.metric.empty(); });

@@ -10,8 +10,15 @@
 #include <utility>
 
 #include "base/error.hpp"
+#include "config/config.hpp"
+#include "net/socket.hpp"
 
 namespace tessera::proxy {
+
+// `users[].from`. Whoever comes through a Unix socket ("local") is on this machine.
+inline bool may_come_from(const config::User& user, const std::string& address) {
+  return user.from.empty() || address == "local" || net::in_networks(address, user.from);
+}
 
 class Admission {
 public:

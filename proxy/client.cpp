@@ -206,6 +206,7 @@ void Client::on_tls_progress() {
   const Stream::Status status = stream_.handshake();
   if (status != Stream::Status::ok) {
     log::debug("tls handshake failed", {{"client", address_}, {"reason", stream_.error()}});
+    count_failure(sqlstate::connection_failure);
     return close_now();
   }
   if (!stream_.tls()->handshake_done()) return;
@@ -226,6 +227,8 @@ void Client::cancelled_delivered() {
 void Client::on_startup(postgres::StartupMessage message) {
   startup_ = std::move(message);
   state_ = State::looking_up;
+  const auto& databases = worker_.runtime().databases;
+  if (const auto found = databases.find(startup_.database); found != databases.end()) database_ = found->second;
   if (place_ == Place::reserved && startup_.database != console_database)
     return fail({sqlstate::too_many_connections, "sorry, too many clients already", {}, {}, 0});
   for (const auto& [name, value] : startup_.parameters)
@@ -251,18 +254,10 @@ void Client::on_startup(postgres::StartupMessage message) {
                  {},
                  "connect with sslmode=require",
                  0});
-  const auto& databases = worker_.runtime().databases;
-  if (const auto found = databases.find(startup_.database); found != databases.end()) database_ = found->second;
   look_up_credential();
 }
 
 // ---- authentication -------------------------------------------------------------------------------------------------
-
-namespace {
-bool allowed_from(const config::User& user, const std::string& address) {
-  return user.from.empty() || address == "local" || net::in_networks(address, user.from);
-}
-}  // namespace
 
 // Are there users here whose passwords only the servers know?
 bool Client::server_decides() const {
@@ -289,13 +284,13 @@ void Client::begin_passthrough(bool may_come_in) {
 
 void Client::look_up_credential() {
   if (startup_.database == console_database) {
-    const auto console = worker_.server().console_credential(startup_.user);
+    const auto console = worker_.server().console_credential(startup_.user, address_);
     return begin_login(console.value_or(postgres::UnknownUser{}), Proof::credential);
   }
   if (!database_) return begin_unknown();
   for (const config::User& user : database_->settings->users)
     if (user.name == startup_.user) user_ = &user;
-  if (user_ != nullptr && !allowed_from(*user_, address_)) {
+  if (user_ != nullptr && !may_come_from(*user_, address_)) {
     log::warn("login from an address that is not allowed",
               {{"user", startup_.user}, {"database", startup_.database}, {"client", address_}});
     return begin_unknown();
@@ -390,7 +385,6 @@ void Client::login_step(LoginStep step) {
     case LoginStep::ok:
       return logged_in();
     case LoginStep::failed:
-      if (WorkerDatabase* database = worker_.find_database(startup_.database)) database->metrics().login_failures.add();
       // The answer of an auth_query may have been out of date: the next attempt asks again.
       if (database_) worker_.server().auth_answers().forget(startup_.database, startup_.user);
       log::warn("login failed", {{"user", startup_.user},
@@ -544,8 +538,17 @@ void Client::greet(const pool::SettingsMap& parameters) {
 
 // ---- ending ---------------------------------------------------------------------------------------------------------
 
+void Client::count_failure(SqlState code) {
+  const bool known = database_ != nullptr || startup_.database == console_database;
+  worker_.server().login_failures().count(known ? startup_.database : "", code);
+  if (database_ == nullptr) return;
+  if (WorkerDatabase* database = worker_.find_database(startup_.database)) database->metrics().login_failures.add();
+}
+
 void Client::fail(const Error& reason) {
   if (state_ == State::closed || state_ == State::closing) return;
+  const bool logging_in = state_ != State::running && state_ != State::console;
+  if (logging_in && reason.code != sqlstate::admin_shutdown) count_failure(reason.code);
   postgres::append_error(stream_.out(), reason, postgres::Severity::fatal);
   close_when_sent();
 }
@@ -603,9 +606,11 @@ void Client::sweep(TimePoint now) {
     if (state_ == State::closing) return close_now();
     deadline_ = never;
     // Nothing is sent to somebody who has not shown that he speaks the protocol.
-    if (state_ == State::proxy_header || state_ == State::first_packet || state_ == State::tls ||
-        state_ == State::cancelling)
+    if (state_ == State::cancelling) return close_now();
+    if (state_ == State::proxy_header || state_ == State::first_packet || state_ == State::tls) {
+      count_failure(sqlstate::invalid_authorization);
       return close_now();
+    }
     return fail({sqlstate::invalid_authorization, "login timed out", {}, {}, 0});
   }
   if (session_ && state_ == State::running) session_->sweep(now);

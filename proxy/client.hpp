@@ -97,6 +97,7 @@ private:
   Result<void> check_admission();
   Result<postgres::ServerCredential> server_credential() const;
   void fail(const Error& reason);
+  void count_failure(SqlState code);  // of the login
   void close_when_sent();
   void close_now();
 

@@ -77,11 +77,16 @@ void Console::take_input() {
 }
 
 void Console::handle(char type, std::string_view whole) {
+  if (type == postgres::frontend::sync) {
+    skipping_ = false;
+    return postgres::append_ready_for_query(host_.stream().out(), postgres::TransactionStatus::idle);
+  }
+  if (skipping_ || type == postgres::frontend::flush) return;
   std::string_view sql;
   if (type == postgres::frontend::query && postgres::parse_query(whole.substr(postgres::frame_header_size), sql))
     return run(sql);
-  if (type == postgres::frontend::sync)
-    return postgres::append_ready_for_query(host_.stream().out(), postgres::TransactionStatus::idle);
+  // As a server does: one error, and what follows up to Sync belongs to the same unit. A simple query is one by itself.
+  skipping_ = type != postgres::frontend::query;
   postgres::append_error(host_.stream().out(),
                          {sqlstate::feature_not_supported,
                           "the console understands simple queries only",

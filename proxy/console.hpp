@@ -1,5 +1,6 @@
 // The administration console: the virtual database `pgbouncer`, spoken to with psql. Simple queries only, as in
-// PgBouncer: SHOW …, PAUSE, RESUME, RECONNECT, RELOAD. One per connection, on its worker's thread.
+// PgBouncer (a unit of the extended protocol gets one error): SHOW …, PAUSE, RESUME, RECONNECT, RELOAD. One per
+// connection, on its worker's thread.
 //
 // Most answers come from all workers: a command is under way (`busy_`) until they have come in, and what the client
 // sends meanwhile waits, up to a limit. A worker never waits for another.
@@ -51,6 +52,7 @@ private:
   Role role_;
   SessionHost& host_;
   std::string input_;
+  bool skipping_ = false;  // up to Sync, after an error in the extended protocol
   bool busy_ = false;      // a command is under way
   bool pausing_ = false;   // …and it is PAUSE, waiting for connections
   bool counting_ = false;  // …and asking for their number

@@ -228,8 +228,10 @@ std::optional<postgres::Credential> Server::credential(const std::string& databa
   return found == credentials_.end() ? std::nullopt : std::optional(found->second);
 }
 
-// Users who may enter the console log in there as they do in the database where they are configured.
-std::optional<postgres::Credential> Server::console_credential(const std::string& user) const {
+// Users who may enter the console log in there as they do in the databases that list them: the configuration makes sure
+// that these agree.
+std::optional<postgres::Credential> Server::console_credential(const std::string& user,
+                                                               const std::string& address) const {
   const std::shared_ptr<const Runtime> now = runtime();
   const std::vector<std::string>& admins = now->config->admin.console_admins;
   const std::vector<std::string>& viewers = now->config->admin.console_viewers;
@@ -237,8 +239,15 @@ std::optional<postgres::Credential> Server::console_credential(const std::string
     return std::find(names.begin(), names.end(), user) != names.end();
   };
   if (!listed(admins) && !listed(viewers)) return {};
-  for (const auto& [name, database] : now->databases)
-    if (std::optional<postgres::Credential> known = credential(name, user)) return known;
+  for (const auto& [name, database] : now->databases) {
+    const std::vector<config::User>& users = database->settings->users;
+    const auto found = std::find_if(users.begin(), users.end(), [&](const auto& one) { return one.name == user; });
+    if (found == users.end()) continue;
+    if (may_come_from(*found, address)) return credential(name, user);
+    log::warn("login from an address that is not allowed",
+              {{"user", user}, {"database", "pgbouncer"}, {"client", address}});
+    return {};
+  }
   return {};
 }
 
@@ -269,14 +278,12 @@ void Server::dispatch(net::Descriptor socket, const net::SocketAddress& peer) {
   if (!total || !from || draining_) {
     // As PostgreSQL does, in plain text and without waiting to be asked: the client takes it for the answer to its
     // first packet.
+    const Error reason = draining_
+                             ? Error{sqlstate::cannot_connect_now, "Tessera is shutting down", {}, {}, 0}
+                             : Error{sqlstate::too_many_connections, "sorry, too many clients already", {}, {}, 0};
+    if (!draining_) login_failures_.count("", reason.code);
     std::string message;
-    postgres::append_error(message,
-                           {sqlstate::too_many_connections,
-                            draining_ ? "Tessera is shutting down" : "sorry, too many clients already",
-                            {},
-                            {},
-                            0},
-                           postgres::Severity::fatal);
+    postgres::append_error(message, reason, postgres::Severity::fatal);
     ::send(socket.get(), message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     return;
   }

@@ -19,6 +19,7 @@
 #include "proxy/cancel_registry.hpp"
 #include "proxy/chores.hpp"
 #include "proxy/console.hpp"
+#include "proxy/login_failures.hpp"
 #include "proxy/runtime.hpp"
 #include "proxy/worker.hpp"
 
@@ -54,6 +55,8 @@ public:
   Admission& admission() { return admission_; }
   CancelRegistry& cancels() { return cancels_; }
   Chores& chores() { return chores_; }
+  LoginFailures& login_failures() { return login_failures_; }
+  const LoginFailures& login_failures() const { return login_failures_; }
   const std::string& mock_key() const { return mock_key_; }
   std::shared_ptr<const Runtime> runtime() const;
   const std::vector<std::unique_ptr<Worker>>& workers() const { return workers_; }
@@ -62,7 +65,7 @@ public:
 
   // What is known of a user: the verifier made from the configuration. Nothing: not configured with one.
   std::optional<postgres::Credential> credential(const std::string& database, const std::string& user) const;
-  std::optional<postgres::Credential> console_credential(const std::string& user) const;
+  std::optional<postgres::Credential> console_credential(const std::string& user, const std::string& address) const;
   AuthAnswers& auth_answers() { return auth_answers_; }
   Console::Role console_role(const std::string& user) const;
 
@@ -90,6 +93,7 @@ private:
   pool::Budgets budgets_;
   Admission admission_;
   CancelRegistry cancels_;
+  LoginFailures login_failures_;
   AuthAnswers auth_answers_;
   std::string mock_key_;
   TimePoint started_at_;

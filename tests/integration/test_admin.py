@@ -233,6 +233,35 @@ def test_failed_logins_are_counted(proxy):
     assert total(metrics_of(proxy), "tessera_login_failures_total", database="shop") == before + 1
 
 
+def test_every_kind_of_failed_login_is_counted_by_sqlstate(servers, database, tessera, ca):
+    config = make_config(servers, database)
+    certificate = ca.issue("tessera")
+    config["listen"] = {"login_timeout": "1s", "max_clients": 1, "tls": {"mode": "require", "certificate": str(certificate.certificate), "private_key": str(certificate.private_key)}}
+    proxy = tessera(config)
+
+    def failures(**labels):
+        return total(metrics_of(proxy), "tessera_login_failures_total", **labels)
+
+    def refused(user, name, password, **options):
+        with pytest.raises(wire.WireError) as error:
+            wire.connect(proxy.host, proxy.port, user, name, password, **options)
+        return error.value.fields["C"]
+
+    assert refused("app", "shop", "wrong", tls=True) == "28P01" and failures(database="shop", sqlstate="28P01") == 1
+    assert refused("app", "nowhere", "app", tls=True) == "28P01" and failures(database="", sqlstate="28P01") == 1
+    assert refused("app", "pgbouncer", "wrong", tls=True) == "28P01" and failures(database="pgbouncer", sqlstate="28P01") == 1
+    assert refused("app", "shop", "app") == "28000" and failures(database="shop", sqlstate="28000") == 1
+    with socket.create_connection((proxy.host, proxy.port)) as silent:
+        assert silent.recv(1) == b"" and failures(database="", sqlstate="28000") == 1
+    with socket.create_connection((proxy.host, proxy.port)) as garbage:
+        garbage.sendall(bytes(8))
+        garbage.recv(1)
+        assert failures(database="", sqlstate="08P01") == 1
+    with wire.connect(proxy.host, proxy.port, "app", "shop", "app", tls=True):
+        assert refused("app", "shop", "app", tls=True) == "53300" and failures(database="shop", sqlstate="53300") == 1
+    assert get(proxy, "/v1/databases")["databases"][0]["login_failures"] == 3
+
+
 # Facts
 
 
@@ -608,6 +637,24 @@ def test_console_messages_may_come_together(proxy):
         assert kinds[0] == "TDCZ" and re.fullmatch("TD*CZ", kinds[1]) and kinds[2] == "IZ" and kinds[3] == "TDDDDCZ"
         connection.send(wire.parse("SHOW VERSION") + wire.SYNC)
         assert [reply.type for reply in connection.read_until("Z")] == ["E", "Z"]
+
+
+def test_the_console_gives_one_error_for_a_unit_of_the_extended_protocol(proxy):
+    with wire.connect(proxy.host, proxy.port, "app", "pgbouncer", "app") as connection:
+        unit = wire.parse("SHOW VERSION") + wire.bind([]) + wire.execute() + wire.query("SHOW VERSION") + wire.SYNC
+        connection.send(unit + unit + wire.query("SHOW VERSION"))
+        assert ["".join(reply.type for reply in connection.read_until("Z")) for _ in range(3)] == ["EZ", "EZ", "TDCZ"]
+
+
+def test_users_of_the_console_come_from_where_they_may(servers, database, tessera):
+    config = make_config(servers, database)
+    config["databases"]["shop"]["users"][0]["from"] = ["10.0.0.0/8"]
+    proxy = tessera(config)
+    with pytest.raises(wire.WireError) as refused:
+        wire.connect(proxy.host, proxy.port, "app", "pgbouncer", "app")
+    assert refused.value.fields["C"] == "28P01"
+    proxy.wait_for_log("login from an address that is not allowed.*database=pgbouncer")
+    wire.connect(proxy.host, proxy.port, "guest", "pgbouncer", "canary-verifier-password").close()
 
 
 def test_the_console_outlives_the_login_timeout(servers, database, tessera):
