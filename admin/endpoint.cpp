@@ -26,6 +26,10 @@ Endpoint::Endpoint(proxy::Server& server, std::unique_ptr<HttpServer> http) : se
   });
 }
 
+int Endpoint::listening() const {
+  return http_ ? http_->listening() : -1;
+}
+
 Endpoint::~Endpoint() {
   server_.on_reload({});
 }

@@ -18,6 +18,8 @@ public:
   // Listens on admin.listen, or nowhere if there is none. The server must outlive it, workers included.
   static Result<std::unique_ptr<Endpoint>> start(proxy::Server& server);
   ~Endpoint();
+  // The socket that it listens on; -1: none.
+  int listening() const;
   Endpoint(const Endpoint&) = delete;
   Endpoint& operator=(const Endpoint&) = delete;
 

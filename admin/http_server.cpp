@@ -120,6 +120,8 @@ public:
     return {};
   }
 
+  int listening() { return acceptor_.native_handle(); }
+
 private:
   void accept() {
     acceptor_.async_accept([this](beast::error_code error, Tcp::socket socket) {
@@ -166,6 +168,10 @@ Result<std::unique_ptr<HttpServer>> HttpServer::start(const config::Admin& setti
   auto running = std::make_unique<Running>(std::move(handler));
   if (Result<void> opened = running->open(settings); !opened) return std::unexpected(opened.error());
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(running)));
+}
+
+int HttpServer::listening() const {
+  return running_->listening();
 }
 
 Result<void> HttpServer::reload_certificate(const config::Admin& settings) {

@@ -31,6 +31,7 @@ public:
   ~HttpServer();
 
   // Reads certificate and key again, for connections to come. On an error the old ones stay. Any thread.
+  int listening() const;  // its socket
   Result<void> reload_certificate(const config::Admin& settings);
 
 private:

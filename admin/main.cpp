@@ -14,8 +14,10 @@ int main(int argc, char** argv) {
   int code = 0;
 
   ServeOptions serve_options;
-  CLI::App* serve_command =
-      app.add_subcommand("serve", "Run in the foreground. SIGHUP reloads the configuration, SIGTERM drains.");
+  CLI::App* serve_command = app.add_subcommand(
+      "serve",
+      "Run in the foreground. SIGHUP reloads the configuration, SIGTERM drains, SIGUSR1 reopens the log, SIGUSR2 "
+      "hands over to a new process.");
   serve_command->add_option("-c,--config", serve_options.config, "configuration file or folder")->required();
   serve_command->add_option("--pid-file", serve_options.pid_file,
                             "write the process id here (else as the configuration says)");

@@ -1,18 +1,16 @@
-// `tessera serve`: the process around the server. Signals, PID file, systemd.
-#include <cerrno>
+// `tessera serve`: the process around the server, and what signals do to it.
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <fcntl.h>
 #include <fmt/format.h>
+#include <memory>
 #include <signal.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
+#include <string>
+#include <time.h>
+#include <vector>
 
 #include "admin/commands.hpp"
 #include "admin/endpoint.hpp"
+#include "admin/process.hpp"
+#include "base/clock.hpp"
 #include "config/load.hpp"
 #include "proxy/log.hpp"
 #include "proxy/server.hpp"
@@ -21,61 +19,14 @@
 namespace tessera::admin {
 
 namespace log = proxy::log;
+using namespace std::chrono_literals;
 
 namespace {
-
-// sd_notify(3): one datagram. Nothing to do outside of systemd.
-void notify_systemd(const std::string& state) {
-  const char* path = std::getenv("NOTIFY_SOCKET");
-  if (path == nullptr || *path == '\0') return;
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  const std::size_t length = std::strlen(path);
-  if (length >= sizeof address.sun_path) return;
-  std::memcpy(address.sun_path, path, length);
-  if (*path == '@') address.sun_path[0] = '\0';
-  const net::Descriptor socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length);
-  if (::sendto(socket.get(), state.data(), state.size(), MSG_NOSIGNAL, reinterpret_cast<sockaddr*>(&address), size) < 0)
-    log::warn("systemd cannot be notified", {{"reason", std::strerror(errno)}});
-}
-
-// Holds a lock on the file for the life of the process, so that a second Tessera with the same file does not start.
-class PidFile {
-public:
-  ~PidFile() {
-    if (file_) ::unlink(path_.c_str());
-  }
-  Result<void> create(const std::string& path) {
-    if (path.empty()) return {};
-    net::Descriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
-    if (!file)
-      return fail(sqlstate::config_file_error,
-                  fmt::format("cannot write the PID file \"{}\": {}", path, std::strerror(errno)));
-    struct flock lock{};
-    lock.l_type = F_WRLCK;
-    if (::fcntl(file.get(), F_SETLK, &lock) != 0)
-      return fail(sqlstate::config_file_error,
-                  fmt::format("the PID file \"{}\" is locked: Tessera is running already", path));
-    const std::string text = fmt::format("{}\n", ::getpid());
-    if (::ftruncate(file.get(), 0) != 0 ||
-        ::write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
-      return fail(sqlstate::config_file_error,
-                  fmt::format("cannot write the PID file \"{}\": {}", path, std::strerror(errno)));
-    file_ = std::move(file);
-    path_ = path;
-    return {};
-  }
-
-private:
-  net::Descriptor file_;
-  std::string path_;
-};
 
 sigset_t handled_signals() {
   sigset_t set;
   ::sigemptyset(&set);
-  for (const int number : {SIGHUP, SIGTERM, SIGINT, SIGUSR1}) ::sigaddset(&set, number);
+  for (const int number : {SIGHUP, SIGTERM, SIGINT, SIGUSR1, SIGUSR2}) ::sigaddset(&set, number);
   return set;
 }
 
@@ -87,13 +38,126 @@ int complain(const Error& error) {
   return 1;
 }
 
-void reload(proxy::Server& server) {
-  notify_systemd("RELOADING=1");
-  const proxy::Server::ReloadOutcome outcome = server.reload();
-  for (const std::string& problem : outcome.problems)
-    log::error("configuration not reloaded, the old one stays", {{"problem", problem}});
-  notify_systemd("READY=1");
-}
+// The running process: what each signal does to it.
+class Daemon {
+public:
+  Daemon(proxy::Server& server, std::unique_ptr<Endpoint> endpoint, PidFile& pid_file, std::string pid_path)
+      : server_(server), endpoint_(std::move(endpoint)), pid_file_(pid_file), pid_path_(std::move(pid_path)) {}
+
+  // Until the end.
+  void run(const sigset_t& signals) {
+    while (!ended_) {
+      const timespec pause{0, 20'000'000};
+      const int number = ::sigtimedwait(&signals, nullptr, &pause);
+      if (number > 0) on_signal(number);
+      if (phase_ != Phase::serving) look();
+    }
+    endpoint_.reset();  // before the workers that it asks
+    server_.stop();
+    log::info("tessera has ended");
+  }
+
+private:
+  enum class Phase {
+    serving,
+    handed_over,  // a new process takes the clients; those of this one stay for a while
+    draining,
+  };
+
+  void on_signal(int number) {
+    switch (number) {
+      case SIGHUP:
+        return reload();
+      case SIGUSR1:
+        return reopen_log();
+      case SIGUSR2:
+        return hand_over();
+      case SIGTERM:
+        if (phase_ != Phase::draining) return drain("SIGTERM");
+        log::warn("a second SIGTERM: the transactions that are left are ended");
+        ended_ = true;
+        return;
+      default:
+        if (phase_ == Phase::serving) notify_systemd("STOPPING=1");
+        log::info("ending", {{"signal", "SIGINT"}});
+        ended_ = true;
+    }
+  }
+
+  void reload() {
+    if (phase_ != Phase::serving)
+      return log::warn("SIGHUP: this process is about to end and does not reload its configuration");
+    notify_systemd(fmt::format("RELOADING=1\nMONOTONIC_USEC={}", Clock::now().time_since_epoch() / 1us));
+    const proxy::Server::ReloadOutcome outcome = server_.reload();
+    for (const std::string& problem : outcome.problems)
+      log::error("configuration not reloaded, the old one stays", {{"problem", problem}});
+    // The file may have been rotated away, whatever the configuration is like.
+    if (!outcome.problems.empty()) reopen_log();
+    notify_systemd("READY=1");
+  }
+
+  void reopen_log() {
+    const auto runtime = server_.runtime();
+    const Result<void> opened = log::configure(runtime->config->log);
+    if (opened)
+      log::info("log reopened");
+    else
+      log::error("log not reopened, the old one stays", {{"reason", opened.error().message}});
+  }
+
+  void hand_over() {
+    if (phase_ != Phase::serving) return log::warn("SIGUSR2: this process is about to end and cannot hand over");
+    log::info("handing over to a new process");
+    std::vector<int> sockets = server_.listening();
+    if (endpoint_->listening() >= 0) sockets.push_back(endpoint_->listening());
+    pid_file_.hand_over();
+    const Result<pid_t> made = HandOver::start(sockets);
+    if (!made) {
+      log::error("not handed over, this process goes on", {{"reason", made.error().message}});
+      if (const Result<void> again = pid_file_.create(pid_path_); !again)
+        log::error("the PID file is lost", {{"reason", again.error().message}});
+      return;
+    }
+    notify_systemd(fmt::format("MAINPID={}\nREADY=1", *made));
+    log::info("handed over: new clients go to the new process", {{"pid", std::to_string(*made)}});
+    server_.stop_listening(proxy::Server::SocketFiles::leave);
+    endpoint_.reset();
+    enter(Phase::handed_over);
+  }
+
+  void drain(std::string_view why) {
+    if (phase_ == Phase::serving) notify_systemd("STOPPING=1");
+    log::info("draining", {{"reason", why}});
+    server_.start_draining();
+    enter(Phase::draining);
+  }
+
+  void enter(Phase phase) {
+    phase_ = phase;
+    until_ = Clock::now() + server_.runtime()->config->drain_timeout;
+  }
+
+  // After a hand-over clients that stay too long are drained, and what does not end then is ended.
+  void look() {
+    const bool late = Clock::now() >= until_;
+    if (!server_.has_clients()) {
+      ended_ = true;
+    } else if (late && phase_ == Phase::handed_over) {
+      drain("handed over, and drain_timeout has passed");
+    } else if (late) {
+      log::warn("the drain timeout has passed: ending the transactions that are left");
+      ended_ = true;
+    }
+  }
+
+  proxy::Server& server_;
+  std::unique_ptr<Endpoint> endpoint_;
+  PidFile& pid_file_;
+  std::string pid_path_;
+  Phase phase_ = Phase::serving;
+  TimePoint until_{};
+  bool ended_ = false;
+};
 
 }  // namespace
 
@@ -102,6 +166,8 @@ int serve(const ServeOptions& options) {
   const sigset_t signals = handled_signals();
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
+  HandOver hand_over;
+  hand_over.take();
 
   config::Loaded loaded = config::load(options.config, config::real_environment());
   complain(loaded.problems);
@@ -110,9 +176,9 @@ int serve(const ServeOptions& options) {
   if (const Result<void> opened = log::configure(config->log); !opened) return complain(opened.error());
   for (const config::Problem& warning : loaded.warnings)
     log::warn("configuration", {{"warning", config::to_string(warning)}});
+  const std::string pid_path = options.pid_file.empty() ? config->pid_file : options.pid_file;
   PidFile pid_file;
-  if (const Result<void> made = pid_file.create(options.pid_file.empty() ? config->pid_file : options.pid_file); !made)
-    return complain(made.error());
+  if (const Result<void> made = pid_file.create(pid_path); !made) return complain(made.error());
 
   proxy::Server server(config);
   if (const Result<void> started = server.start(); !started) return complain(started.error());
@@ -123,22 +189,9 @@ int serve(const ServeOptions& options) {
                                  {"admin", config->admin.listen ? config->admin.listen->text() : "off"},
                                  {"workers", std::to_string(server.workers().size())}});
   notify_systemd("READY=1");
-  while (true) {
-    int number = 0;
-    if (::sigwait(&signals, &number) != 0) continue;
-    if (number == SIGHUP) {
-      reload(server);
-      continue;
-    }
-    if (number == SIGUSR1) continue;
-    notify_systemd("STOPPING=1");
-    log::info("draining", {{"signal", number == SIGTERM ? "SIGTERM" : "SIGINT"}});
-    if (number == SIGTERM) server.drain();
-    admin->reset();  // before the workers that it asks
-    server.stop();
-    log::info("tessera has ended");
-    return 0;
-  }
+  hand_over.ready();
+  Daemon(server, std::move(*admin), pid_file, pid_path).run(signals);
+  return 0;
 }
 
 }  // namespace tessera::admin

@@ -5,12 +5,14 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <memory>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -92,7 +94,71 @@ Result<std::vector<SocketAddress>> resolve(const std::string& host, std::uint16_
   return addresses;
 }
 
+bool is_available(const SocketAddress& address) {
+  if (address.is_unix()) return true;
+  SocketAddress any_port = address;
+  if (any_port.storage.ss_family == AF_INET)
+    reinterpret_cast<sockaddr_in&>(any_port.storage).sin_port = 0;
+  else
+    reinterpret_cast<sockaddr_in6&>(any_port.storage).sin6_port = 0;
+  const Descriptor fd(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!fd) return errno != EAFNOSUPPORT;
+  return ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&any_port.storage), any_port.length) == 0 ||
+         errno != EADDRNOTAVAIL;
+}
+
+namespace {
+
+std::vector<Descriptor>& inherited() {
+  static std::vector<Descriptor> sockets;
+  return sockets;
+}
+
+std::string name_of(int fd) {
+  SocketAddress address;
+  address.length = sizeof address.storage;
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address.storage), &address.length) != 0) return {};
+  return address.text();
+}
+
+Descriptor take_inherited(const SocketAddress& address) {
+  std::vector<Descriptor>& all = inherited();
+  const auto found =
+      std::find_if(all.begin(), all.end(), [&](const Descriptor& fd) { return name_of(fd.get()) == address.text(); });
+  if (found == all.end()) return Descriptor();
+  Descriptor taken = std::move(*found);
+  all.erase(found);
+  return taken;
+}
+
+// The file of a process that was killed: it is there, and nobody answers.
+void remove_stale_file(const SocketAddress& address) {
+  const std::string path = address.text();
+  struct stat file{};
+  if (::lstat(path.c_str(), &file) != 0 || !S_ISSOCK(file.st_mode)) return;
+  const Descriptor fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const int answered = ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.length);
+  if (answered != 0 && errno == ECONNREFUSED) ::unlink(path.c_str());
+}
+
+}  // namespace
+
+void inherit(std::vector<Descriptor> sockets) {
+  for (const Descriptor& fd : sockets) {
+    ::fcntl(fd.get(), F_SETFD, FD_CLOEXEC);
+    ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) | O_NONBLOCK);
+  }
+  inherited() = std::move(sockets);
+}
+
+std::string socket_file(int fd) {
+  const std::string name = name_of(fd);
+  return name.starts_with('/') ? name : std::string();
+}
+
 Result<Descriptor> listen(const SocketAddress& address, int backlog) {
+  if (Descriptor given = take_inherited(address)) return given;
+  if (address.is_unix()) remove_stale_file(address);
   Descriptor fd(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   const auto failed = [&](const char* what) {
     const int code = errno;

@@ -46,8 +46,18 @@ struct SocketAddress {
 // PostgreSQL's naming .s.PGSQL.<port> inside) never block. All addresses in the resolver's order.
 Result<std::vector<SocketAddress>> resolve(const std::string& host, std::uint16_t port);
 
-// A listening socket (SO_REUSEADDR). The error names the address and says who may hold it.
+// Does this machine have the address? (::1 where there is no IPv6: no.)
+bool is_available(const SocketAddress& address);
+
+// Listening sockets that another process has handed to this one: `listen` takes one of these if its address is the one
+// asked for. Once, before any thread is made; an empty list closes those that are left.
+void inherit(std::vector<Descriptor> sockets);
+
+// A listening socket (SO_REUSEADDR). The file of a Unix socket on which nobody listens any more is replaced. The error
+// names the address and says who may hold it.
 Result<Descriptor> listen(const SocketAddress& address, int backlog);
+// The file of a Unix socket; empty for others.
+std::string socket_file(int fd);
 // Starts to connect; the socket becomes writable when it is done, and `connect_error` then says how it went.
 Result<Descriptor> connect(const SocketAddress& address);
 int connect_error(int fd);  // 0: connected

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
+#include <unistd.h>
 
 #include "proxy/log.hpp"
 #include "proxy/server.hpp"
@@ -16,9 +17,21 @@ net::Descriptor open_spare() {
 }  // namespace
 
 Listener::Listener(Server& server, net::EventLoop& loop, net::Descriptor socket)
-    : server_(server), loop_(loop), socket_(std::move(socket)), spare_(open_spare()) {}
+    : server_(server),
+      loop_(loop),
+      socket_(std::move(socket)),
+      file_(net::socket_file(socket_.get())),
+      spare_(open_spare()) {}
 
-Listener::~Listener() = default;
+Listener::~Listener() {
+  if (socket_) remove_file();
+}
+
+void Listener::remove_file() {
+  if (!file_.empty() && ::unlink(file_.c_str()) != 0)
+    log::warn("cannot remove the socket's file", {{"file", file_}, {"reason", std::strerror(errno)}});
+  file_.clear();
+}
 
 void Listener::open() {
   if (const Result<void> added = loop_.add(socket_.get(), *this); !added)
@@ -28,6 +41,7 @@ void Listener::open() {
 void Listener::close() {
   if (!socket_) return;
   loop_.remove(socket_.get(), *this);
+  remove_file();
   socket_.reset();
 }
 

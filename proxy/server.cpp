@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <fmt/format.h>
-#include <thread>
+#include <set>
 
 #include "base/crypto.hpp"
 #include "proxy/listener.hpp"
@@ -17,6 +17,27 @@ postgres::Credential parse_verifier(const Secret& verifier) {
   if (std::optional<postgres::ScramSecret> secret = postgres::ScramSecret::parse(verifier.reveal()))
     return std::move(*secret);
   return postgres::Md5Verifier{verifier};
+}
+
+// A name may have several addresses (localhost: 127.0.0.1 and ::1): all of those that this machine has.
+Result<std::vector<net::Descriptor>> open_sockets(const config::Listen& settings) {
+  std::vector<net::Descriptor> sockets;
+  if (!settings.postgres) return sockets;
+  Result<std::vector<net::SocketAddress>> resolved = net::resolve(settings.postgres->host, settings.postgres->port);
+  if (!resolved) return std::unexpected(resolved.error());
+  if (resolved->size() > 1)
+    std::erase_if(*resolved, [](const net::SocketAddress& address) { return !net::is_available(address); });
+  if (resolved->empty())
+    return fail(sqlstate::cannot_connect_now,
+                fmt::format("this machine has no address of \"{}\"", settings.postgres->host));
+  std::set<std::string> seen;
+  for (const net::SocketAddress& address : *resolved) {
+    if (!seen.insert(address.text()).second) continue;
+    Result<net::Descriptor> socket = net::listen(address, settings.backlog);
+    if (!socket) return std::unexpected(socket.error());
+    sockets.push_back(std::move(*socket));
+  }
+  return sockets;
 }
 
 }  // namespace
@@ -46,35 +67,39 @@ Result<void> Server::start() {
   for (const std::string& warning : runtime_->places.warnings)
     log::warn("too few file descriptors for the configuration", {{"reason", warning}});
 
-  std::vector<net::Descriptor> sockets;
-  if (config_->listen.postgres) {
-    const config::Address& address = *config_->listen.postgres;
-    Result<std::vector<net::SocketAddress>> resolved = net::resolve(address.host, address.port);
-    if (!resolved) return std::unexpected(resolved.error());
-    Result<net::Descriptor> socket = net::listen(resolved->front(), config_->listen.backlog);
-    if (!socket) return std::unexpected(socket.error());
-    sockets.push_back(std::move(*socket));
-  }
+  Result<std::vector<net::Descriptor>> sockets = open_sockets(config_->listen);
+  if (!sockets) return std::unexpected(sockets.error());
   for (unsigned i = 0; i < worker_count(*config_); ++i)
     workers_.push_back(std::make_unique<Worker>(*this, i, runtime_));
-  for (net::Descriptor& socket : sockets)
+  for (net::Descriptor& socket : *sockets)
     listeners_.push_back(std::make_unique<Listener>(*this, workers_[0]->loop(), std::move(socket)));
   for (const auto& worker : workers_) worker->start();
   for (const auto& listener : listeners_) workers_[0]->loop().post([raw = listener.get()] { raw->open(); });
   return {};
 }
 
-void Server::drain() {
+std::vector<int> Server::listening() const {
+  std::vector<int> descriptors;
+  for (const auto& listener : listeners_) descriptors.push_back(listener->descriptor());
+  return descriptors;
+}
+
+void Server::stop_listening(SocketFiles files) {
+  for (const auto& listener : listeners_)
+    workers_[0]->loop().post([raw = listener.get(), files] {
+      if (files == SocketFiles::leave) raw->leave_file();
+      raw->close();
+    });
+}
+
+void Server::start_draining() {
   draining_ = true;
-  if (!workers_.empty())
-    for (const auto& listener : listeners_) workers_[0]->loop().post([raw = listener.get()] { raw->close(); });
+  stop_listening(SocketFiles::remove);
   for (const auto& worker : workers_) worker->loop().post([raw = worker.get()] { raw->drain(); });
-  const TimePoint until = Clock::now() + runtime()->config->drain_timeout;
-  const auto busy = [this] {
-    return std::any_of(workers_.begin(), workers_.end(), [](const auto& worker) { return worker->clients() > 0; });
-  };
-  while (busy() && Clock::now() < until) std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  if (busy()) log::warn("the drain timeout has passed: ending the transactions that are left");
+}
+
+bool Server::has_clients() const {
+  return std::any_of(workers_.begin(), workers_.end(), [](const auto& worker) { return worker->clients() > 0; });
 }
 
 void Server::stop() {

@@ -34,8 +34,14 @@ public:
 
   // Loads certificates, binds the sockets, starts the workers. An error: nothing runs.
   Result<void> start();
-  // Takes no new clients, lets transactions end, up to drain_timeout.
-  void drain();
+  // The sockets that clients come by. Main thread, before the end begins.
+  std::vector<int> listening() const;
+  // Takes no new clients. `leave_files`: another process listens on the same sockets from now on.
+  enum class SocketFiles { remove, leave };
+  void stop_listening(SocketFiles files);
+  // …and sends the others away as soon as their transactions have ended.
+  void start_draining();
+  bool has_clients() const;
   // Ends all workers. Whoever asks them questions (gather.hpp) from other threads must have ended before.
   void stop();
   bool draining() const { return draining_; }
