@@ -1,5 +1,6 @@
 #include "admin/facts_json.hpp"
 
+#include "admin/ids.hpp"
 #include "config/load.hpp"
 #include "proxy/server.hpp"
 #include "proxy/version.hpp"
@@ -156,6 +157,40 @@ ordered_json pools_json(const Facts& facts) {
                     {"connections", std::move(connections)}});
   }
   return {{"pools", std::move(list)}};
+}
+
+ordered_json statements_json(const Facts& facts, std::size_t limit) {
+  ordered_json list = ordered_json::array();
+  for (const proxy::StatementFacts* one : proxy::by_time(facts)) {
+    if (list.size() >= limit) break;
+    const auto timed = [&](std::uint64_t us) { return one->timed == 0 ? ordered_json(nullptr) : ordered_json(us); };
+    list.push_back({{"database", one->database},
+                    {"statement", one->text},
+                    {"calls", one->calls},
+                    {"errors", one->errors},
+                    {"rows", one->rows},
+                    {"total_us", one->total_us},
+                    {"min_us", timed(one->min_us)},
+                    {"max_us", timed(one->max_us)},
+                    {"shards", one->shards}});
+  }
+  const bool truncated = list.size() < facts.statements.size();
+  return {{"total", facts.statements.size()}, {"truncated", truncated}, {"statements", std::move(list)}};
+}
+
+ordered_json events_json(const std::vector<proxy::Event>& events) {
+  ordered_json list = ordered_json::array();
+  for (const proxy::Event& event : events) {
+    ordered_json fields = ordered_json::object();
+    for (const auto& [name, value] : event.fields) fields[name] = value;
+    const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(event.time.time_since_epoch()).count();
+    list.push_back({{"id", event.id},
+                    {"time", ids::time_text(ms)},
+                    {"severity", event.severity},
+                    {"text", event.text},
+                    {"fields", std::move(fields)}});
+  }
+  return {{"events", std::move(list)}};
 }
 
 ordered_json sessions_json(const Facts& facts, std::size_t limit) {

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <vector>
 
+#include "proxy/events.hpp"
 #include "proxy/facts.hpp"
 
 namespace tessera::admin {
@@ -12,7 +14,9 @@ nlohmann::ordered_json readiness(const proxy::Facts& facts, const proxy::Server&
 nlohmann::ordered_json databases_json(const proxy::Facts& facts, const proxy::Server& server);
 nlohmann::ordered_json shards_json(const proxy::Facts& facts, const proxy::Server& server);
 nlohmann::ordered_json pools_json(const proxy::Facts& facts);
+nlohmann::ordered_json events_json(const std::vector<proxy::Event>& events);
 // At most `limit` of them; "total" counts all.
+nlohmann::ordered_json statements_json(const proxy::Facts& facts, std::size_t limit);
 nlohmann::ordered_json sessions_json(const proxy::Facts& facts, std::size_t limit);
 nlohmann::ordered_json tables_json(const proxy::Server& server);
 nlohmann::ordered_json rules_json(const proxy::Server& server);

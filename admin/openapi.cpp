@@ -39,13 +39,16 @@ ordered_json operation(const Route& route) {
   }
   ordered_json out = {{"summary", route.summary}, {"x-tessera-access", access_word(route.access)}};
   if (route.access != Access::everyone) out["security"] = ordered_json::array({{{"token", ordered_json::array()}}});
-  if (route.path == "/v1/sessions") {
+  if (route.path == "/v1/sessions" || route.path == "/v1/statements") {
     out["parameters"] = ordered_json::array(
         {{{"name", "database"}, {"in", "query"}, {"schema", {{"type", "string"}}}},
          {{"name", "limit"},
           {"in", "query"},
           {"schema", {{"type", "integer"}, {"minimum", 1}, {"maximum", 100000}, {"default", 1000}}}}});
   }
+  if (route.path == "/v1/events")
+    out["parameters"] = ordered_json::array(
+        {{{"name", "after"}, {"in", "query"}, {"schema", {{"type", "integer"}, {"minimum", 0}, {"default", 0}}}}});
   out["responses"] = std::move(responses);
   return out;
 }

@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <fmt/format.h>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "admin/console_page.hpp"
@@ -9,6 +10,7 @@
 #include "admin/metrics_text.hpp"
 #include "admin/openapi.hpp"
 #include "config/load.hpp"
+#include "proxy/events.hpp"
 #include "proxy/gather.hpp"
 #include "proxy/log.hpp"
 
@@ -67,23 +69,52 @@ void metrics(Exchange exchange) {
 
 // ---- facts ----------------------------------------------------------------------------------------------------------
 
-constexpr std::size_t default_session_limit = 1'000;
-constexpr std::size_t max_session_limit = 100'000;
+constexpr std::size_t default_limit = 1'000;
+constexpr std::size_t max_limit = 100'000;
+
+// A number in the query string: `standard` if it is not there, none if it is not from `least` to `most`.
+std::optional<std::uint64_t> number_in(const HttpRequest& request, std::string_view name, std::uint64_t least,
+                                       std::uint64_t most, std::uint64_t standard) {
+  const auto text = request.parameter(name);
+  if (!text) return standard;
+  std::uint64_t value = 0;
+  const char* end = text->data() + text->size();
+  const auto [at, error] = std::from_chars(text->data(), end, value);
+  if (error != std::errc() || at != end || value < least || value > most) return {};
+  return value;
+}
+
+HttpResponse bad_limit() {
+  return error_response(400, fmt::format("limit must be a number from 1 to {}", max_limit));
+}
 
 void sessions(Exchange exchange) {
+  const auto limit = number_in(exchange.request, "limit", 1, max_limit, default_limit);
+  if (!limit) return exchange.reply(bad_limit());
   proxy::Wanted wanted;
   wanted.sessions = true;
-  wanted.max_sessions = default_session_limit;
+  wanted.max_sessions = *limit;
   wanted.database = exchange.request.parameter("database").value_or("");
-  if (const auto limit = exchange.request.parameter("limit")) {
-    const char* end = limit->data() + limit->size();
-    const auto [at, error] = std::from_chars(limit->data(), end, wanted.max_sessions);
-    if (error != std::errc() || at != end || wanted.max_sessions == 0 || wanted.max_sessions > max_session_limit)
-      return exchange.reply(error_response(400, fmt::format("limit must be a number from 1 to {}", max_session_limit)));
-  }
   with_facts(std::move(exchange), wanted, [limit = wanted.max_sessions](const Facts& facts, const proxy::Server&) {
     return json_response(sessions_json(facts, limit));
   });
+}
+
+void statements(Exchange exchange) {
+  const auto limit = number_in(exchange.request, "limit", 1, max_limit, default_limit);
+  if (!limit) return exchange.reply(bad_limit());
+  proxy::Wanted wanted;
+  wanted.statements = true;
+  wanted.database = exchange.request.parameter("database").value_or("");
+  with_facts(std::move(exchange), wanted, [limit = *limit](const Facts& facts, const proxy::Server&) {
+    return json_response(statements_json(facts, limit));
+  });
+}
+
+void events(Exchange exchange) {
+  const auto after = number_in(exchange.request, "after", 0, std::numeric_limits<std::uint64_t>::max(), 0);
+  if (!after) return exchange.reply(error_response(400, "after must be the id of an event"));
+  exchange.reply(json_response(events_json(proxy::events().after(*after))));
 }
 
 void pools(Exchange exchange) {
@@ -157,6 +188,9 @@ constexpr Route table[] = {
     {"GET", "/v1/pools", Access::viewer, pools, "Connection pools with their server connections"},
     {"GET", "/v1/sessions", Access::viewer, sessions,
      "Client sessions; ?database= chooses one, ?limit= bounds the answer"},
+    {"GET", "/v1/statements", Access::viewer, statements,
+     "Statements by their text without literals, those that took most time first; ?database= and ?limit="},
+    {"GET", "/v1/events", Access::viewer, events, "The last events, oldest first; ?after= an id"},
     {"GET", "/v1/config", Access::viewer, config_view, "The configuration in force, defaults included, secrets as ***"},
     {"POST", "/v1/config/reload", Access::operator_, reload,
      "Reads the configuration again: 200, or 422 with every problem and nothing changed", reload_limit},

@@ -46,6 +46,7 @@ struct ExpectedReply {
   bool hide_completion = false;  // forward the rows, keep CommandComplete: on_done has it
   bool ordered = false;   // bytes are delivered before the event that follows them, not in one run with later ones
   std::uint32_t tag = 0;  // the owner's own number
+  void* note = nullptr;   // the owner's own
   std::string local;      // kind local, or poison: what the client gets
 };
 

@@ -270,8 +270,12 @@ struct View {
   RowBuilder (*make)(const Facts&, const Server&);
 };
 const Wanted counters{};
-const Wanted with_sessions{.connections = false, .sessions = true, .max_sessions = 100'000, .database = {}};
-const Wanted everything{.connections = true, .sessions = true, .max_sessions = 100'000, .database = {}};
+const Wanted with_sessions{
+    .connections = false, .sessions = true, .statements = false, .max_sessions = 100'000, .database = {}};
+const Wanted with_statements{
+    .connections = false, .sessions = false, .statements = true, .max_sessions = 0, .database = {}};
+const Wanted everything{
+    .connections = true, .sessions = true, .statements = false, .max_sessions = 100'000, .database = {}};
 
 const View views[] = {{"CLIENTS", with_sessions, show_clients},
                       {"CONFIG", counters, show_config},
@@ -289,6 +293,7 @@ const View views[] = {{"CLIENTS", with_sessions, show_clients},
                       {"TESSERA POOLS", counters, show_tessera_pools},
                       {"TESSERA SESSIONS", with_sessions, show_tessera_sessions},
                       {"TESSERA SHARDS", counters, show_tessera_shards},
+                      {"TESSERA STATEMENTS", with_statements, show_tessera_statements},
                       {"TESSERA TOPOLOGY", counters, show_tessera_topology},
                       {"TESSERA VERSION", counters, show_version}};
 

@@ -85,6 +85,18 @@ RowBuilder show_tessera_shards(const Facts& facts, const Server& server) {
   return rows;
 }
 
+RowBuilder show_tessera_statements(const Facts& facts, const Server&) {
+  constexpr std::size_t most = 1'000;
+  RowBuilder rows({"database", "calls", "errors", "rows", "total_us", "min_us", "max_us", "shards", "statement"});
+  for (const StatementFacts* one : by_time(facts)) {
+    if (rows.size() >= most) break;
+    rows.row({one->database, std::to_string(one->calls), std::to_string(one->errors), std::to_string(one->rows),
+              std::to_string(one->total_us), one->timed == 0 ? "" : std::to_string(one->min_us),
+              std::to_string(one->max_us), fmt::format("{}", fmt::join(one->shards, ", ")), one->text});
+  }
+  return rows;
+}
+
 RowBuilder show_tessera_topology(const Facts&, const Server& server) {
   RowBuilder rows({"database", "schema", "table", "kind", "key", "rule", "shard"});
   const auto runtime = server.runtime();

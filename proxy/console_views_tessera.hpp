@@ -17,6 +17,7 @@ std::string_view pool_mode_name(config::PoolMode mode);
 RowBuilder show_tessera_pools(const Facts& facts, const Server& server);
 RowBuilder show_tessera_sessions(const Facts& facts, const Server& server);
 RowBuilder show_tessera_shards(const Facts& facts, const Server& server);
+RowBuilder show_tessera_statements(const Facts& facts, const Server& server);
 RowBuilder show_tessera_topology(const Facts& facts, const Server& server);
 RowBuilder show_config(const Facts& facts, const Server& server);
 RowBuilder show_help(const Facts& facts, const Server& server);

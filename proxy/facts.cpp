@@ -140,6 +140,19 @@ void add(DatabaseFacts& sum, const DatabaseFacts& part) {
   sum.paused = sum.paused || part.paused;
 }
 
+void add(StatementFacts& sum, StatementFacts part) {
+  if (sum.calls == 0) {
+    sum = std::move(part);
+    return;
+  }
+  for (std::uint64_t StatementFacts::* value : {&StatementFacts::calls, &StatementFacts::errors, &StatementFacts::rows,
+                                                &StatementFacts::timed, &StatementFacts::total_us})
+    sum.*value += part.*value;
+  sum.min_us = std::min(sum.min_us, part.min_us);
+  sum.max_us = std::max(sum.max_us, part.max_us);
+  sum.shards.merge(part.shards);
+}
+
 void add(PoolFacts& sum, PoolFacts part) {
   if (sum.database.empty()) {
     sum = std::move(part);
@@ -156,6 +169,18 @@ void add(PoolFacts& sum, PoolFacts part) {
   sum.longest_wait = std::max(sum.longest_wait, part.longest_wait);
   if (sum.last_error.empty()) sum.last_error = part.last_error;
   std::move(part.connections.begin(), part.connections.end(), std::back_inserter(sum.connections));
+}
+
+void collect_statements(const WorkerDatabase& database, Facts& facts) {
+  database.statements().each([&](const router::StatementCounters& counters) {
+    if (counters.calls == 0) return;
+    StatementFacts one{database.name(), counters.text,     counters.calls,  counters.errors, counters.rows,
+                       counters.timed,  counters.total_us, counters.min_us, counters.max_us, {}};
+    for (std::size_t shard = 0; shard < database.shard_count(); ++shard)
+      if ((counters.shards[shard / 64] >> (shard % 64) & 1) != 0)
+        one.shards.insert(database.settings().shards[shard].name);
+    add(facts.statements[{one.database, one.text}], std::move(one));
+  });
 }
 
 }  // namespace
@@ -182,6 +207,8 @@ Facts collect(Worker& worker, const Wanted& wanted) {
       Facts::PoolKey key{one.database, one.user, one.shard};
       facts.pools.insert_or_assign(std::move(key), std::move(one));
     });
+    if (wanted.statements && (wanted.database.empty() || wanted.database == database.name()))
+      collect_statements(database, facts);
   });
   worker.each_client([&](const Client& client) {
     const Session* session = client.session();
@@ -205,12 +232,21 @@ Facts merge(std::vector<Facts> parts) {
   Facts sum;
   for (Facts& part : parts) {
     for (const auto& [name, database] : part.databases) add(sum.databases[name], database);
+    for (auto& [key, one] : part.statements) add(sum.statements[key], std::move(one));
     for (auto& [key, pool] : part.pools) add(sum.pools[key], std::move(pool));
     std::move(part.sessions.begin(), part.sessions.end(), std::back_inserter(sum.sessions));
     sum.sessions_total += part.sessions_total;
   }
   std::sort(sum.sessions.begin(), sum.sessions.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
   return sum;
+}
+
+std::vector<const StatementFacts*> by_time(const Facts& facts) {
+  std::vector<const StatementFacts*> all;
+  for (const auto& [key, one] : facts.statements) all.push_back(&one);
+  std::ranges::sort(all, std::greater(),
+                    [](const StatementFacts* one) { return std::tuple(one->total_us, one->calls); });
+  return all;
 }
 
 ShardHealth health_of(const Facts& facts, const std::string& database, const std::string& shard) {

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -72,25 +73,36 @@ struct SessionFacts {
   bool tls = false, waiting = false;
 };
 
+// One shape of statement, over all workers.
+struct StatementFacts {
+  std::string database, text;
+  std::uint64_t calls = 0, errors = 0, rows = 0, timed = 0, total_us = 0, min_us = 0, max_us = 0;
+  std::set<std::string> shards;
+};
+
 struct Facts {
   using PoolKey = std::tuple<std::string, std::string, std::string>;  // database, user, shard
   std::map<std::string, DatabaseFacts> databases;
   std::map<PoolKey, PoolFacts> pools;
   std::vector<SessionFacts> sessions;
-  std::uint64_t sessions_total = 0;  // those beyond the limit included
+  std::map<std::pair<std::string, std::string>, StatementFacts> statements;  // by database and text
+  std::uint64_t sessions_total = 0;                                          // those beyond the limit included
 };
 
 // What to collect beside the counters.
 struct Wanted {
   bool connections = false;
   bool sessions = false;
+  bool statements = false;
   std::size_t max_sessions = 100'000;  // each worker
-  std::string database;                // sessions of this one only; empty: all
+  std::string database;                // sessions and statements of this one only; empty: all
 };
 
 // On the worker's thread.
 Facts collect(Worker& worker, const Wanted& wanted);
 Facts merge(std::vector<Facts> parts);
+// Those that took most time first.
+std::vector<const StatementFacts*> by_time(const Facts& facts);
 
 // A shard is taken for healthy while a connection to it stands, or as long as the last attempt to make one did not
 // fail.

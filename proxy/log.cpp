@@ -8,6 +8,8 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include "proxy/events.hpp"
+
 namespace tessera::proxy::log {
 
 namespace {
@@ -118,13 +120,19 @@ Result<void> configure(const config::Log& settings) {
 void debug(std::string_view message, Fields fields) {
   write(spdlog::level::debug, message, fields);
 }
+void statement(std::string_view message, Fields fields) {
+  write(spdlog::level::warn, message, fields);
+}
 void info(std::string_view message, Fields fields) {
+  events().add("info", message, fields);
   write(spdlog::level::info, message, fields);
 }
 void warn(std::string_view message, Fields fields) {
+  events().add("warn", message, fields);
   write(spdlog::level::warn, message, fields);
 }
 void error(std::string_view message, Fields fields) {
+  events().add("error", message, fields);
   write(spdlog::level::err, message, fields);
 }
 

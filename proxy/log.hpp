@@ -22,5 +22,7 @@ void debug(std::string_view message, Fields fields = {});
 void info(std::string_view message, Fields fields = {});
 void warn(std::string_view message, Fields fields = {});
 void error(std::string_view message, Fields fields = {});
+// A warning that holds a statement: not among the events (events.hpp), which hold all others from `info` on.
+void statement(std::string_view message, Fields fields = {});
 
 }  // namespace tessera::proxy::log

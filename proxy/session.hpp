@@ -176,6 +176,7 @@ private:
     std::string sql;              // its text
     std::vector<SettingChange> changes = {};
     bool local = false;  // answered here, the server knows nothing of it
+    router::StatementCounters* counters = nullptr;
     std::shared_ptr<executor::ScatterRequest> scatter;
     router::Plan scatter_plan;
   };
@@ -212,6 +213,7 @@ private:
   void local_reply(std::string_view bytes);
   void refuse(const Error& error);
   void count(const router::PlannedText& text, ShardId shard);
+  void note_time(router::StatementCounters& counters);
   PlanningView& view();
   pool::Pool& pool_of(ShardId shard);
   pool::Pool& pool_of(const pool::Backend& backend);
@@ -306,7 +308,7 @@ private:
   bool begin_retry(const pool::ExpectedReply& expected, const postgres::ErrorFields& fields);
 
   // ---- session_scatter.cpp
-  bool start_scatter(executor::ScatterRequest request, const router::Plan& plan);
+  bool start_scatter(executor::ScatterRequest request, const router::Plan& plan, router::StatementCounters* counters);
   bool bind_scatter(const Prepared& statement, const postgres::BindView& bind, std::string_view whole,
                     const router::Plan& plan);
   bool execute_scatter(Portal& portal, std::int32_t max_rows);
@@ -436,6 +438,7 @@ private:
 
   Retry retry_;
   std::unique_ptr<executor::Scatter> scatter_;
+  router::StatementCounters* scatter_counters_ = nullptr;
   struct HeldNotification {
     std::string channel, message;
   };

@@ -351,8 +351,9 @@ bool Session::handle_bind(std::string_view whole) {
   unit_prepares_only_ = false;
   set_portal(bind.portal, text.session_effects ? Portal{.plan = statement->plan,
                                                         .sql = std::string(statement->sql_text()),
-                                                        .changes = std::move(changes)}
-                                               : Portal{});
+                                                        .changes = std::move(changes),
+                                                        .counters = text.counters.get()}
+                                               : Portal{.counters = text.counters.get()});
   count(text, backend_->endpoint().shard);
   return true;
 }

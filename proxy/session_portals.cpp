@@ -104,7 +104,12 @@ bool Session::handle_execute(std::string_view whole) {
     if (got != Got::ready) return got == Got::refused;
     begin_effects(portal->plan, portal->sql, portal->changes, tag);
   }
-  return forward_portal(whole, ReplyKind::execute, tag);
+  router::StatementCounters* counters = portal->counters;
+  const std::size_t before = backend_ != nullptr ? backend_->replies().outstanding() : 0;
+  const bool handled = forward_portal(whole, ReplyKind::execute, tag);
+  if (backend_ != nullptr && backend_->replies().outstanding() > before)
+    backend_->replies().queue().back().note = counters;
+  return handled;
 }
 
 bool Session::execute_local(const Portal& portal) {

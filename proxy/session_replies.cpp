@@ -18,8 +18,35 @@ void Session::on_relay(std::string_view bytes) {
   host_.stream().append_large(bytes);
 }
 
-void Session::on_done(const ExpectedReply& expected, char type, std::string_view) {
+namespace {
+
+// "SELECT 5", "INSERT 0 5"; none for "BEGIN".
+std::uint64_t rows_of(std::string_view tag) {
+  while (!tag.empty() && tag.back() == '\0') tag.remove_suffix(1);
+  std::uint64_t rows = 0, unit = 1;
+  for (; !tag.empty() && tag.back() >= '0' && tag.back() <= '9' && unit < 1'000'000'000'000'000'000; unit *= 10) {
+    rows += static_cast<std::uint64_t>(tag.back() - '0') * unit;
+    tag.remove_suffix(1);
+  }
+  return rows;
+}
+
+}  // namespace
+
+// From the first message of its unit; the clock is the event loop's.
+void Session::note_time(router::StatementCounters& counters) {
+  if (request_started_ == TimePoint{}) return;
+  const Duration took = options_.database->loop().now() - request_started_;
+  counters.took(static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(took).count()));
+}
+
+void Session::on_done(const ExpectedReply& expected, char type, std::string_view body) {
   if (expected.kind == ReplyKind::bind || expected.kind == ReplyKind::describe_statement) disarm_retry();
+  if (expected.note != nullptr) {
+    router::StatementCounters& counters = *static_cast<router::StatementCounters*>(expected.note);
+    if (type == backend_message::command_complete) counters.rows += rows_of(body);
+    if (expected.kind == ReplyKind::execute && type != backend_message::portal_suspended) note_time(counters);
+  }
   if (expected.tag == 0) return;
   const auto found = undo_.find(expected.tag);
   if (found == undo_.end()) return;
@@ -71,6 +98,11 @@ bool Session::on_error(const ExpectedReply& expected, const postgres::ErrorField
   if (timed_out_at_ != TimePoint{} && fields.find_or(postgres::error_field::code, "") == "57014")
     return on_timed_out(expected);
   error_in_unit_ = true;
+  if (expected.note != nullptr) {
+    router::StatementCounters& counters = *static_cast<router::StatementCounters*>(expected.note);
+    ++counters.errors;
+    if (expected.kind != ReplyKind::query) note_time(counters);
+  }
   if (fields.is_fatal()) return false;  // the connection's end is reported by on_backend_lost
   options_.database->metrics().count_error(fields.find_or(postgres::error_field::code, "XX000"));
   if (lazy_ == LazyTransaction::open)
@@ -146,6 +178,8 @@ bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) 
   error_in_unit_ = false;
   flush_sent_ = false;
   retry_.used = false;
+  if (expected.note != nullptr && expected.kind == ReplyKind::query)
+    note_time(*static_cast<router::StatementCounters*>(expected.note));
   note_latency();
   if (lazy_ == LazyTransaction::none) return true;
   std::string ready;
@@ -176,12 +210,13 @@ void Session::note_text(std::string_view sql) {
 void Session::slow_log(Duration took) {
   const config::Log& settings = options_.database->runtime().config->log;
   if (!settings.slow_statement || took < *settings.slow_statement) return;
-  log::warn("slow statement", {{"ms", fmt::format("{:.1f}", std::chrono::duration<double, std::milli>(took).count())},
-                               {"database", options_.database->name()},
-                               {"user", options_.user},
-                               {"client", options_.client},
-                               {"shard", backend_ != nullptr ? std::string_view(backend_->endpoint().name) : "several"},
-                               {"statement", last_text_}});
+  log::statement("slow statement",
+                 {{"ms", fmt::format("{:.1f}", std::chrono::duration<double, std::milli>(took).count())},
+                  {"database", options_.database->name()},
+                  {"user", options_.user},
+                  {"client", options_.client},
+                  {"shard", backend_ != nullptr ? std::string_view(backend_->endpoint().name) : "several"},
+                  {"statement", last_text_}});
 }
 
 void Session::on_copy(const ExpectedReply&, char) {}

@@ -8,7 +8,8 @@ namespace tessera::proxy {
 
 using postgres::TransactionStatus;
 
-bool Session::start_scatter(executor::ScatterRequest request, const router::Plan& plan) {
+bool Session::start_scatter(executor::ScatterRequest request, const router::Plan& plan,
+                            router::StatementCounters* counters) {
   if (in_transaction_ || lazy_ != LazyTransaction::none) {
     refuse({sqlstate::feature_not_supported,
             fmt::format("this statement concerns {} shards and cannot run inside a transaction", plan.shards.size()),
@@ -47,6 +48,11 @@ bool Session::start_scatter(executor::ScatterRequest request, const router::Plan
   ++statements_;
   for (const ShardId shard : plan.shards)
     metrics.shards[shard.value()].statements[static_cast<std::size_t>(StatementClass::select)].add();
+  scatter_counters_ = counters;
+  if (counters != nullptr) {
+    ++counters->calls;
+    for (const ShardId shard : plan.shards) counters->sent_to(shard);
+  }
   wait_ = Wait::scatter;
   executor::Scatter::Events events{
       .relay = [this](std::string_view bytes) { host_.stream().append_large(bytes); },
@@ -72,6 +78,10 @@ void Session::scatter_done(const Result<void>& result) {
   std::string& out = host_.stream().out();
   last_activity_ = options_.database->loop().now();
   slow_log(last_activity_ - request_started_);
+  if (scatter_counters_ != nullptr) {
+    if (!result) ++scatter_counters_->errors;
+    note_time(*scatter_counters_);
+  }
   if (!result) {
     const bool timed_out = std::exchange(timed_out_at_, TimePoint{}) != TimePoint{};
     const Error error = timed_out && result.error().code == sqlstate::query_canceled ? timeout_error() : result.error();
@@ -118,7 +128,9 @@ bool Session::bind_scatter(const Prepared& statement, const postgres::BindView& 
   // What stands behind the two names: formats, values, result formats.
   request->bind = whole.substr(postgres::frame_header_size + bind.portal.size() + bind.statement.size() + 2);
   request->describe = false;
-  set_portal(bind.portal, {.scatter = std::move(request), .scatter_plan = plan});
+  set_portal(bind.portal, {.counters = statement.plan ? statement.plan->counters.get() : nullptr,
+                           .scatter = std::move(request),
+                           .scatter_plan = plan});
   defer_local([] {
     std::string message;
     postgres::append_bind_complete(message);
@@ -137,7 +149,7 @@ bool Session::execute_scatter(Portal& portal, std::int32_t max_rows) {
     return true;
   }
   emit_local_deferred();
-  return start_scatter(*portal.scatter, portal.scatter_plan);
+  return start_scatter(*portal.scatter, portal.scatter_plan, portal.counters);
 }
 
 }  // namespace tessera::proxy

@@ -103,7 +103,7 @@ bool Session::handle_query(std::string_view whole) {
     refuse(*text.syntax_error);
     return true;
   }
-  if (target.scatter) return start_scatter({.sql = std::string(sql), .simple = true}, target.plan);
+  if (target.scatter) return start_scatter({.sql = std::string(sql), .simple = true}, target.plan, text.counters.get());
   const Got got = engage(target.shard);
   if (got != Got::ready) return got == Got::refused;
   send_query(whole, keep, std::move(changes));
@@ -247,6 +247,12 @@ void Session::send_query(std::string_view whole, const router::PlannedTextRef& t
 void Session::count(const router::PlannedText& text, ShardId shard) {
   DatabaseMetrics& metrics = options_.database->metrics();
   ++statements_;
+  if (router::StatementCounters* counters = text.counters.get()) {
+    ++counters->calls;
+    counters->sent_to(shard);
+    // What was sent last, so its answer is expected last.
+    if (!backend_->replies().queue().empty()) backend_->replies().queue().back().note = counters;
+  }
   if (shard.value() >= metrics.shards.size()) return;
   DatabaseMetrics::Shard& of_shard = metrics.shards[shard.value()];
   if (text.statements.empty()) of_shard.statements[static_cast<std::size_t>(StatementClass::other)].add();

@@ -91,6 +91,7 @@ WorkerDatabase::WorkerDatabase(std::shared_ptr<const DatabaseRuntime> runtime, n
       runtime_(std::move(runtime)),
       loop_(&loop),
       shared_(std::move(shared)),
+      statements_(runtime_->primaries.size()),
       cache_(static_cast<std::size_t>(settings().limits.plan_cache)),
       meaning_key_(random_bytes(32)),
       metrics_(std::make_unique<DatabaseMetrics>(shard_count())) {}
@@ -335,7 +336,7 @@ const router::PlannedText& WorkerDatabase::plan(std::string_view sql, const Plan
 }
 
 router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const PlanningView& view,
-                                                 const parser::Fingerprint& print) const {
+                                                 const parser::Fingerprint& print) {
   auto text = std::make_shared<router::PlannedText>();
   Result<std::vector<parser::Statement>> parsed = parser::postgres::parse(sql);
   if (!parsed) {
@@ -343,6 +344,7 @@ router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const Pla
     text->cacheable = false;
     return text;
   }
+  if (print.exact) text->counters = statements_.find(print, sql, view.lexer);
   const std::string_view hint = sql.substr(print.hint_begin, print.hint_end - print.hint_begin);
   for (parser::Statement& statement : *parsed) {
     router::PlannedStatement& planned = text->statements.emplace_back();
@@ -388,6 +390,28 @@ void WorkerDatabase::reconnect() {
 void WorkerDatabase::sweep(TimePoint now) {
   if (!superseded_.empty()) drop_superseded();
   for (auto& [key, pool] : pools_) pool->sweep(now);
+  note_health();
+}
+
+// The end of trouble, and clients that were sent away, for the log and the events. (Failed attempts say so themselves.)
+void WorkerDatabase::note_health() {
+  for (auto& [key, pool] : pools_) {
+    Health& before = health_[pool.get()];
+    const bool failing = !pool->last_error().empty();
+    const std::uint64_t timeouts = pool->totals().timeouts;
+    if (before.failing == failing && before.timeouts == timeouts) continue;
+    const pool::Pool::Options& options = pool->options();
+    const std::string_view shard = options.endpoint->name;
+    if (before.failing && !failing)
+      log::info("a shard can be connected to again", {{"database", name_}, {"shard", shard}, {"user", options.user}});
+    if (before.timeouts != timeouts)
+      log::warn("pool exhausted: clients waited too long for a connection",
+                {{"database", name_},
+                 {"shard", shard},
+                 {"user", options.user},
+                 {"clients", std::to_string(timeouts - before.timeouts)}});
+    before = {failing, timeouts};
+  }
 }
 
 void WorkerDatabase::shut_down(const Error& reason) {

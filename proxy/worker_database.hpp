@@ -15,6 +15,7 @@
 #include "pool/text_query.hpp"
 #include "proxy/metrics.hpp"
 #include "proxy/runtime.hpp"
+#include "proxy/statement_table.hpp"
 #include "router/plan_cache.hpp"
 #include "router/planner.hpp"
 
@@ -117,6 +118,8 @@ public:
   void reconnect();
   bool paused() const { return paused_; }
 
+  const StatementTable& statements() const { return statements_; }
+
   void sweep(TimePoint now);
   void shut_down(const Error& reason);
 
@@ -125,8 +128,8 @@ private:
   config::Pool pool_limits(const std::string& role) const;
   void run(pool::Pool& pool, pool::Settings settings, std::vector<std::string> queries,
            std::function<void(Result<pool::TextQuery::Answer>)> done);
-  router::PlannedTextRef make_plan(std::string_view sql, const PlanningView& view,
-                                   const parser::Fingerprint& print) const;
+  router::PlannedTextRef make_plan(std::string_view sql, const PlanningView& view, const parser::Fingerprint& print);
+  void note_health();
 
   std::string name_;
   std::shared_ptr<const DatabaseRuntime> runtime_;
@@ -136,6 +139,7 @@ private:
   std::optional<Error> routing_problem_;
   bool retired_ = false;
   std::size_t sessions_ = 0;
+  StatementTable statements_;  // before the plans that hold its entries
   router::PlanCache cache_;
   std::string meaning_key_;
   router::PlannedTextRef uncached_;
@@ -147,6 +151,11 @@ private:
   std::unordered_map<std::string, GreetingRef> greetings_;
   std::unordered_map<std::uint64_t, std::unique_ptr<pool::TextQuery>> queries_;  // under way
   std::uint64_t next_query_ = 0;
+  struct Health {
+    bool failing = false;
+    std::uint64_t timeouts = 0;
+  };
+  std::unordered_map<const pool::Pool*, Health> health_;  // as the log has it
   bool loading_catalog_ = false;
   bool paused_ = false;
   std::unique_ptr<DatabaseMetrics> metrics_;

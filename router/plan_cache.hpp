@@ -14,6 +14,7 @@
 #include "parser/fingerprint.hpp"
 #include "parser/statement.hpp"
 #include "router/plan.hpp"
+#include "router/statement_counters.hpp"
 
 namespace tessera::router {
 
@@ -42,9 +43,10 @@ struct PlannedStatement {
 // All statements of one text.
 struct PlannedText {
   std::vector<PlannedStatement> statements;
-  std::optional<Error> syntax_error;  // then `statements` is empty
-  bool session_effects = false;       // some statement changes or asks the session
-  bool cacheable = true;              // false: what it says depends on its literals
+  std::optional<Error> syntax_error;            // then `statements` is empty
+  bool session_effects = false;                 // some statement changes or asks the session
+  std::shared_ptr<StatementCounters> counters;  // of all texts of this shape; may be null
+  bool cacheable = true;                        // false: what it says depends on its literals
   bool single() const { return statements.size() == 1; }
 };
 using PlannedTextRef = std::shared_ptr<const PlannedText>;
