@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fmt/format.h>
+#include <new>
 #include <stdexcept>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -77,7 +78,7 @@ void EventLoop::run() {
     run_deferred();
     if (now_ >= next_tick_) {
       next_tick_ = now_ + tick_interval_;
-      tick_();
+      run_tick();
       run_deferred();
     }
   }
@@ -103,12 +104,38 @@ void EventLoop::dispatch(int count) {
       auto* handler = static_cast<EventHandler*>(event.data.ptr);
       current_ = handler;
       current_ended_ = (event.events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
-      handler->on_ready(readable, writable);
+      deliver(*handler, readable, writable);
       current_ = nullptr;
     }
   }
   delivering_ = delivered_ = 0;
   if (woken) run_posted();
+}
+
+// One connection that memory has run out for must not take all others along.
+void EventLoop::deliver(EventHandler& handler, bool readable, bool writable) {
+  try {
+    handler.on_ready(readable, writable);
+  } catch (const std::bad_alloc&) {
+    ++out_of_memory_;
+    if (current_ == &handler) handler.on_out_of_memory();
+  }
+}
+
+void EventLoop::run_tick() {
+  try {
+    tick_();
+  } catch (const std::bad_alloc&) {
+    ++out_of_memory_;
+  }
+}
+
+void EventLoop::run_task(Task& task) {
+  try {
+    task();
+  } catch (const std::bad_alloc&) {
+    ++out_of_memory_;
+  }
 }
 
 void EventLoop::run_posted() {
@@ -119,14 +146,14 @@ void EventLoop::run_posted() {
     const std::scoped_lock lock(posted_mutex_);
     tasks.swap(posted_);
   }
-  for (Task& task : tasks) task();
+  for (Task& task : tasks) run_task(task);
 }
 
 void EventLoop::run_deferred() {
   while (!deferred_.empty()) {
     std::vector<Task> tasks;
     tasks.swap(deferred_);
-    for (Task& task : tasks) task();
+    for (Task& task : tasks) run_task(task);
   }
 }
 

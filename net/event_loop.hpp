@@ -26,6 +26,8 @@ public:
   virtual ~EventHandler() = default;
   // `readable` also on end of stream and on errors: the next read tells which.
   virtual void on_ready(bool readable, bool writable) = 0;
+  // Memory ran out in the middle of its event: what it was doing is half done, and it should end.
+  virtual void on_out_of_memory() {}
 };
 
 class EventLoop {
@@ -55,6 +57,8 @@ public:
   void stop();  // thread-safe
 
   TimePoint now() const { return now_; }
+  // How often memory ran out in what the loop runs.
+  std::uint64_t out_of_memory() const { return out_of_memory_; }
   // May a short read of `handler`'s descriptor be taken for the last one there is? Only while its own event is being
   // delivered, and not if that event told of the peer's end as well: the end is not reported a second time, it must be
   // read.
@@ -72,6 +76,9 @@ public:
 
 private:
   void dispatch(int count);
+  void deliver(EventHandler& handler, bool readable, bool writable);
+  void run_task(Task& task);
+  void run_tick();
   void run_posted();
   void run_deferred();
   int wait_timeout_ms() const;
@@ -84,6 +91,7 @@ private:
   TimePoint next_tick_ = never;
   std::function<void()> tick_;
   std::vector<epoll_event> events_;
+  std::uint64_t out_of_memory_ = 0;
   int delivering_ = 0;  // events of this round not yet delivered
   int delivered_ = 0;
   const EventHandler* current_ = nullptr;  // whose event is being delivered

@@ -192,6 +192,13 @@ void Backend::on_ready(bool readable, bool writable) {
   if (readable && state_ != State::closed) read();
 }
 
+void Backend::on_out_of_memory() {
+  const Error reason{SqlState("53200"), "out of memory", {}, {}, 0};
+  if (ready_once_) return close(reason);
+  state_ = State::login;  // other addresses would not help
+  fail_connect(reason);
+}
+
 void Backend::read() {
   if (owner_ != nullptr && owner_->is_congested()) return;
   const std::shared_ptr<bool> alive = alive_;

@@ -141,6 +141,7 @@ public:
 
 private:
   void on_ready(bool readable, bool writable) override;
+  void on_out_of_memory() override;
   void on_connected();
   void on_tls_progress();
   void tls_established();

@@ -82,7 +82,8 @@ std::string settings_change(const SettingsMap& from, const SettingsMap& to) {
   return sql + identity;
 }
 
-SettingsTracker::SettingsTracker(Settings base) : base_(std::move(base)), state_{base_, no_settings(), no_settings(), no_settings()} {}
+SettingsTracker::SettingsTracker(Settings base)
+    : base_(std::move(base)), state_{base_, no_settings(), no_settings(), no_settings()} {}
 
 template <typename Change>
 void SettingsTracker::change(Settings& map, Change&& apply) {

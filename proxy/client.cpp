@@ -500,6 +500,16 @@ void Client::open_session() {
   session_->open(opened, failed);
 }
 
+void Client::leave_retired_database() {
+  WorkerDatabase* const now = worker_.find_database(startup_.database);
+  const pool::Identity& old = *session_->options().identity;
+  const bool moved = now != nullptr && now->routing() != nullptr &&
+                     session_->move_to(*now, worker_.listen_hub(*now), now->identity(old.user, old.credential));
+  if (moved) return reconfigure();
+  terminate(
+      {sqlstate::admin_shutdown, "terminating connection: the database's shards have changed", {}, "connect again", 0});
+}
+
 // A password for the servers that stands in the configuration counts for sessions that are open, too: their connections
 // may have to be made anew at any time.
 void Client::reconfigure() {

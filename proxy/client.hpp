@@ -32,6 +32,10 @@ public:
   // Draining: ends the session as soon as nothing is lost by it, and logins that are under way.
   void drain();
   void end_between_transactions(const Error& reason);
+  // Its database was retired: goes on in the one that has taken its place as soon as nothing is lost by it.
+  void follow_configuration() {
+    if (state_ == State::running && session_->is_between_transactions()) leave_retired_database();
+  }
   // The worker has a new configuration: credentials for the servers may have changed.
   void reconfigure();
   void cancelled_delivered();  // a cancel request that this connection brought has reached its server
@@ -65,12 +69,14 @@ private:
 
   // EventHandler
   void on_ready(bool readable, bool writable) override;
+  void on_out_of_memory() override { close_now(); }
   // SessionHost
   net::Stream& stream() override { return stream_; }
   void end_session() override;
   void resume_reading() override;
   void cancel_statement() override;
   void abandon(const pool::Backend& backend) override;
+  void leave_retired_database() override;
 
   void read();
   bool take(std::string_view bytes);

@@ -84,8 +84,8 @@ Result<std::shared_ptr<const DatabaseRuntime>> build_database(const std::shared_
     endpoint->tls_context = tls;
     endpoint->verify_host = database.backend.tls == config::BackendTls::verify_full;
     endpoint->connect_timeout = database.backend.connect_timeout;
-    const bool unchanged = before != nullptr && same_place(*before, *endpoint) &&
-                           (endpoint->tls == postgres::ServerTls::off || keep_tls);
+    const bool unchanged =
+        before != nullptr && same_place(*before, *endpoint) && (endpoint->tls == postgres::ServerTls::off || keep_tls);
     made->primaries.push_back(unchanged ? previous->primaries[i] : pool::EndpointRef(std::move(endpoint)));
   }
   return made;

@@ -140,6 +140,10 @@ std::size_t Session::pass_copy_data(std::string_view bytes) {
 }
 
 bool Session::handle(char type, std::string_view whole) {
+  if (options_.database->retired() && is_settled() && !skip_local_) {
+    host_.leave_retired_database();
+    if (ending_) return true;
+  }
   if (discard_until_sync() && type != frontend::sync && type != frontend::terminate) return true;
   if (backend_ != nullptr && backend_->pending() > net::Stream::high_water) {
     // A client that sends and does not read stops the server, and we must not take what the server does not.
@@ -280,6 +284,40 @@ void Session::fatal(const Error& error) {
 
 void Session::terminate(const Error& error) {
   if (!ending_) fatal(error);
+}
+
+// ---- configurations
+// --------------------------------------------------------------------------------------------------
+
+// Nothing is under way that began under an older configuration.
+bool Session::is_settled() const {
+  return lazy_ == LazyTransaction::none && !in_transaction_ && !unit_open_ && deferred_.empty() && !scatter_ &&
+         (backend_ == nullptr ||
+          (backend_->replies().empty() && backend_->transaction_status() == TransactionStatus::idle));
+}
+
+// Rules and catalog: a transaction ends under those that it began with.
+const RoutingRef& Session::routing() {
+  const RoutingRef& now = options_.database->routing();
+  if (routing_ != now && (!routing_ || is_settled())) routing_ = now;
+  return routing_;
+}
+
+bool Session::move_to(WorkerDatabase& database, ListenHub* listen, pool::IdentityRef identity) {
+  release_if_free();
+  if (backend_ != nullptr || !parked_.empty() || pins_ != 0) return false;
+  if (options_.listen != nullptr) options_.listen->forget(*this);
+  options_.database->session_closed();
+  options_.database = &database;
+  options_.listen = listen;
+  options_.identity = std::move(identity);
+  database.session_opened();
+  routing_ = database.routing();
+  view_stale_ = true;
+  // The hub listens again by itself; what is notified until it does is lost, as when a server is replaced.
+  if (listen != nullptr)
+    for (const auto& [channel, unused] : settings_.channels()) listen->listen(*this, channel);
+  return true;
 }
 
 // ---- leases ---------------------------------------------------------------------------------------------------------

@@ -50,6 +50,8 @@ public:
   virtual void cancel_statement() = 0;
   // Asks the server to stop what runs on this connection, which nobody will read.
   virtual void abandon(const pool::Backend& backend) = 0;
+  // The session's database has left the configuration, and nothing is under way: moves it, or ends it.
+  virtual void leave_retired_database() = 0;
 };
 
 struct SessionOptions {
@@ -93,6 +95,9 @@ public:
   std::string_view state_name() const;
   std::string pin_reasons() const;
   const SessionOptions& options() const { return options_; }
+  // Goes on in a database of the same name whose shards are others. False: what it has on its connections ends with
+  // them.
+  bool move_to(WorkerDatabase& database, ListenHub* listen, pool::IdentityRef identity);
   // From now on connections are made under these credentials.
   void set_identity(pool::IdentityRef identity) { options_.identity = std::move(identity); }
   const pool::Backend* backend() const { return backend_; }
@@ -215,6 +220,8 @@ private:
   void count(const router::PlannedText& text, ShardId shard);
   void note_time(router::StatementCounters& counters);
   PlanningView& view();
+  const RoutingRef& routing();
+  bool is_settled() const;
   pool::Pool& pool_of(ShardId shard);
   pool::Pool& pool_of(const pool::Backend& backend);
   bool in_failed_transaction() const;
@@ -376,6 +383,7 @@ private:
   std::set<std::string> defaulted_;  // settings of the client's start-up that a RESET took from the connection
   bool asks_sequences_ = false;      // the statement at hand asks for currval or lastval
   PlanningView view_;
+  RoutingRef routing_;
   bool view_stale_ = true;
   std::uint64_t view_revision_ = 0;  // of settings_
   std::string shard_setting_;        // SET tessera.shard

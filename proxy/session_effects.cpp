@@ -348,7 +348,7 @@ void Session::set_tessera(const Statement& statement, std::string& reply, std::o
   }
   const std::string wanted =
       reset || statement.setting->values.empty() ? std::string() : statement.setting->values.front();
-  if (!wanted.empty() && !options_.database->routing()->topology->find_shard(wanted)) {
+  if (!wanted.empty() && !routing()->topology->find_shard(wanted)) {
     error = Error{sqlstate::invalid_parameter_value,
                   fmt::format("there is no shard \"{}\"", wanted),
                   {},
@@ -367,9 +367,8 @@ std::string Session::explain(const Statement& statement, std::string_view sql) {
     const std::string_view inner = sql.substr(statement.inner.front().span.begin,
                                               statement.inner.front().span.end - statement.inner.front().span.begin);
     parser::Fingerprint print;
-    const router::PlannedText& text = options_.database->plan(inner, view(), print, nullptr);
-    for (const std::string& line :
-         explain_lines(text, {inner, print.slots, {}}, *options_.database->routing()->topology))
+    const router::PlannedText& text = options_.database->plan(inner, view(), routing(), print, nullptr);
+    for (const std::string& line : explain_lines(text, {inner, print.slots, {}}, *routing()->topology))
       rows.row({line});
   }
   return rows.all("EXPLAIN");

@@ -43,10 +43,10 @@ Session::Prepared* Session::find_prepared(std::string_view name) {
 // (RevalidateCachedQuery).
 const router::PlannedText& Session::current_plan(Prepared& statement) {
   const PlanningView& now = view();
-  const std::uint64_t version = options_.database->routing()->version;
+  const std::uint64_t version = routing()->version;
   if (statement.routing_version == version && statement.meaning == now.meaning) return *statement.plan;
   parser::Fingerprint& print = scratch_print();
-  options_.database->plan(statement.sql_text(), now, print, &statement.plan);
+  options_.database->plan(statement.sql_text(), now, routing(), print, &statement.plan);
   statement.slots = print.slots;
   statement.routing_version = version;
   statement.meaning = now.meaning;
@@ -162,7 +162,7 @@ bool Session::handle_parse(std::string_view whole) {
   }
   parser::Fingerprint& print = scratch_print();
   router::PlannedTextRef plan;
-  options_.database->plan(parse.query, view(), print, &plan);
+  options_.database->plan(parse.query, view(), routing(), print, &plan);
   if (lazy_ == LazyTransaction::failed && !ends_transaction(*plan)) {
     refuse(failed_transaction_error());
     return true;
@@ -196,7 +196,7 @@ bool Session::handle_parse(std::string_view whole) {
   statement->plan = std::move(plan);
   statement->slots = print.slots;
   statement->literals = literals;
-  statement->routing_version = options_.database->routing()->version;
+  statement->routing_version = routing()->version;
   statement->meaning = view().meaning;
   statement->valid = true;
   if (is_ours(*statement->plan)) {

@@ -210,6 +210,7 @@ databases:
   void end_session() override { ended_ = true; }
   void resume_reading() override { ++resumed_; }
   void cancel_statement() override {}
+  void leave_retired_database() override {}
   void abandon(const pool::Backend&) override {}
 
   FakeServer server_[2];

@@ -153,7 +153,7 @@ bool Session::sql_execute(const parser::Statement& statement, std::string_view s
                                       i < prepared.types.size() ? prepared.types[i] : 0, texts[i]));
   parser::Fingerprint print;
   router::PlannedTextRef plan;
-  options_.database->plan(prepared.body, view(), print, &plan);
+  options_.database->plan(prepared.body, view(), routing(), print, &plan);
   if (plan->syntax_error) {
     refuse(*plan->syntax_error);
     return true;

@@ -62,7 +62,7 @@ bool Session::handle_query(std::string_view whole) {
   unnamed_.valid = false;  // a simple query ends the unnamed statement (exec_simple_query)
   parser::Fingerprint& print = scratch_print();
   router::PlannedTextRef keep;
-  const router::PlannedText& text = options_.database->plan(sql, view(), print, &keep);
+  const router::PlannedText& text = options_.database->plan(sql, view(), routing(), print, &keep);
 
   std::string reply;
   if (lazy_statement(text, sql, reply)) {
@@ -139,7 +139,7 @@ bool Session::may_choose_shard() const {
 // One shard for all statements of the text, or a scatter for its only one.
 Result<Session::Target> Session::target_of(const router::PlannedText& text, const router::Values& values) {
   Target target;
-  const router::Topology& topology = *options_.database->routing()->topology;
+  const router::Topology& topology = *routing()->topology;
   asks_sequences_ = false;
   if (std::optional<Error> problem = unplannable(text)) return std::unexpected(std::move(*problem));
   for (const router::PlannedStatement& planned : text.statements) {
@@ -262,7 +262,7 @@ void Session::count(const router::PlannedText& text, ShardId shard) {
 
 bool Session::handle_function_call(std::string_view whole) {
   if (wait_for_effects() == Got::wait) return false;
-  std::optional<ShardId> shard = options_.database->routing()->topology->default_shard();
+  std::optional<ShardId> shard = routing()->topology->default_shard();
   if (!shard && multi_shard() && backend_ == nullptr) {
     refuse({sqlstate::feature_not_supported,
             "a function call needs a shard, and the database has no default_shard",

@@ -198,15 +198,14 @@ void Worker::retire(DatabaseState&& state) {
   removed_.push_back(std::move(state));
 }
 
-// Sessions of databases that are gone end when they lose nothing by it; the last one takes its database along.
+// Sessions of databases that are gone leave them when they lose nothing by it; the last one takes its database along.
 void Worker::end_retired() {
-  const Error reason{
-      sqlstate::admin_shutdown, "terminating connection: the database's shards have changed", {}, "connect again", 0};
+  const Error reason{sqlstate::admin_shutdown, "the database's shards have changed", {}, {}, 0};
   std::vector<Client*> clients;
   for (auto& [id, client] : clients_)
     if (client->session() != nullptr && client->session()->options().database->retired())
       clients.push_back(client.get());
-  for (Client* client : clients) client->end_between_transactions(reason);
+  for (Client* client : clients) client->follow_configuration();
   for (auto it = removed_.begin(); it != removed_.end();) {
     if (it->database->sessions() > 0) {
       ++it;
@@ -228,6 +227,10 @@ void Worker::set_routing(const std::string& database, const RoutingRef& routing)
 
 void Worker::tick() {
   const TimePoint now = loop_.now();
+  if (loop_.out_of_memory() != out_of_memory_) {
+    out_of_memory_ = loop_.out_of_memory();
+    log::error("out of memory: connections were closed", {{"worker", std::to_string(number_)}});
+  }
   for (auto& [name, state] : databases_) state.sweep(now);
   for (DatabaseState& state : removed_) state.sweep(now);
   if (!removed_.empty()) end_retired();

@@ -90,6 +90,7 @@ private:
   std::unordered_map<std::uint64_t, std::unique_ptr<pool::CancelDelivery>> cancels_;
   std::uint64_t next_cancel_ = 0;
   std::atomic<int> client_count_ = 0;
+  std::uint64_t out_of_memory_ = 0;  // as the loop counts
   bool draining_ = false;
   std::thread thread_;
 };

@@ -314,9 +314,10 @@ std::uint64_t WorkerDatabase::meaning_of(std::string_view settings) const {
 }
 
 const router::PlannedText& WorkerDatabase::plan(std::string_view sql, const PlanningView& view,
-                                                parser::Fingerprint& print, router::PlannedTextRef* keep) {
+                                                const RoutingRef& routing, parser::Fingerprint& print,
+                                                router::PlannedTextRef* keep) {
   parser::fingerprint(sql, view.lexer, print);
-  const bool by_key = print.exact && view.cacheable;
+  const bool by_key = print.exact && view.cacheable && routing == routing_;
   const router::PlanCache::Key key{print.high, print.low, view.meaning};
   if (by_key) {
     if (const router::PlannedTextRef* found = cache_.find(key)) {
@@ -326,7 +327,7 @@ const router::PlannedText& WorkerDatabase::plan(std::string_view sql, const Plan
     }
   }
   metrics_->cache_misses.add();
-  uncached_ = make_plan(sql, view, print);
+  uncached_ = make_plan(sql, view, *routing, print);
   if (by_key && uncached_->cacheable) {
     cache_.insert(key, uncached_);
     metrics_->cache_entries.set(cache_.size());
@@ -335,7 +336,7 @@ const router::PlannedText& WorkerDatabase::plan(std::string_view sql, const Plan
   return *uncached_;
 }
 
-router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const PlanningView& view,
+router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const PlanningView& view, const Routing& routing,
                                                  const parser::Fingerprint& print) {
   auto text = std::make_shared<router::PlannedText>();
   Result<std::vector<parser::Statement>> parsed = parser::postgres::parse(sql);
@@ -350,9 +351,9 @@ router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const Pla
     router::PlannedStatement& planned = text->statements.emplace_back();
     planned.plan = router::plan(
         statement, sql, print.exact ? std::span<const parser::Slot>(print.slots) : std::span<const parser::Slot>(),
-        hint, *routing_->topology, *routing_->catalog, view.session);
+        hint, *routing.topology, *routing.catalog, view.session);
     if (planned.plan.literals_matter) text->cacheable = false;
-    const HiddenState hidden = hidden_state(statement, *routing_->catalog, settings().read_only_functions);
+    const HiddenState hidden = hidden_state(statement, *routing.catalog, settings().read_only_functions);
     planned.changes_hidden_state = hidden.changes;
     planned.asks_sequences = hidden.asks_sequences;
     planned.loads_library = hidden.loads_library;

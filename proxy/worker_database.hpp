@@ -101,8 +101,9 @@ public:
 
   // The plan of a text, from the cache or made anew. Valid until the next call. `print` is filled with the text's
   // literals.
-  const router::PlannedText& plan(std::string_view sql, const PlanningView& view, parser::Fingerprint& print,
-                                  router::PlannedTextRef* keep);
+  // `routing`: today's, or an older one that a transaction began with; only the former has a cache.
+  const router::PlannedText& plan(std::string_view sql, const PlanningView& view, const RoutingRef& routing,
+                                  parser::Fingerprint& print, router::PlannedTextRef* keep);
 
   // A number for the settings that a plan depends on. With a secret: users choose the text, and share the cache.
   std::uint64_t meaning_of(std::string_view settings) const;
@@ -128,7 +129,8 @@ private:
   config::Pool pool_limits(const std::string& role) const;
   void run(pool::Pool& pool, pool::Settings settings, std::vector<std::string> queries,
            std::function<void(Result<pool::TextQuery::Answer>)> done);
-  router::PlannedTextRef make_plan(std::string_view sql, const PlanningView& view, const parser::Fingerprint& print);
+  router::PlannedTextRef make_plan(std::string_view sql, const PlanningView& view, const Routing& routing,
+                                   const parser::Fingerprint& print);
   void note_health();
 
   std::string name_;

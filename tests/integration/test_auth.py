@@ -129,11 +129,13 @@ def test_keys_learned_from_the_client_open_the_servers(tessera, shards, new_data
     verifier = scram_verifier("Canary-through")
     for server in servers:
         make_role(server, "through", verifier)
-    proxy = tessera(config_of(servers, name, users=[{"name": "through", "scram": verifier}]), canaries=["Canary-through"])
+    config = config_of(servers, name, users=[{"name": "through", "scram": verifier}])
+    del config["databases"][name]["default_shard"]  # sessions are dealt to the shards in turn
+    proxy = tessera(config, canaries=["Canary-through"])
     with log_in(proxy, name, "through", "Canary-through") as connection:
         assert value(connection, "select current_user") == "through"
     seen = set()
-    for _ in range(8):  # sessions are dealt to the shards in turn
+    for _ in range(8):
         with log_in(proxy, name, "through", "Canary-through") as connection:
             seen.add(value(connection, "select current_setting('cluster_name')"))
     assert len(seen) == 2

@@ -120,7 +120,7 @@ def test_every_harm_at_every_message(proxy, database, middle, action, side):
             assert value(other, "select v from t where id = 150") == "row 150", "the other shard has nothing to do with it"
             connection.close()
     other.close()
-    assert met > 10, "the harm was done"
+    assert met >= (9 if action == "hang" else 11), "the harm was done"
 
 
 # Writes
@@ -259,7 +259,7 @@ def test_a_transaction_lost_in_a_statement_stays_failed_until_it_is_ended(proxy,
 def test_a_pinned_session_is_told_that_its_write_is_unknown(proxy, servers, database, middle):
     """Its state is gone with the connection, so it ends; but what became of the write is not known."""
     with log_in(proxy, database) as connection:
-        assert code(connection.ask(wire.query("select set_config('my.x', 'y', false) from t where id = 5"))) is None
+        assert code(connection.ask(wire.query("select pg_advisory_lock(7) from t where id = 5"))) is None
         middle.add(Harm("cut", pattern=rb"INSERT 0 1"))
         connection.send(wire.query("insert into w values (1, 'x')"))
         replies = connection.read_to_end()
