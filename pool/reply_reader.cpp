@@ -123,6 +123,12 @@ bool ends_with_ready(ReplyKind kind) {
   return kind == ReplyKind::query || kind == ReplyKind::function_call || is_sync(kind);
 }
 
+// The client has failed its COPY IN, and the server has read all that came before that as part of the COPY.
+bool is_copy_fail(const postgres::ErrorFields& fields) {
+  return fields.find_or(postgres::error_field::code, "") == sqlstate::query_canceled.view() &&
+         fields.find_or(postgres::error_field::routine, "") == "CopyGetData";
+}
+
 std::unexpected<Error> violation(std::string_view what) {
   return fail(sqlstate::protocol_violation, fmt::format("the server broke the protocol: {}", what));
 }
@@ -276,6 +282,7 @@ Result<void> ReplyReader::error(std::string_view whole, Run& run, ReplySink& sin
         Error{reason.code, fmt::format("the server closed the connection: {}", reason.message), {}, {}, 0});
   }
   run.flush();
+  if (copied_in_ && is_copy_fail(fields)) drop_swallowed(sink);
   if (!ends_with_ready(queue_.front().kind)) return skip_to_sync(fields, whole, run, sink);
   if (sink.on_error(queue_.front(), fields)) run.add(whole);
   run.flush();

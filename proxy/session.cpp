@@ -433,7 +433,7 @@ bool Session::must_keep() const {
 
 // After replies: back to the pool with the connection if nothing holds it.
 void Session::release_if_free() {
-  if (backend_ == nullptr || unit_open_ || !backend_->replies().empty() ||
+  if (backend_ == nullptr || unit_open_ || sends_copy_data() || !backend_->replies().empty() ||
       backend_->transaction_status() != TransactionStatus::idle)
     return;
   if (must_keep()) return;
@@ -519,8 +519,8 @@ void Session::on_client_gone() {
   if (Backend* backend = std::exchange(backend_, nullptr)) {
     pool::Pool& pool = pool_of(*backend);
     if (!backend->replies().empty()) host_.abandon(*backend);
-    const bool idle =
-        backend->replies().empty() && !unit_open_ && backend->transaction_status() == TransactionStatus::idle;
+    const bool idle = backend->replies().empty() && !unit_open_ && !sends_copy_data() &&
+                      backend->transaction_status() == TransactionStatus::idle;
     if (idle)
       pool.checkin(*backend, needs_reset_ || must_keep());
     else

@@ -194,6 +194,8 @@ private:
   bool handle(char type, std::string_view whole);
   bool dispatch(char type, std::string_view whole);
   std::size_t pass_copy_data(std::string_view bytes);
+  // The connection has the first part of a message: the rest must follow, whether the server wants it or not.
+  bool sends_copy_data() const { return copy_left_ > 0 && !copy_dropped_; }
   void finish_turn();
   void relay_client_message(std::string_view whole);
   Got engage(std::optional<ShardId> shard);
@@ -418,7 +420,6 @@ private:
   bool skip_local_ = false;         // an error of our own: discard until Sync
   bool error_in_unit_ = false;
   std::size_t pending_effects_ = 0;  // sent statements whose success will change how later ones are planned
-  bool flush_sent_ = false;
   bool unnamed_on_backend_ = false;
   bool in_transaction_ = false;  // on the current connection, as far as was sent and answered
   bool transaction_failed_ = false;

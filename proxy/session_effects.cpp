@@ -129,6 +129,9 @@ void Session::apply_effect(const router::PlannedStatement& planned, const Undo& 
         clean_parked();
       }
       break;
+    case StatementKind::deallocate:
+      if (statement.prepared && statement.prepared->all) prepared_.clear();
+      break;
     case StatementKind::ddl:
       apply_ddl(planned);
       break;
@@ -167,6 +170,7 @@ bool Session::delays_planning(const router::PlannedText& text) const {
       case StatementKind::set:
       case StatementKind::reset:
       case StatementKind::discard:
+      case StatementKind::deallocate:
       case StatementKind::rollback:
       case StatementKind::rollback_to_savepoint:
         return true;

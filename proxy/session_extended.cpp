@@ -57,10 +57,7 @@ const router::PlannedText& Session::current_plan(Prepared& statement) {
 // Flush.
 Session::Got Session::wait_for_effects() {
   if (pending_effects_ == 0 || backend_ == nullptr) return Got::ready;
-  if (unit_open_ && !flush_sent_) {
-    postgres::append_flush(backend_->out());
-    flush_sent_ = true;
-  }
+  if (unit_open_) postgres::append_flush(backend_->out());
   wait_ = Wait::effects;
   return Got::wait;
 }
@@ -68,10 +65,7 @@ Session::Got Session::wait_for_effects() {
 // Everything that was sent is answered first.
 Session::Got Session::wait_for_replies() {
   if (backend_ == nullptr || backend_->replies().empty()) return Got::ready;
-  if (unit_open_ && !flush_sent_) {
-    postgres::append_flush(backend_->out());
-    flush_sent_ = true;
-  }
+  if (unit_open_) postgres::append_flush(backend_->out());
   wait_ = Wait::drain;
   return Got::wait;
 }
@@ -473,6 +467,8 @@ bool Session::is_local(const router::PlannedText& text) const {
     case StatementKind::listen:
     case StatementKind::unlisten:
       return options_.listen != nullptr;
+    case StatementKind::deallocate:  // the servers know it by another name
+      return statement.prepared && !statement.prepared->all && prepared_.contains(statement.prepared->name);
     case StatementKind::explain:
       return statement.explain_tessera;
     default:

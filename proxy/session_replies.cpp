@@ -176,7 +176,6 @@ bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) 
   last_activity_ = options_.database->loop().now();
   transaction_failed_ = status == TransactionStatus::failed;
   error_in_unit_ = false;
-  flush_sent_ = false;
   retry_.used = false;
   if (expected.note != nullptr && expected.kind == ReplyKind::query)
     note_time(*static_cast<router::StatementCounters*>(expected.note));

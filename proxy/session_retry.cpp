@@ -69,7 +69,6 @@ bool Session::begin_retry(const pool::ExpectedReply& expected, const postgres::E
   }
   unit_open_ = false;
   unit_prepares_only_ = true;
-  flush_sent_ = false;
   input_.insert(0, retry_.bytes);
   if (wait_ == Wait::none) wait_ = Wait::drain;
   return true;
