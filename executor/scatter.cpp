@@ -15,7 +15,8 @@ using pool::ReplyKind;
 // One shard's part.
 class Scatter::Branch final : public pool::BackendOwner, public pool::PoolClient {
 public:
-  Branch(Scatter& scatter, std::size_t index, pool::Pool& pool) : scatter_(scatter), index_(index), pool_(pool) {
+  Branch(Scatter& scatter, std::size_t index, pool::Pool& pool)
+      : scatter_(scatter), index_(index), pool_(pool), endpoint_(pool.options().endpoint) {
     pool_.hold();
   }
   ~Branch() override {
@@ -40,6 +41,15 @@ private:
   bool take(Backend& backend) {
     backend_ = &backend;
     backend.lease(*this);
+    if (backend.endpoint_ref() != endpoint_) {
+      // A reload has come in between: two shards could turn out to be the same server.
+      scatter_.failed({sqlstate::cannot_connect_now,
+                       "the shards have moved while the statement was waiting for them",
+                       {},
+                       "send it again",
+                       0});
+      return false;
+    }
     if (!backend.prepare(scatter_.settings_)) return false;
     return send();
   }
@@ -141,6 +151,7 @@ private:
   Scatter& scatter_;
   std::size_t index_;
   pool::Pool& pool_;
+  const pool::EndpointRef endpoint_;  // as it was when the statement was planned
   Backend* backend_ = nullptr;
   std::string description_;
   bool sent_ = false;

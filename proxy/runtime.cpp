@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <fmt/format.h>
-#include <span>
 #include <thread>
 
 namespace tessera::proxy {
@@ -94,11 +93,12 @@ Result<std::shared_ptr<const DatabaseRuntime>> build_database(const std::shared_
 }  // namespace
 
 bool same_shards(const DatabaseRuntime& before, const DatabaseRuntime& after) {
-  return before.primaries.size() <= after.primaries.size() &&
-         std::ranges::equal(
-             before.primaries, std::span(after.primaries).first(before.primaries.size()), {},
-             [](const pool::EndpointRef& endpoint) { return std::string_view(endpoint->name); },
-             [](const pool::EndpointRef& endpoint) { return std::string_view(endpoint->name); });
+  const std::size_t count = before.primaries.size();
+  if (count > after.primaries.size()) return false;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (before.primaries[i]->name != after.primaries[i]->name) return false;
+  }
+  return true;
 }
 
 unsigned worker_count(const config::Config& config) {

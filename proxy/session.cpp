@@ -39,18 +39,25 @@ void Session::open(std::function<void(const pool::SettingsMap&)> ready, std::fun
       options_.database->ensure_catalog(options_.identity, [this, alive = alive_](const Result<void>& loaded) {
         if (!*alive) return;
         if (!loaded) return on_open_failed_(loaded.error());
-        greet();
+        greet(0);
       });
-  if (there) greet();
+  if (there) greet(0);
 }
 
-void Session::greet() {
-  const GreetingRef known = options_.database->greeting(options_.identity, any_shard(), settings_.current(),
-                                                        [this, alive = alive_](const Result<GreetingRef>& greeting) {
-                                                          if (!*alive) return;
-                                                          if (!greeting) return on_open_failed_(greeting.error());
-                                                          opened(*greeting);
-                                                        });
+// Any shard can say what the servers' parameters are; one that cannot be reached is no reason to turn a client away.
+void Session::greet(std::uint32_t attempt) {
+  const auto shards = static_cast<std::uint32_t>(options_.database->shard_count());
+  const ShardId shard((any_shard().value() + attempt) % shards);
+  const GreetingRef known = options_.database->greeting(
+      options_.identity, shard, settings_.current(),
+      [this, attempt, shards, alive = alive_](const Result<GreetingRef>& greeting) {
+        if (!*alive) return;
+        if (greeting) return opened(*greeting);
+        const std::string_view code = greeting.error().code.view();
+        const bool unreachable = code.starts_with("08") || code.starts_with("53") || code.starts_with("57");
+        if (unreachable && attempt + 1 < shards && !options_.database->retired()) return greet(attempt + 1);
+        on_open_failed_(greeting.error());
+      });
   if (known) opened(known);
 }
 

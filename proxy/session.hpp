@@ -187,7 +187,7 @@ private:
   };
 
   // ---- session.cpp
-  void greet();
+  void greet(std::uint32_t attempt);
   void opened(const GreetingRef& greeting);
   void run();
   std::size_t handle_front(std::string_view bytes);

@@ -232,6 +232,17 @@ void WorkerDatabase::reconfigure(std::shared_ptr<const DatabaseRuntime> runtime,
   if (routing) set_routing(std::move(routing));
 }
 
+// What is idle here would keep the successor's pools below their size.
+void WorkerDatabase::retire() {
+  retired_ = true;
+  for (auto& [key, pool] : pools_) {
+    config::Pool limits = pool->options().limits;
+    limits.min_idle = 0;
+    pool->reconfigure(pool->options().endpoint, pool->options().identity, limits);
+    pool->reconnect();
+  }
+}
+
 void WorkerDatabase::set_routing(RoutingRef routing) {
   routing_ = std::move(routing);
   routing_problem_.reset();
@@ -390,6 +401,8 @@ void WorkerDatabase::reconnect() {
 
 void WorkerDatabase::sweep(TimePoint now) {
   if (!superseded_.empty()) drop_superseded();
+  if (retired_)
+    for (auto& [key, pool] : pools_) pool->reconnect();
   for (auto& [key, pool] : pools_) pool->sweep(now);
   note_health();
 }

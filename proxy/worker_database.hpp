@@ -64,7 +64,7 @@ public:
   void routing_failed(const Error& reason);
   const std::optional<Error>& routing_problem() const { return routing_problem_; }
   // It has left the configuration: no new session comes, and those that there are end after their transactions.
-  void retire() { retired_ = true; }
+  void retire();
   bool retired() const { return retired_; }
   void session_opened() { ++sessions_; }
   void session_closed() { --sessions_; }

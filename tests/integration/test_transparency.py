@@ -13,7 +13,7 @@ from harness import sequences
 from harness.tessera import Tessera, database_config
 from twins import Twins
 
-COUNT = int(os.environ.get("TESSERA_SEEDS", "30"))
+COUNT = int(os.environ.get("TESSERA_SEEDS", "100"))
 FIXED = 100  # the first seeds are the same in every run, so that a mistake that came back is seen at once
 
 

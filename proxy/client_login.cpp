@@ -1,0 +1,310 @@
+// A client's login: how it proves who it is, whether there is room for it, and as whom its session works on the
+// servers.
+#include <algorithm>
+#include <fmt/format.h>
+
+#include "base/crypto.hpp"
+#include "proxy/client.hpp"
+#include "proxy/log.hpp"
+#include "proxy/server.hpp"
+#include "proxy/worker.hpp"
+
+namespace tessera::proxy {
+
+using postgres::FrameStatus;
+using postgres::LoginStep;
+
+namespace {
+config::BackendAuth auth_of(const config::Database& database) {
+  return database.backend.auth;
+}
+}  // namespace
+
+// Are there users here whose passwords only the servers know?
+bool Client::server_decides() const {
+  const config::Database& settings = *database_->settings;
+  if (settings.backend.auth != config::BackendAuth::passthrough || settings.auth_query) return false;
+  return settings.backend.unknown_users == config::UnknownUsers::passthrough ||
+         std::ranges::any_of(settings.users, [](const config::User& user) { return user.has_no_proof(); });
+}
+
+// Unknown users and databases go through the same motions as a wrong password.
+void Client::begin_unknown() {
+  if (database_ && server_decides()) return begin_passthrough(false);
+  begin_login(postgres::UnknownUser{}, Proof::credential);
+}
+
+void Client::begin_passthrough(bool may_come_in) {
+  may_come_in_ = may_come_in;
+  AuthAnswers& answers = worker_.server().auth_answers();
+  answers_age_ = answers.age();
+  std::optional<postgres::Credential> known;
+  if (may_come_in) known = answers.find(startup_.database, startup_.user, worker_.loop().now());
+  begin_login(known.value_or(postgres::UnknownUser{}), Proof::server);
+}
+
+void Client::look_up_credential() {
+  if (startup_.database == console_database) {
+    const auto console = worker_.server().console_credential(startup_.user, address_);
+    return begin_login(console.value_or(postgres::UnknownUser{}), Proof::credential);
+  }
+  if (!database_) return begin_unknown();
+  for (const config::User& user : database_->settings->users)
+    if (user.name == startup_.user) user_ = &user;
+  if (user_ != nullptr && !may_come_from(*user_, address_)) {
+    log::warn("login from an address that is not allowed",
+              {{"user", startup_.user}, {"database", startup_.database}, {"client", address_}});
+    return begin_unknown();
+  }
+  if (user_ != nullptr && user_->trust) return begin_login(postgres::UnknownUser{}, Proof::none);
+  if (user_ != nullptr)
+    if (const std::optional<postgres::Credential> known = worker_.server().credential(startup_.database, startup_.user))
+      return begin_login(*known, Proof::credential);
+  AuthQuery* const query = database_->settings->auth_query ? worker_.auth_query(startup_.database) : nullptr;
+  if (query == nullptr) {
+    const bool welcome = user_ != nullptr
+                             ? user_->has_no_proof()
+                             : database_->settings->backend.unknown_users == config::UnknownUsers::passthrough;
+    return welcome && server_decides() ? begin_passthrough(true) : begin_unknown();
+  }
+  query->look_up(startup_.user, [this, alive = alive_](const Result<postgres::Credential>& found) {
+    if (!*alive || state_ != State::looking_up) return;
+    if (!found) return fail(found.error());
+    begin_login(*found, Proof::credential);
+  });
+}
+
+void Client::begin_login(postgres::Credential credential, Proof proof) {
+  postgres::ClientLogin::Options options;
+  options.user = startup_.user;
+  if (std::holds_alternative<postgres::Md5Verifier>(credential)) options.method = postgres::AuthMethod::md5;
+  options.credential = std::move(credential);
+  if (proof == Proof::none) {
+    // `trust` needs a user that exists; any known credential will do.
+    options.method = postgres::AuthMethod::trust;
+    options.credential = postgres::PlainPassword{};
+  } else if (proof == Proof::server) {
+    options.method = postgres::AuthMethod::cleartext;
+    options.server_decides = true;
+  }
+  options.tls = stream_.tls() != nullptr || address_ == "local";
+  if (stream_.tls() != nullptr)
+    if (std::string binding = stream_.tls()->channel_binding(); !binding.empty())
+      options.channel_binding = std::move(binding);
+  options.mock_key = worker_.server().mock_key();
+  const config::ClientTlsMode mode = worker_.runtime().config->listen.tls.mode;
+  if (mode == config::ClientTlsMode::verify_full && stream_.tls() != nullptr &&
+      stream_.tls()->peer_common_name() != startup_.user)
+    return fail({sqlstate::invalid_authorization,
+                 fmt::format("certificate authentication failed for user \"{}\"", startup_.user),
+                 {},
+                 {},
+                 0});
+  login_ = std::make_unique<postgres::ClientLogin>(std::move(options));
+  state_ = State::authenticating;
+  login_step(login_->start(stream_.out()));
+  if (state_ == State::authenticating && !input_.empty()) take_login();
+}
+
+void Client::take_login() {
+  while (state_ == State::authenticating) {
+    postgres::FrameHeader header;
+    const auto is_due = [](char type) {
+      return type == postgres::frontend::password || type == postgres::frontend::terminate;
+    };
+    // Nothing else has a place here, so its length is not waited for.
+    if (!input_.empty() && !is_due(input_.front()))
+      return login_step(login_->on_message(input_.front(), {}, stream_.out()));
+    const FrameStatus status = postgres::peek_frame(input_, postgres::max_login_message_length, header);
+    if (status == FrameStatus::malformed)
+      return fail({sqlstate::protocol_violation, "invalid message length", {}, {}, 0});
+    if (status != FrameStatus::complete) return;
+    if (header.type == postgres::frontend::terminate) return close_now();
+    const std::string body(postgres::frame_body(input_, header));
+    input_.erase(0, header.total_size());
+    login_step(login_->on_message(header.type, body, stream_.out()));
+  }
+}
+
+void Client::login_step(LoginStep step) {
+  switch (step) {
+    case LoginStep::need_message:
+      stream_.flush();
+      return;
+    case LoginStep::need_keys: {
+      const bool queued = worker_.derivation().derive(login_->key_request(), worker_.loop(),
+                                                      [this, alive = alive_](const postgres::ScramKeys& keys) {
+                                                        if (!*alive || state_ != State::authenticating) return;
+                                                        login_step(login_->on_keys(keys, stream_.out()));
+                                                        if (state_ == State::authenticating) take_login();
+                                                      });
+      if (!queued) fail({sqlstate::cannot_connect_now, "too many logins at once", {}, "try again", 0});
+      return;
+    }
+    case LoginStep::need_verdict:
+      return ask_server();
+    case LoginStep::ok:
+      return logged_in();
+    case LoginStep::failed:
+      // The answer of an auth_query may have been out of date: the next attempt asks again.
+      if (database_) worker_.server().auth_answers().forget(startup_.database, startup_.user);
+      log::warn("login failed", {{"user", startup_.user},
+                                 {"database", startup_.database},
+                                 {"client", address_},
+                                 {"reason", login_->error().message}});
+      return fail(login_->error());
+  }
+}
+
+// The server is asked about users who will be refused as well: neither time nor its log tells them from the others.
+void Client::ask_server() {
+  PasswordCheck* const check = worker_.password_check(startup_.database);
+  if (check == nullptr)
+    return fail({sqlstate::cannot_connect_now, "the database was removed from the configuration", {}, {}, 0});
+  const bool other_role = user_ != nullptr && !user_->backend_user.empty();
+  check->ask(other_role ? user_->backend_user : startup_.user, Secret(login_->password()),
+             [this, alive = alive_](Result<void> verdict) {
+               if (!*alive || state_ != State::authenticating) return;
+               if (!verdict && !verdict.error().code.view().starts_with("28"))
+                 verdict = tessera::fail(sqlstate::cannot_connect_now, "the password could not be checked",
+                                         "the log says why");
+               if (verdict && !may_come_in_) verdict = tessera::fail(sqlstate::invalid_password, "not listed");
+               if (verdict)
+                 worker_.server().auth_answers().put(startup_.database, startup_.user, login_->proof(), answers_age_,
+                                                     worker_.loop().now());
+               login_step(login_->on_verdict(verdict, stream_.out()));
+               if (state_ == State::authenticating) take_login();
+             });
+}
+
+void Client::logged_in() {
+  if (startup_.database == console_database) {
+    state_ = State::console;
+    login_.reset();
+    deadline_ = never;
+    console_ = std::make_unique<Console>(worker_, worker_.server().console_role(startup_.user), *this);
+    console_->greet();
+    if (!input_.empty()) console_->on_client_bytes(std::exchange(input_, {}));
+    return;
+  }
+  if (const Result<void> admitted = check_admission(); !admitted) return fail(admitted.error());
+  open_session();
+}
+
+Result<void> Client::check_admission() {
+  Admission& admission = worker_.server().admission();
+  const auto enter = [&](const std::string& key, int limit, const std::string& what) -> Result<void> {
+    std::optional<Admission::Ticket> ticket = admission.enter(key, static_cast<std::uint64_t>(limit));
+    if (!ticket)
+      return tessera::fail(sqlstate::too_many_connections, fmt::format("too many clients {}", what),
+                           fmt::format("the limit is {}", limit));
+    tickets_.push_back(std::move(*ticket));
+    return {};
+  };
+  if (Result<void> in = enter("database/" + startup_.database, database_->settings->limits.clients,
+                              fmt::format("for database \"{}\"", startup_.database));
+      !in)
+    return in;
+  if (user_ == nullptr || user_->max_clients == 0) return {};
+  return enter(fmt::format("user/{}/{}", startup_.database, startup_.user), user_->max_clients,
+               fmt::format("for user \"{}\"", startup_.user));
+}
+
+// What Tessera logs in to the servers with, on this client's behalf.
+Result<postgres::ServerCredential> Client::server_credential() const {
+  if (user_ != nullptr && !user_->backend_password.empty()) return postgres::PlainPassword{user_->backend_password};
+  if (user_ != nullptr && !user_->password.empty()) return postgres::PlainPassword{user_->password};
+  const postgres::Learned& learned = login_->learned();
+  if (const auto* keys = std::get_if<postgres::ScramKeys>(&learned)) return *keys;
+  if (const auto* password = std::get_if<postgres::PlainPassword>(&learned)) return *password;
+  if (user_ != nullptr && !user_->verifier.empty() && user_->verifier.reveal().starts_with("md5"))
+    return postgres::Md5Verifier{user_->verifier};
+  return postgres::ServerCredential{};
+}
+
+pool::Settings Client::startup_settings() const {
+  auto map = std::make_shared<pool::SettingsMap>();
+  const auto set = [&](const std::string& name, const std::string& value) {
+    std::string lower = name;
+    for (char& c : lower) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
+    (*map)[lower] = pool::set_config_sql(lower, value);
+  };
+  for (const auto& [name, value] : startup_.option_settings) set(name, value);
+  for (const auto& [name, value] : startup_.parameters) set(name, value);
+  return map->empty() ? pool::no_settings() : pool::Settings(std::move(map));
+}
+
+void Client::open_session() {
+  const Result<postgres::ServerCredential> credential = server_credential();
+  const config::Database& settings = *database_->settings;
+  WorkerDatabase* database = worker_.find_database(startup_.database);
+  if (!credential || database == nullptr)
+    return fail({sqlstate::cannot_connect_now, "the database was removed from the configuration", {}, {}, 0});
+  SessionOptions options;
+  options.database = database;
+  options.listen = worker_.listen_hub(*database);
+  options.user = startup_.user;
+  if (auth_of(settings) == config::BackendAuth::password)
+    options.identity = database->identity(settings.backend.user, postgres::PlainPassword{settings.backend.password});
+  else
+    options.identity = database->identity(
+        user_ != nullptr && !user_->backend_user.empty() ? user_->backend_user : startup_.user, *credential);
+  options.startup_settings = startup_settings();
+  options.mode = user_ != nullptr && user_->pool_mode ? *user_->pool_mode : settings.pool.mode;
+  options.number = static_cast<std::uint32_t>(id_.value());
+  options.client = address_;
+  login_.reset();
+  state_ = State::opening;
+  session_ = std::make_unique<Session>(std::move(options), *this);
+  const auto opened = [this](const pool::SettingsMap& parameters) { greet(parameters); };
+  const auto failed = [this](const Error& reason) { fail(reason); };
+  session_->open(opened, failed);
+}
+
+void Client::leave_retired_database() {
+  WorkerDatabase* const now = worker_.find_database(startup_.database);
+  const pool::Identity& old = *session_->options().identity;
+  const bool moved = now != nullptr && now->routing() != nullptr &&
+                     session_->move_to(*now, worker_.listen_hub(*now), now->identity(old.user, old.credential));
+  if (moved) return reconfigure();
+  terminate(
+      {sqlstate::admin_shutdown, "terminating connection: the database's shards have changed", {}, "connect again", 0});
+}
+
+// A password for the servers that stands in the configuration counts for sessions that are open, too: their connections
+// may have to be made anew at any time.
+void Client::reconfigure() {
+  if (!session_ || state_ != State::running || session_->options().database->retired()) return;
+  WorkerDatabase& database = *session_->options().database;
+  const config::Database& settings = database.settings();
+  if (settings.backend.auth == config::BackendAuth::password)
+    return session_->set_identity(
+        database.identity(settings.backend.user, postgres::PlainPassword{settings.backend.password}));
+  for (const config::User& user : settings.users) {
+    const Secret& password = user.backend_password.empty() ? user.password : user.backend_password;
+    if (user.name == startup_.user && !password.empty())
+      session_->set_identity(database.identity(user.backend_user.empty() ? user.name : user.backend_user,
+                                               postgres::PlainPassword{password}));
+  }
+}
+
+void Client::greet(const pool::SettingsMap& parameters) {
+  std::string& out = stream_.out();
+  for (const auto& [name, value] : parameters)
+    if (!postgres::append_parameter_status(out, name, value)) return close_now();
+  cancel_key_ = worker_.server().cancels().add(worker_, id_);
+  if (!postgres::append_backend_key_data(out, cancel_key_.pid, cancel_key_.secret)) return close_now();
+  postgres::append_ready_for_query(out, postgres::TransactionStatus::idle);
+  state_ = State::running;
+  deadline_ = never;
+  session_->options().database->metrics().logins.add();
+  log::debug("client connected", {{"user", startup_.user}, {"database", startup_.database}, {"client", address_}});
+  startup_.parameters.clear();
+  startup_.option_settings.clear();
+  std::string early = std::exchange(input_, {});
+  stream_.flush();
+  if (!early.empty()) session_->on_client_bytes(early);
+  resume_reading();
+}
+
+}  // namespace tessera::proxy
