@@ -293,8 +293,7 @@ void Session::terminate(const Error& error) {
   if (!ending_) fatal(error);
 }
 
-// ---- configurations
-// --------------------------------------------------------------------------------------------------
+// ---- configurations -------------------------------------------------------------------------------------------------
 
 // Nothing is under way that began under an older configuration.
 bool Session::is_settled() const {
@@ -533,7 +532,7 @@ void Session::on_client_gone() {
     else
       pool.discard(*backend, "the client went away");
   }
-  for (Backend* parked : std::exchange(parked_, {})) pool_of(*parked).checkin(*parked, true);
+  clean_parked();
 }
 
 std::vector<Backend*> Session::cancel_targets() {

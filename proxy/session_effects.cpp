@@ -25,6 +25,15 @@ std::string complete(std::string_view tag) {
 
 }  // namespace
 
+namespace {
+bool may_advance_sequences(const router::PlannedStatement& planned) {
+  if (planned.changes_hidden_state || planned.plan.effects.opaque_code) return true;
+  const StatementKind kind = planned.plan.kind;
+  const bool only_changes_rows = kind == StatementKind::update || kind == StatementKind::delete_;
+  return planned.plan.effects.writes && !(only_changes_rows && !planned.asks_sequences);
+}
+}  // namespace
+
 // Pins and marks are set before anything is sent: should the statement fail, the session is held more firmly than it
 // needs to be, which costs a connection and nothing else.
 void Session::before_sending(const router::PlannedText& text) {
@@ -43,7 +52,7 @@ void Session::before_sending(const router::PlannedText& text) {
       pins_ |= pin_library;
       backend_->mark_spoiled();
     }
-    if (effects.writes || planned.changes_hidden_state || effects.opaque_code) {
+    if (may_advance_sequences(planned)) {
       backend_->advanced_by(options_.number);
       sequence_backend_ = backend_->id();
       advanced_sequences_ = true;
@@ -124,10 +133,7 @@ void Session::apply_effect(const router::PlannedStatement& planned, const Undo& 
         if (backend_ != nullptr) backend_->note_settings(pool::no_settings());
         return;
       }
-      if (statement.command == "DISCARD TEMP") {
-        settings_.drop_all_temporary();
-        clean_parked();
-      }
+      if (statement.command == "DISCARD TEMP") settings_.drop_all_temporary();
       break;
     case StatementKind::deallocate:
       if (statement.prepared && statement.prepared->all) prepared_.clear();

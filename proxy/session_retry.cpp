@@ -2,6 +2,8 @@
 // meet one whose columns have changed since ("cached plan must not change result type"), which a server of its own
 // would never tell it. The statement is prepared anew and the client's messages are handled again, unseen, when nothing
 // of the unit has been executed. A client in a transaction is told, as by the server.
+#include <algorithm>
+
 #include "proxy/session.hpp"
 
 namespace tessera::proxy {
@@ -14,6 +16,14 @@ namespace {
 
 constexpr std::size_t longest_unit = 16 * 1024;
 
+// Is an earlier unit still unanswered? Then an error may be its own.
+bool has_open_unit(const std::deque<pool::ExpectedReply>& queue) {
+  return std::ranges::any_of(queue, [](const pool::ExpectedReply& expected) {
+    return expected.kind == ReplyKind::sync || expected.kind == ReplyKind::maybe_sync ||
+           expected.kind == ReplyKind::query || expected.kind == ReplyKind::function_call;
+  });
+}
+
 bool is_stale_plan(const postgres::ErrorFields& fields) {
   return fields.find_or(postgres::error_field::code, "") == sqlstate::feature_not_supported.view() &&
          fields.find_or(postgres::error_field::routine, "") == "RevalidateCachedQuery";
@@ -24,7 +34,9 @@ bool is_stale_plan(const postgres::ErrorFields& fields) {
 // `raw`, a Bind or Describe of a shared statement, is about to be sent as the first of its unit that could fail so.
 void Session::arm_retry(const Prepared& statement, std::string_view raw) {
   if (retry_.state == Retry::State::armed && !retry_.complete) return;
-  if (retry_.used || in_transaction_ || !unit_prepares_only_ || raw.size() > longest_unit) return disarm_retry();
+  if (retry_.used || in_transaction_ || !unit_prepares_only_ || raw.size() > longest_unit ||
+      has_open_unit(backend_->replies().queue()))
+    return disarm_retry();
   retry_.state = Retry::State::armed;
   retry_.complete = false;
   retry_.first = true;

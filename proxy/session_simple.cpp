@@ -124,6 +124,10 @@ std::optional<ShardId> preferred_shard(const router::PlannedText& text) {
   return {};
 }
 
+bool discards_temporary(const router::PlannedText& text) {
+  return text.single() && text.statements.front().plan.command == "DISCARD TEMP";
+}
+
 bool reads_cursor(const router::PlannedText& text) {
   if (!text.single()) return false;
   const StatementKind kind = text.statements.front().plan.kind;
@@ -173,7 +177,8 @@ Result<Session::Target> Session::target_of(const router::PlannedText& text, cons
                   "send them one by one");
     target.shard = plan.shard;
   }
-  if (!target.shard && (pins_ & pin_temporary) != 0 && needs_some_shard(text)) target.shard = temporary_shard_;
+  if (!target.shard && (pins_ & pin_temporary) != 0 && (needs_some_shard(text) || discards_temporary(text)))
+    target.shard = temporary_shard_;
   if (!target.shard && may_choose_shard()) target.shard = preferred_shard(text);
   if (!in_transaction_ && lazy_ == LazyTransaction::none && (pins_ & pin_cursor) != 0 && reads_cursor(text))
     target.shard = cursor_shard_;

@@ -146,6 +146,7 @@ void Session::lazy_end(const Statement& statement, std::string& reply) {
   settings_changed();
   reply = complete(commit ? "COMMIT" : "ROLLBACK");
   lazy_savepoints_.clear();
+  lazy_error_.reset();  // the client has heard of it, or has given the transaction up
   if (statement.transaction && statement.transaction->chain) {
     lazy_ = LazyTransaction::open;
     lazy_sql_.resize(std::min(lazy_sql_.size(), lazy_sql_.find(';')));
