@@ -10,6 +10,7 @@
 #include "proxy/hidden_state.hpp"
 #include "proxy/log.hpp"
 #include "proxy/setting_calls.hpp"
+#include "router/contains.hpp"
 
 namespace tessera::proxy {
 
@@ -49,7 +50,8 @@ void note_settings(const parser::Statement& statement, std::string_view sql, con
                    router::PlannedStatement& planned) {
   planned.names_tables = !statement.tables.empty();
   for (const parser::TableRef& table : statement.tables)
-    if (std::ranges::find(view.session.temporary_tables, table.name) != view.session.temporary_tables.end())
+    if ((table.schema.empty() || table.schema.starts_with("pg_temp")) &&
+        router::contains(view.session.temporary_tables, table.name))
       planned.uses_temporary = true;
   if (calls_set_config(statement)) {
     if (auto calls = setting_calls(statement, sql))

@@ -1,0 +1,156 @@
+"""What a session has done decides what its statements mean: paths, temporary tables, settings, prepared statements."""
+
+import pytest
+from harness import wire
+from talk import code, config_of, log_in, rows, value
+
+SCHEMA = """
+create schema b; create schema other;
+create table public.t (id int primary key, v text); create table b.t (id int primary key, v text); create table d (id int, v text);
+insert into public.t select i, 'public' from generate_series(1, 4) i;
+"""
+RULES = {"rules": {"r": {"type": "range", "ranges": [{"below": "100", "shard": "s0"}, {"shard": "s1"}]}},
+         "tables": {"public.t": {"reference": True}, "b.t": {"rule": "r", "key": "id"}}}
+
+
+@pytest.fixture(scope="module")
+def servers(shards):
+    return shards(2)
+
+
+@pytest.fixture
+def database(servers, new_database):
+    name = new_database(servers, SCHEMA)
+    for number, server in enumerate(servers):
+        server.run(f"insert into b.t values ({number * 100 + 1}, 'b')", name)
+    return name
+
+
+@pytest.fixture
+def connection(tessera, servers, database):
+    with log_in(tessera(config_of(servers, database, **RULES)), database) as connection:
+        yield connection
+
+
+def ask(connection, sql):
+    replies = connection.ask(wire.query(sql))
+    return code(replies) or rows(replies)
+
+
+def both(connection):
+    """The rows of table t as the path has it: public.t has four on each shard, b.t one on either."""
+    return len(ask(connection, "select id from t"))
+
+
+def test_set_local_ends_with_its_transaction(connection):
+    assert both(connection) == 4
+    ask(connection, "begin")
+    ask(connection, "set local search_path = b")
+    assert ask(connection, "select v from t where id = 101") == [["b"]]
+    ask(connection, "rollback")
+    assert both(connection) == 4
+    ask(connection, "begin")
+    ask(connection, "savepoint a")
+    ask(connection, "set local search_path = b")
+    ask(connection, "rollback to a")
+    assert ask(connection, "select count(*) from t") == [["4"]]
+    ask(connection, "commit")
+
+
+def test_set_config_is_a_set(connection):
+    assert ask(connection, "select set_config('search_path', 'b', false)") == [["b"]]
+    assert both(connection) == 2
+    replies = connection.ask(wire.parse("select set_config('search_path', $1, false)") + wire.bind([b"public"]) + wire.execute() + wire.SYNC)
+    assert code(replies) is None and both(connection) == 4
+    ask(connection, "select set_config('my.tenant', 'x', false)")
+    ask(connection, "set search_path = b")
+    for key in (1, 101):  # on both shards
+        assert ask(connection, f"select current_setting('my.tenant', true) from t where id = {key}") == [["x"]], key
+    assert ask(connection, "select set_config('search_' || 'path', 'public', false)") == "0A000"
+
+
+def test_names_are_not_planned_behind_what_changes_them(connection):
+    assert ask(connection, "set search_path = b; select id from t") == "0A000"
+    assert ask(connection, "create temp table t (id int); select id from t") == "0A000"
+    assert both(connection) == 4
+    assert ask(connection, "set work_mem = '1MB'; select id from t where id = 1") == [["1"]]
+
+
+def test_a_prepared_statement_follows_the_path(connection):
+    run = wire.bind(name="s") + wire.execute() + wire.SYNC
+    assert len(rows(connection.ask(wire.parse("select id from t", "s") + run))) == 4
+    ask(connection, "set search_path = b")
+    assert len(rows(connection.ask(run))) == 2
+
+
+@pytest.mark.parametrize("gone", [["create temp table t (x nosuchtype)"], ["begin", "create temp table t (x int)", "rollback"],
+                                  ["begin", "create temp table t (x int) on commit drop", "commit"], ["create temp table t (x int)", "drop table t"],
+                                  ["create temp table t (x int)", "discard temp"], ["create temp table t (x int)", "discard all", "set search_path = b"]])
+def test_a_temporary_table_that_is_gone_hides_nothing(connection, gone):
+    ask(connection, "set search_path = b")
+    for statement in gone:
+        ask(connection, statement)
+    assert ask(connection, "select v from t where id = 101") == [["b"]] and ask(connection, "select v from t where id = 1") == [["b"]]
+
+
+def test_a_temporary_table_that_is_there_hides_the_other(connection):
+    ask(connection, "set search_path = b")
+    ask(connection, "create temp table t (id int)")
+    ask(connection, "insert into t values (7)")
+    assert ask(connection, "select id from t") == [["7"]]
+    assert ask(connection, "select v from b.t where id = 101") == [["b"]]
+    assert ask(connection, "select id from t") == [["7"]]
+
+
+def test_literals_are_read_under_the_settings_of_their_session(tessera, servers, database):
+    proxy = tessera(config_of(servers[:1], database, pool={"size": 1}))
+    unit = wire.parse("select '02/03/2024'::date - '2024-01-01'::date", "s") + wire.bind(name="s") + wire.execute() + wire.SYNC
+    with log_in(proxy, database, parameters={"DateStyle": "ISO, MDY"}) as american, log_in(proxy, database, parameters={"DateStyle": "ISO, DMY"}) as other:
+        assert rows(american.ask(unit)) == [["33"]]
+        assert rows(other.ask(unit)) == [["61"]]
+        assert rows(american.ask(unit.replace(b"s\0", b"u\0"))) == [["33"]]
+
+
+def test_a_stale_plan_is_retried_once_and_nothing_runs_twice(tessera, servers, database):
+    """Two units in one flight: the first meets a stale plan and is told so, the second is carried out once."""
+    proxy = tessera(config_of(servers[:1], database, pool={"size": 1}))
+    with log_in(proxy, database) as connection:
+        run = wire.bind(name="star") + wire.execute() + wire.SYNC
+        insert = wire.bind([b"9"], name="add") + wire.execute() + wire.SYNC
+        assert code(connection.ask(wire.parse("select * from d", "star") + run)) is None
+        assert code(connection.ask(wire.parse("insert into d (id) values ($1)", "add") + wire.SYNC)) is None
+        ask(connection, "alter table d add column w int")
+        assert code(connection.ask(run)) is None, "alone it is retried, unseen"
+        ask(connection, "alter table d add column x int")
+        connection.send(run + insert)
+        replies = connection.read_until("Z") + connection.read_until("Z")
+        assert code(replies) in (None, "0A000")
+        assert value(connection, "select count(*) from d") == "1"
+        ask(connection, "alter table d add column y int")
+        connection.send(insert + run)
+        connection.read_until("Z")
+        assert code(connection.read_until("Z")) in (None, "0A000")
+        assert value(connection, "select count(*) from d") == "2"
+
+
+def test_the_rest_of_a_message_does_not_reach_the_next_client(tessera, servers, database):
+    """CopyData that nobody asked for, of which a part went to the server with the statement before it."""
+    proxy = tessera(config_of(servers[:1], database, pool={"size": 1}))
+    with log_in(proxy, database) as first, log_in(proxy, database) as second:
+        data = wire.copy_data(b"x" * 5000)
+        first.send(wire.query("select pg_sleep(0.2)") + data[:100])
+        first.read_until("Z")
+        second.send(wire.query("select 1"))
+        first.send(data[100:])
+        assert rows(second.read_until("Z")) == [["1"]]
+        assert value(first, "select 2") == "2"
+
+
+def test_discard_temp_leaves_the_locks_of_other_connections(connection, servers, database):
+    ask(connection, "set search_path = b")
+    assert ask(connection, "select pg_advisory_lock(77) from t where id = 1") == [[""]]
+    locks = "select count(*) from pg_locks where locktype = 'advisory' and objid = 77"
+    assert servers[0].run(locks, database).strip() == "1"
+    assert ask(connection, "select v from t where id = 101") == [["b"]]
+    assert ask(connection, "discard temp") == []
+    assert servers[0].run(locks, database).strip() == "1"
