@@ -99,6 +99,19 @@ def new_database():
     return make
 
 
+@pytest.fixture(scope="module")
+def crowded(shards, new_database):
+    """Four shards with the rows of tests/chaos/load.py."""
+    from chaos import load  # needs the tests' own folder on the path
+
+    four = shards(4)
+    name = new_database(four)
+    for number, server in enumerate(four):
+        with server.connect(name, user="app", password="app") as connection:
+            connection.execute(load.SCHEMA.replace("{shard}", str(number)))
+    return four, name
+
+
 @pytest.fixture
 def tessera(tmp_path):
     """tessera(config): a running proxy; at the end of the test it must drain, exit with 0 and have a clean log."""

@@ -19,17 +19,6 @@ from talk import code, config_of, eventually, log_in, rows, value
 MB = 1 << 20
 
 
-@pytest.fixture(scope="module")
-def crowded(shards, new_database):
-    """Four shards with the rows of tests/chaos/load.py."""
-    four = shards(4)
-    name = new_database(four)
-    for number, server in enumerate(four):
-        with server.connect(name, user="app", password="app") as connection:
-            connection.execute(load.SCHEMA.replace("{shard}", str(number)))
-    return four, name
-
-
 def truth(servers, name):
     return {table: [(number, int(line)) for number, server in enumerate(servers) for line in server.run(f"select id from {table}", name).split()] for table in ("writes", "imports")}
 

@@ -183,17 +183,6 @@ def test_identities_never_share_an_uncleaned_connection_of_any_shard(tessera, se
 # 11: every row to the client who asked for it
 
 
-@pytest.fixture(scope="module")
-def crowded(shards, new_database):
-    """Four shards with the rows of tests/chaos/load.py."""
-    four = shards(4)
-    name = new_database(four)
-    for number, server in enumerate(four):
-        with server.connect(name, user="app", password="app") as connection:
-            connection.execute(load.SCHEMA.replace("{shard}", str(number)))
-    return four, name
-
-
 def cancels(crowd, servers, until):
     """Of every client, at any moment."""
     rng = random.Random(3)
