@@ -200,12 +200,15 @@ void Backend::on_out_of_memory() {
 }
 
 void Backend::read() {
-  if (owner_ != nullptr && owner_->is_congested()) return;
+  held_ = owner_ != nullptr && owner_->is_congested();
+  if (held_) return;
   const std::shared_ptr<bool> alive = alive_;
   const Stream::Status status = stream_.read([&](std::string_view bytes) { return take(bytes) && *alive; });
   if (!*alive || state_ == State::closed) return;
   if (state_ == State::leased && owner_ != nullptr) owner_->on_backend_turn(*this);
   if (!*alive || state_ == State::closed) return;
+  // What the owner sent in its turn may have made room again, and then nobody else will say so.
+  if (held_ && (owner_ == nullptr || !owner_->is_congested())) resume_reading();
   if (status == Stream::Status::ok) return;
   const Error reason = lost(endpoint(), status == Stream::Status::closed ? "the server closed it" : stream_.error());
   if (ready_once_) return close(reason);
@@ -213,6 +216,7 @@ void Backend::read() {
 }
 
 void Backend::resume_reading() {
+  if (!held_) return;
   loop_->defer([this, alive = alive_] {
     if (*alive && state_ != State::closed) read();
   });
@@ -266,7 +270,8 @@ bool Backend::take(std::string_view bytes) {
     return false;
   }
   if (state_ == State::closed) return false;
-  return owner_ == nullptr || !owner_->is_congested();
+  held_ = owner_ != nullptr && owner_->is_congested();
+  return !held_;
 }
 
 void Backend::append_large(std::string_view bytes) {

@@ -80,6 +80,7 @@ public:
   void append_large(std::string_view bytes);
   void flush();
   std::size_t pending() const { return stream_.pending(); }
+  // The owner is not congested any more. Nothing happens unless it was.
   void resume_reading();
   ReplyReader& replies() { return reader_; }
   // Local entries at the head of the reply queue go to the owner now.
@@ -195,6 +196,7 @@ private:
   bool password_proved_ = false;
   bool ready_once_ = false;  // the observer was told so
   bool checking_ = false;    // state cleaning is a health check
+  bool held_ = false;        // not read further, because the owner was congested
   bool choked_ = false;      // the write queue went above high water
   int cancels_ = 0;
   TimePoint connected_at_{};

@@ -18,6 +18,8 @@ struct Client final : BackendOwner, PoolClient {
   std::vector<std::string> events;
   std::string relayed;
   std::optional<Error> failure;
+  bool congested = false;  // until its turn, as if it could send then what it has
+  std::size_t congested_above = SIZE_MAX;
 
   bool checkout(Pool& pool) {
     Backend* got = pool.checkout(*this);
@@ -42,7 +44,10 @@ struct Client final : BackendOwner, PoolClient {
     failure = reason;
     events.push_back("failed");
   }
-  void on_relay(std::string_view bytes) override { relayed.append(bytes); }
+  void on_relay(std::string_view bytes) override {
+    relayed.append(bytes);
+    congested = relayed.size() > congested_above;
+  }
   void on_done(const ExpectedReply&, char, std::string_view) override {}
   bool on_error(const ExpectedReply&, const postgres::ErrorFields&) override { return true; }
   void on_skipped(const ExpectedReply&) override {}
@@ -51,7 +56,7 @@ struct Client final : BackendOwner, PoolClient {
   bool on_parameter(std::string_view, std::string_view, bool) override { return false; }
   bool on_notice(const postgres::ErrorFields&, bool) override { return false; }
   bool on_notification(const postgres::NotificationView&) override { return false; }
-  void on_backend_turn(Backend&) override {}
+  void on_backend_turn(Backend&) override { congested = false; }
   void on_backend_lost(Backend&, const Error& reason) override {
     backend = nullptr;
     events.push_back("lost: " + reason.message);
@@ -60,7 +65,7 @@ struct Client final : BackendOwner, PoolClient {
     events.push_back(result ? "prepared" : "not prepared: " + result.error().message);
   }
   void on_backend_drained(Backend&) override {}
-  bool is_congested() const override { return false; }
+  bool is_congested() const override { return congested; }
 };
 
 inline config::Pool default_limits() {

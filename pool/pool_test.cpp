@@ -36,6 +36,23 @@ TEST_F(PoolTest, LogsInAndLeases) {
   EXPECT_EQ(server_.queries(), std::vector<std::string>{"SELECT 1"}) << "nothing of our own on a clean connection";
 }
 
+// No event follows when the owner itself makes room: what is still in the kernel must be read all the same.
+TEST_F(PoolTest, AnOwnerThatWasCongestedForAMomentGetsTheRest) {
+  std::string big;
+  for (int i = 0; i < 400'000; ++i) big += row();
+  server_.answer("big", big + complete() + ready());
+  make();
+  Client client;
+  obtain(client);
+  lane_.on([&] {
+    client.congested_above = 0;
+    client.query("big");
+  });
+  ASSERT_TRUE(lane_.eventually([&] { return client.idle(); }));
+  EXPECT_EQ(client.relayed, big + complete() + ready());
+  checkin(client);
+}
+
 TEST_F(PoolTest, DirtyConnectionsAreResetBeforeTheirNextClient) {
   config::Pool limits = default_limits();
   limits.size = 1;

@@ -48,9 +48,9 @@ void Client::on_ready(bool readable, bool writable) {
   if (writable && stream_.pending() > 0) {
     if (stream_.flush() != Stream::Status::ok) return close_now();
     if (state_ == State::closing && stream_.drained()) return close_now();
-    // Also when an earlier flush has already brought the queue below the mark: whoever stopped reading waits for this.
-    if (stream_.pending() <= Stream::high_water && session_) session_->on_client_drained();
   }
+  // Also when an earlier flush has already brought the queue below the mark: whoever stopped reading waits for this.
+  if (writable && stream_.pending() <= Stream::high_water && session_) session_->on_client_drained();
   if (readable) read();
 }
 
