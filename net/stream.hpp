@@ -45,6 +45,7 @@ public:
   // `take` returns false (then call again later) or the peer is gone. The bytes are valid only during the call.
   template <typename Take>
   Status read(Take&& take) {
+    stopped_short_ = false;
     while (true) {
       std::size_t n = 0;
       bool dry = false;
@@ -54,12 +55,16 @@ public:
         if (!is_open()) return Status::closed;
         if (!more) {
           if (tls_) stash_ciphertext();
+          stopped_short_ = tls_ != nullptr || !dry;
           return Status::ok;
         }
       }
       if (status != Status::ok || dry) return status;
     }
   }
+
+  // Did `take` end the last read when there may have been more?
+  bool stopped_short() const { return stopped_short_; }
 
   // Queues a copy.
   void append(std::string_view bytes);
@@ -92,6 +97,7 @@ private:
   std::unique_ptr<TlsSession> tls_;
   std::string tls_stash_;  // ciphertext that was read and not yet decrypted when the reader paused
   std::string out_;        // plaintext queue; sent_ bytes of it are gone (plain sockets)
+  bool stopped_short_ = false;
   std::size_t sent_ = 0;
   std::size_t tls_sent_ = 0;  // bytes of tls_->output() that are gone
   std::uint64_t bytes_in_ = 0;

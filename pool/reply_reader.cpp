@@ -294,7 +294,10 @@ Result<void> ReplyReader::ready(std::string_view whole, Run& run, ReplySink& sin
   if (!postgres::parse_ready_for_query(body_of(whole), status)) return violation("malformed ReadyForQuery");
   if (queue_.empty() || !ends_with_ready(queue_.front().kind)) return violation("ReadyForQuery out of place");
   copying_in_ = false;
-  if (queue_.front().kind == ReplyKind::maybe_sync) ++doubtful_readies_;
+  if (queue_.front().kind == ReplyKind::maybe_sync) {
+    ++doubtful_readies_;
+    --maybe_syncs_;
+  }
   const bool forward = queue_.front().delivery == Delivery::forward;
   run.flush();
   // The owner may start the client's next statement from here, so the entry leaves the queue first.
@@ -346,6 +349,7 @@ void ReplyReader::doubt_syncs() {
   for (std::size_t i = 1; i < queue_.size(); ++i) {
     if (queue_[i].kind == ReplyKind::sync) {
       queue_[i].kind = ReplyKind::maybe_sync;
+      ++maybe_syncs_;
     } else if (queue_[i].kind == ReplyKind::copy_end) {
       copying_in_ = false;  // the client has ended the COPY already; later Syncs count
       return;
@@ -361,6 +365,7 @@ void ReplyReader::drop_swallowed(ReplySink& sink) {
   while (queue_.size() > 1 && queue_[1].kind == ReplyKind::maybe_sync) {
     const ExpectedReply entry = std::move(queue_[1]);
     queue_.erase(queue_.begin() + 1);
+    --maybe_syncs_;
     sink.on_skipped(entry);
   }
 }
@@ -370,6 +375,7 @@ void ReplyReader::drop_swallowed(ReplySink& sink) {
 bool ReplyReader::settle_doubt(ReplySink& sink) {
   while (!queue_.empty() && (is_sync(queue_.front().kind) || queue_.front().kind == ReplyKind::copy_end)) {
     if (queue_.front().kind == ReplyKind::sync && doubtful_readies_-- == 0) return false;
+    if (queue_.front().kind == ReplyKind::maybe_sync) --maybe_syncs_;
     const ExpectedReply entry = std::move(queue_.front());
     queue_.pop_front();
     if (entry.kind != ReplyKind::copy_end) sink.on_skipped(entry);

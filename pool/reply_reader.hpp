@@ -81,6 +81,7 @@ public:
 
   void expect(ExpectedReply reply) {
     if (reply.kind == ReplyKind::sync && copying_in_) reply.kind = ReplyKind::maybe_sync;
+    if (reply.kind == ReplyKind::maybe_sync) ++maybe_syncs_;
     if (reply.kind == ReplyKind::sync || reply.kind == ReplyKind::maybe_sync) skipping_ = false;
     queue_.push_back(std::move(reply));
   }
@@ -95,6 +96,8 @@ public:
   // The server ignores everything until a Sync that was not sent yet.
   bool skipping() const { return skipping_; }
   bool copying_in() const { return copying_in_; }
+  // It is not known yet whether some Sync was swallowed by a COPY IN.
+  bool in_doubt() const { return maybe_syncs_ > 0 || doubtful_readies_ > 0; }
   // The client ended or failed its COPY IN: what follows is read again as usual.
   void end_copy_in() {
     if (!copying_in_ && !queue_.empty()) queue_.push_back({.kind = ReplyKind::copy_end, .delivery = Delivery::ignore});
@@ -127,6 +130,7 @@ private:
   bool skipping_ = false;
   bool copying_in_ = false;
   bool copied_in_ = false;            // the head of the queue is or was a COPY IN
+  std::size_t maybe_syncs_ = 0;       // how many are in the queue
   std::size_t doubtful_readies_ = 0;  // ReadyForQuery put down to a maybe_sync; it may be that of the Sync behind it
 };
 

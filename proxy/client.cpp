@@ -64,13 +64,16 @@ void Client::read() {
   // A session that waits for a server reads nothing, but a client that has gone is not waited for.
   const auto is_blocked = [this] { return session_ && state_ == State::running && session_->blocked(); };
   const bool gone = worker_.loop().peer_has_ended(this);
-  if (is_blocked()) return gone ? close_now() : void();
+  unread_ = is_blocked();
+  if (unread_) return gone ? close_now() : void();
   const Stream::Status status = stream_.read([this](std::string_view bytes) { return take(bytes); });
+  unread_ = stream_.stopped_short();
   if (state_ == State::closed || (status == Stream::Status::ok && !(gone && is_blocked()))) return;
   close_now();
 }
 
 void Client::resume_reading() {
+  if (!unread_) return;
   worker_.loop().defer([this, alive = alive_] {
     if (*alive && state_ == State::running) read();
   });

@@ -130,6 +130,7 @@ private:
   std::unique_ptr<Console> console_;
   CancelKey cancel_key_;
   std::vector<Admission::Ticket> tickets_;
+  bool unread_ = false;  // the socket may hold more: it was left alone while the session was blocked
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

@@ -121,7 +121,7 @@ std::size_t Session::handle_front(std::string_view bytes) {
              0});
       return 0;
     case FrameStatus::header_only:
-      if (header.type != frontend::copy_data) return 0;
+      if (header.type != frontend::copy_data || wait_for_copy()) return 0;
       copy_left_ = header.total_size();
       copy_dropped_ = backend_ == nullptr || backend_->replies().empty();
       return pass_copy_data(bytes);
@@ -132,26 +132,14 @@ std::size_t Session::handle_front(std::string_view bytes) {
   return handle(header.type, whole) ? whole.size() : 0;
 }
 
-// A large CopyData goes on as it comes.
-std::size_t Session::pass_copy_data(std::string_view bytes) {
-  const std::string_view part = bytes.substr(0, copy_left_);
-  if (!copy_dropped_ && backend_ != nullptr) {
-    if (backend_->pending() > net::Stream::high_water) {
-      wait_ = Wait::drain;
-      return 0;
-    }
-    backend_->append_large(part);
-  }
-  copy_left_ -= part.size();
-  return part.size();
-}
-
 bool Session::handle(char type, std::string_view whole) {
   if (options_.database->retired() && is_settled() && !skip_local_) {
     host_.leave_retired_database();
     if (ending_) return true;
   }
+  if (type != frontend::terminate && wait_for_copy()) return false;
   if (discard_until_sync() && type != frontend::sync && type != frontend::terminate) return true;
+  if (type != frontend::terminate && (breaks_copy_ || breaks_copy(type))) return break_copy(whole);
   if (backend_ != nullptr && backend_->pending() > net::Stream::high_water) {
     // A client that sends and does not read stops the server, and we must not take what the server does not.
     wait_ = Wait::drain;
@@ -188,12 +176,7 @@ bool Session::dispatch(char type, std::string_view whole) {
     case frontend::copy_data:
     case frontend::copy_done:
     case frontend::copy_fail:
-      // A server that is not (or no longer) copying ignores these, and so do we when nobody is there to do it.
-      if (backend_ != nullptr && !backend_->replies().empty()) {
-        if (type != frontend::copy_data) backend_->replies().end_copy_in();
-        backend_->append_large(whole);
-      }
-      return true;
+      return handle_copy(type, whole);
     case frontend::terminate:
       ending_ = true;
       host_.end_session();

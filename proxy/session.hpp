@@ -106,7 +106,7 @@ public:
   const std::string& shard_setting() const { return shard_setting_; }
 
 private:
-  enum class Wait : std::uint8_t { none, checkout, prepare, drain, effects, scatter, listening, cancel, opening };
+  enum class Wait : std::uint8_t { none, checkout, prepare, drain, effects, scatter, listening, cancel, opening, copy };
   enum class Got : std::uint8_t { ready, wait, refused };
   enum class LazyTransaction : std::uint8_t { none, open, failed };
   static constexpr std::uint32_t unnamed_tag = 1u << 31;  // a Parse of the unnamed statement, and which
@@ -184,7 +184,20 @@ private:
     router::StatementCounters* counters = nullptr;
     std::shared_ptr<executor::ScatterRequest> scatter;
     router::Plan scatter_plan;
+    bool may_copy = false;  // FROM STDIN
   };
+
+  // ---- session_copy.cpp
+  static bool may_copy(const router::PlannedText& text);
+  bool copy_undecided() const;
+  bool wait_for_copy();
+  bool breaks_copy(char type) const;
+  bool break_copy(std::string_view whole);
+  bool handle_copy(char type, std::string_view whole);
+  std::size_t pass_copy_data(std::string_view bytes);
+  void copy_failed();
+  void ask_what_was_swallowed();
+  void note_swallowed(postgres::TransactionStatus status);
 
   // ---- session.cpp
   void greet(std::uint32_t attempt);
@@ -193,7 +206,6 @@ private:
   std::size_t handle_front(std::string_view bytes);
   bool handle(char type, std::string_view whole);
   bool dispatch(char type, std::string_view whole);
-  std::size_t pass_copy_data(std::string_view bytes);
   // The connection has the first part of a message: the rest must follow, whether the server wants it or not.
   bool sends_copy_data() const { return copy_left_ > 0 && !copy_dropped_; }
   void finish_turn();
@@ -395,6 +407,10 @@ private:
   std::string input_;          // what could not be handled yet
   std::size_t copy_left_ = 0;  // bytes of a CopyData message that still pass through
   bool copy_dropped_ = false;
+  enum class Swallowed : std::uint8_t { nothing, to_ask, asked } swallowed_ = Swallowed::nothing;
+  std::size_t readies_ = 0;    // since it was asked
+  bool breaks_copy_ = false;   // the client has broken the protocol inside of it; the server will hang up
+  bool copy_awaited_ = false;  // a COPY was sent and it is not known yet whether it has begun
   bool running_ = false;
   bool ending_ = false;
   TimePoint timed_out_at_{};  // statement_timeout has passed and the server was asked to stop

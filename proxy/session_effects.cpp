@@ -136,7 +136,9 @@ void Session::apply_effect(const router::PlannedStatement& planned, const Undo& 
       if (statement.command == "DISCARD TEMP") settings_.drop_all_temporary();
       break;
     case StatementKind::deallocate:
-      if (statement.prepared && statement.prepared->all) prepared_.clear();
+      if (!statement.prepared || !statement.prepared->all) break;
+      prepared_.clear();
+      if (backend_ != nullptr) backend_->prepared().clear();  // the statement itself was prepared there
       break;
     case StatementKind::ddl:
       apply_ddl(planned);
@@ -206,10 +208,10 @@ void Session::begin_effects(const router::PlannedTextRef& text, std::string_view
   ++pending_effects_;
 }
 
+// The unnamed statement stays, as it does on the server.
 void Session::discard_all() {
   prepared_.clear();
   sql_prepared_.clear();
-  unnamed_.valid = false;
   portals_.clear();
   pins_ = 0;
   advanced_sequences_ = false;
@@ -235,6 +237,11 @@ bool Session::answer_locally(const router::PlannedText& text, std::string_view s
   if (error) {
     refuse(*error);
     return true;
+  }
+  if (unit_open_ && backend_ != nullptr) {
+    // A simple query ends the unit that it comes in the middle of.
+    if (postgres::append_query(backend_->out(), "")) expect(pool::ReplyKind::query, 0, pool::Delivery::ignore);
+    unit_open_ = unnamed_on_backend_ = false;
   }
   postgres::append_ready_for_query(
       reply, backend_ != nullptr && in_transaction_ ? postgres::TransactionStatus::in_transaction : local_status());

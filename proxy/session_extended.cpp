@@ -130,9 +130,9 @@ void Session::emit_deferred() {
 void Session::emit_local_deferred() {
   for (const Deferred& deferred : deferred_) {
     if (deferred.local)
-      host_.stream().append(deferred.reply);
+      local_reply(deferred.reply);
     else if (deferred.type == frontend::parse)
-      host_.stream().append(made<postgres::append_parse_complete>());
+      local_reply(made<postgres::append_parse_complete>());
     else
       break;  // a description needs a server; the error that follows takes its place
   }
@@ -211,6 +211,7 @@ bool Session::handle_parse(std::string_view whole) {
 bool Session::refuse_duplicate(std::string_view whole, std::string_view name) {
   const Got got = settle(std::nullopt);
   if (got != Got::ready) return got == Got::refused;
+  append_close(std::string(name));  // it may have been taken like this before
   if (!postgres::append_parse(backend_->out(), name, "")) {
     refuse(postgres::invalid_message("Parse"));
     return true;
@@ -343,11 +344,13 @@ bool Session::handle_bind(std::string_view whole) {
   expect_named(ReplyKind::bind, statement->text ? bind.statement : std::string_view());
   unit_open_ = true;
   unit_prepares_only_ = false;
-  set_portal(bind.portal, text.session_effects ? Portal{.plan = statement->plan,
-                                                        .sql = std::string(statement->sql_text()),
-                                                        .changes = std::move(changes),
-                                                        .counters = text.counters.get()}
-                                               : Portal{.counters = text.counters.get()});
+  Portal portal{.counters = text.counters.get(), .may_copy = may_copy(text)};
+  if (text.session_effects) {
+    portal.plan = statement->plan;
+    portal.sql = statement->sql_text();
+    portal.changes = std::move(changes);
+  }
+  set_portal(bind.portal, std::move(portal));
   count(text, backend_->endpoint().shard);
   return true;
 }

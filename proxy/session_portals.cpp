@@ -108,7 +108,9 @@ bool Session::handle_execute(std::string_view whole) {
   }
   router::StatementCounters* counters = portal->counters;
   const std::size_t before = backend_ != nullptr ? backend_->replies().outstanding() : 0;
+  const bool may_copy = portal->may_copy;
   const bool handled = forward_portal(whole, ReplyKind::execute, tag);
+  copy_awaited_ = copy_awaited_ || (handled && may_copy);
   if (backend_ != nullptr && backend_->replies().outstanding() > before)
     backend_->replies().queue().back().note = counters;
   return handled;
@@ -130,7 +132,7 @@ bool Session::execute_local(const Portal& portal) {
   if (header.type == postgres::backend::error_response) {
     emit_local_deferred();
     skip_local_ = true;
-    host_.stream().append(rows);
+    local_reply(rows);
     return true;
   }
   options_.database->metrics().local.add();
@@ -200,6 +202,7 @@ bool Session::handle_flush(std::string_view whole) {
 }
 
 bool Session::handle_sync(std::string_view whole) {
+  if (skip_local_ && !engaged() && wait_for_replies() == Got::wait) return false;
   if (!skip_local_ && needs_server()) {
     const Got got = settle(std::nullopt);
     if (got == Got::wait) return false;

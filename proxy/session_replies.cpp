@@ -98,12 +98,13 @@ bool Session::on_error(const ExpectedReply& expected, const postgres::ErrorField
   if (timed_out_at_ != TimePoint{} && fields.find_or(postgres::error_field::code, "") == "57014")
     return on_timed_out(expected);
   error_in_unit_ = true;
+  copy_failed();
   if (expected.note != nullptr) {
     router::StatementCounters& counters = *static_cast<router::StatementCounters*>(expected.note);
     ++counters.errors;
     if (expected.kind != ReplyKind::query) note_time(counters);
   }
-  if (fields.is_fatal()) return false;  // the connection's end is reported by on_backend_lost
+  if (fields.is_fatal()) return breaks_copy_;  // else the connection's end is reported by on_backend_lost
   options_.database->metrics().count_error(fields.find_or(postgres::error_field::code, "XX000"));
   if (lazy_ == LazyTransaction::open)
     lazy_ = LazyTransaction::failed;  // a Parse on the side of a transaction that nobody has joined yet
@@ -153,6 +154,10 @@ void Session::on_skipped(const ExpectedReply& expected) {
 bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) {
   if (expected.delivery == Delivery::ignore) {
     in_transaction_ = status != TransactionStatus::idle;
+    if (swallowed_ == Swallowed::asked) {
+      note_swallowed(status);
+      return false;
+    }
     // The end of a side unit, which the client knows nothing of: to it an error in there lasts until its own Sync.
     if (expected.kind == ReplyKind::sync && error_in_unit_) skip_local_ = true;
     return false;
@@ -261,13 +266,14 @@ void Session::on_backend_turn(Backend& backend) {
   const bool effects_there = wait_ == Wait::effects && pending_effects_ == 0;
   const bool drained =
       wait_ == Wait::drain && (backend_ == nullptr || (backend_->replies().empty() && backend_->pending() == 0));
-  if (effects_there || drained) stop_waiting();
+  const bool copy_begun = wait_ == Wait::copy && !copy_undecided();
+  if (effects_there || drained || copy_begun) stop_waiting();
   if (retrying && wait_ == Wait::none) retry_.state = Retry::State::off;
   if (wait_ == Wait::none && !input_.empty()) {
     run();
     release_if_free();
     if (!blocked() && !ending_) host_.resume_reading();
-  } else if (effects_there || drained) {
+  } else if (effects_there || drained || copy_begun) {
     host_.resume_reading();
   }
   deliver_notifications();
@@ -286,9 +292,9 @@ void Session::on_backend_lost(Backend& backend, const Error& reason) {
                   0});
   }
   backend_ = nullptr;
-  const bool cut = backend.replies().inside_message();
+  const bool cut = backend.replies().inside_message() || breaks_copy_;
   if (cut || must_keep()) {
-    // Half a message is with the client, or state that cannot be rebuilt is gone.
+    // Half a message is with the client or the server has said all, or state that cannot be rebuilt is gone.
     if (cut) {
       ending_ = true;
       return host_.end_session();
@@ -354,6 +360,7 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
   host_.stream().append(message);
   unit_open_ = false;
   retry_ = {};
+  swallowed_ = Swallowed::nothing;
   unnamed_on_backend_ = false;
   pending_effects_ = 0;
   undo_.clear();

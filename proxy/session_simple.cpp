@@ -246,6 +246,7 @@ void Session::send_query(std::string_view whole, const router::PlannedTextRef& t
   expect(ReplyKind::query, tag);
   backend_->append_large(whole);
   unnamed_on_backend_ = false;  // a simple query drops the unnamed statement
+  copy_awaited_ = may_copy(*text);
   count(*text, backend_->endpoint().shard);
 }
 
