@@ -203,10 +203,12 @@ void Backend::read() {
   held_ = owner_ != nullptr && owner_->is_congested();
   if (held_) return;
   const std::shared_ptr<bool> alive = alive_;
+  reading_ = true;
   const Stream::Status status = stream_.read([&](std::string_view bytes) { return take(bytes) && *alive; });
   if (!*alive || state_ == State::closed) return;
   if (state_ == State::leased && owner_ != nullptr) owner_->on_backend_turn(*this);
   if (!*alive || state_ == State::closed) return;
+  reading_ = false;
   // What the owner sent in its turn may have made room again, and then nobody else will say so.
   if (held_ && (owner_ == nullptr || !owner_->is_congested())) resume_reading();
   if (status == Stream::Status::ok) return;

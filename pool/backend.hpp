@@ -96,7 +96,9 @@ public:
   void health_check();
   void close(const Error& reason);
   void close_quietly();  // says Terminate first
-  void leave_loop();     // idle only; then join_loop on the other worker's thread
+  // Its own code is on the stack: it must not go to another thread yet.
+  bool reading() const { return reading_; }
+  void leave_loop();  // idle and not reading; then join_loop on the other worker's thread
   Result<void> join_loop(net::EventLoop& loop, BackendObserver& observer);
 
   BackendId id() const { return id_; }
@@ -196,6 +198,7 @@ private:
   bool password_proved_ = false;
   bool ready_once_ = false;  // the observer was told so
   bool checking_ = false;    // state cleaning is a health check
+  bool reading_ = false;
   bool held_ = false;        // not read further, because the owner was congested
   bool choked_ = false;      // the write queue went above high water
   int cancels_ = 0;

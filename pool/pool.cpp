@@ -19,6 +19,7 @@ Pool::Pool(Options options, std::shared_ptr<Budget> budget, net::EventLoop& loop
 }
 
 Pool::~Pool() {
+  *alive_ = false;
   budget_->leave(*this);
   for (std::size_t i = 0; i < backends_.size(); ++i) budget_->release();
 }
@@ -81,12 +82,24 @@ void Pool::offer(Backend& backend) {
     return;
   }
   // A worker that is busy all the time must not keep what others have waited for longer.
-  if (budget_->starving().load(std::memory_order_relaxed) > 0 && give_away(backend)) {
+  const bool others_starve = budget_->starving().load(std::memory_order_relaxed) > 0;
+  if (others_starve && backend.reading()) return offer_later(backend.id());
+  if (others_starve && give_away(backend)) {
     if (!waiters_.empty()) budget_->set_starving(*this, true, waiters_.front().since);
     return;
   }
   if (!waiters_.empty()) return serve_waiter(backend);
   idle_.push_back(&backend);
+}
+
+// When the connection's own code is not on the stack any more.
+void Pool::offer_later(BackendId id) {
+  loop_->defer([this, alive = alive_, id] {
+    if (!*alive) return;
+    const auto found = backends_.find(id);
+    if (found != backends_.end() && found->second.backend->state() == Backend::State::idle)
+      offer(*found->second.backend);
+  });
 }
 
 void Pool::serve_waiter(Backend& backend) {
@@ -164,7 +177,8 @@ void Pool::open_one() {
   ++connecting_;
   ++totals_.connects;
   // From the loop, so that a connect that fails at once does not call back into our caller.
-  loop_->defer([this, id] {
+  loop_->defer([this, alive = alive_, id] {
+    if (!*alive) return;
     if (const auto found = backends_.find(id); found != backends_.end()) found->second.backend->connect(loop_->now());
   });
   (void)opened;
@@ -196,7 +210,9 @@ void Pool::on_backend_closed(Backend& backend, const Error&) {
   ++totals_.closed;
   std::erase(idle_, &backend);
   drop(backend);
-  if (!waiters_.empty()) loop_->defer([this] { open_wanted(); });
+  if (!waiters_.empty()) loop_->defer([this, alive = alive_] {
+      if (*alive) open_wanted();
+    });
 }
 
 void Pool::on_backend_clean(Backend& backend) {

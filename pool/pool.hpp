@@ -118,6 +118,7 @@ private:
   void offer(Backend& backend);  // an idle, clean connection: to a waiter, a starving worker, or the idle list
   void serve_waiter(Backend& backend);
   bool give_away(Backend& backend);
+  void offer_later(BackendId id);
   Backend* take_idle();
   void open_wanted();
   void open_one();
@@ -138,6 +139,7 @@ private:
   std::deque<Waiter> waiters_;
   Backoff backoff_;
   int connecting_ = 0;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // for what is deferred
   std::uint64_t generation_ = 0;
   bool paused_ = false;
   bool shut_down_ = false;
