@@ -168,6 +168,7 @@ TEST_F(StreamTest, MovesToAnotherLoop) {
   EXPECT_EQ(got, "carried along");
   EXPECT_TRUE(loop_.add(near_.descriptor(), nobody)) << "the first loop has let it go";
   loop_.remove(near_.descriptor(), nobody);
+  near_.close();  // before the loop and the handler that it knows
 }
 
 // With a running loop: readiness is told once, so the end must be read in the same go as the bytes before it.
