@@ -5,6 +5,7 @@
 #   *_fuzz.cpp  -> one libFuzzer program each, only with TESSERA_FUZZ
 #   *_bench.cpp -> one Google Benchmark program <name>_bench
 #   main.cpp    -> left to the folder
+# The target `unit_tests` builds every test program and nothing else.
 function(tessera_library name)
   cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
@@ -30,6 +31,10 @@ function(tessera_library name)
     target_compile_options(${name}_test PRIVATE -Wno-global-constructors)
     add_test(NAME unit.${name} COMMAND ${name}_test WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties(unit.${name} PROPERTIES LABELS unit TIMEOUT 600)
+    if(NOT TARGET unit_tests)
+      add_custom_target(unit_tests)
+    endif()
+    add_dependencies(unit_tests ${name}_test)
   endif()
   if(benches AND NOT TESSERA_FUZZ)
     find_package(benchmark REQUIRED)
