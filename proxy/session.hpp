@@ -138,9 +138,10 @@ private:
     char type = 0;
     std::size_t begin = 0, end = 0;  // in deferred_bytes_: the message as it came
     std::uint32_t tag = 0;
-    Prepared statement;  // Parse and Describe of a named statement
-    std::string reply;   // local: all of the answer
-    bool local = false;  // nothing goes to the server
+    Prepared statement;            // Parse and Describe of a named statement
+    std::string reply;             // local: all of the answer
+    std::optional<ShardId> shard;  // the only one, or the best, to ask about the statement
+    bool local = false;            // nothing goes to the server
   };
   // A statement that was prepared by SQL, with several shards.
   struct SqlPrepared {
@@ -252,6 +253,7 @@ private:
     router::Plan plan;
   };
   bool may_choose_shard() const;
+  std::optional<ShardId> preparing_shard(const router::PlannedText& text) const;
   Result<Target> target_of(const router::PlannedText& text, const router::Values& values);
   std::optional<Error> unplannable(const router::PlannedText& text) const;
   std::optional<Error> temporary_refusal(const router::PlannedStatement& planned, std::optional<ShardId> shard) const;
@@ -286,7 +288,8 @@ private:
   bool handle_close(std::string_view whole);
   bool handle_flush(std::string_view whole);
   bool handle_sync(std::string_view whole);
-  Got settle(std::optional<ShardId> shard);
+  std::optional<ShardId> deferred_shard() const;
+  Got settle();
   void emit_deferred();
   void emit_local_deferred();
   void emit_parse(const Prepared& statement, std::string_view raw, std::uint32_t tag);

@@ -103,9 +103,16 @@ void Session::clear_deferred() {
   if (deferred_bytes_.capacity() > 1024) std::string().swap(deferred_bytes_);
 }
 
+// Where what was put off can be answered, as long as no key says more.
+std::optional<ShardId> Session::deferred_shard() const {
+  for (const Deferred& deferred : deferred_)
+    if (deferred.shard) return deferred.shard;
+  return {};
+}
+
 // Makes a connection current and sends it what was put off.
-Session::Got Session::settle(std::optional<ShardId> shard) {
-  const Got got = engage(shard);
+Session::Got Session::settle() {
+  const Got got = engage(deferred_shard());
   if (got == Got::ready) emit_deferred();
   return got;
 }
@@ -203,13 +210,14 @@ bool Session::handle_parse(std::string_view whole) {
     return true;
   }
   defer(frontend::parse, whole, tag);
+  deferred_.back().shard = preparing_shard(*statement->plan);
   if (statement->text) deferred_.back().statement = *statement;
   return true;
 }
 
 // The server itself says that the name is taken: the name is taken there for the occasion.
 bool Session::refuse_duplicate(std::string_view whole, std::string_view name) {
-  const Got got = settle(std::nullopt);
+  const Got got = settle();
   if (got != Got::ready) return got == Got::refused;
   append_close(std::string(name));  // it may have been taken like this before
   if (!postgres::append_parse(backend_->out(), name, "")) {
@@ -323,7 +331,7 @@ bool Session::handle_bind(std::string_view whole) {
   if (unit_open_ && unit_prepares_only_ && target.shard && backend_ != nullptr && !in_transaction_ &&
       backend_->endpoint().shard != *target.shard)
     return leave_side_unit();
-  const Got got = engage(target.shard);
+  const Got got = engage(target.shard ? target.shard : deferred_shard());
   if (got != Got::ready) return got == Got::refused;
   join_transaction();  // before what was put off: BEGIN, a simple query, would drop the unnamed statement
   if (ending_) return true;
@@ -403,7 +411,7 @@ bool Session::forward_unknown(std::string_view whole, std::string_view name) {
     refuse(failed_transaction_error());
     return true;
   }
-  const Got got = settle(std::nullopt);
+  const Got got = settle();
   if (got != Got::ready) return got == Got::refused;
   // The connection may still hold another client's unnamed statement.
   if (name.empty() && postgres::append_close(backend_->out(), 'S', "")) expect(ReplyKind::close, 0, Delivery::ignore);

@@ -34,6 +34,7 @@ bool Session::handle_describe(std::string_view whole) {
     return true;
   }
   defer(frontend::describe, whole, 0);
+  deferred_.back().shard = preparing_shard(*statement->plan);
   if (statement->text) deferred_.back().statement = *statement;
   return true;
 }
@@ -75,7 +76,7 @@ bool Session::describe_portal(std::string_view whole, std::string_view name) {
 }
 
 bool Session::forward_portal(std::string_view whole, ReplyKind kind, std::uint32_t tag) {
-  const Got got = settle(std::nullopt);
+  const Got got = settle();
   if (got != Got::ready) return got == Got::refused;
   backend_->append_large(whole);
   expect(kind, tag);
@@ -102,7 +103,7 @@ bool Session::handle_execute(std::string_view whole) {
   if (portal->scatter) return execute_scatter(*portal, execute.max_rows);
   std::uint32_t tag = 0;
   if (portal->plan) {
-    const Got got = settle(std::nullopt);
+    const Got got = settle();
     if (got != Got::ready) return got == Got::refused;
     begin_effects(portal->plan, portal->sql, portal->changes, tag);
   }
@@ -192,7 +193,7 @@ bool Session::needs_server() const {
 
 bool Session::handle_flush(std::string_view whole) {
   if (needs_server()) {
-    const Got got = settle(std::nullopt);
+    const Got got = settle();
     if (got != Got::ready) return got == Got::refused;
   } else if (!deferred_.empty()) {
     emit_local_deferred();
@@ -204,7 +205,7 @@ bool Session::handle_flush(std::string_view whole) {
 bool Session::handle_sync(std::string_view whole) {
   if (skip_local_ && !engaged() && wait_for_replies() == Got::wait) return false;
   if (!skip_local_ && needs_server()) {
-    const Got got = settle(std::nullopt);
+    const Got got = settle();
     if (got == Got::wait) return false;
   }
   if (skip_local_ || (!engaged() && (backend_ == nullptr || backend_->replies().empty()))) {

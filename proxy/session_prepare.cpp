@@ -104,17 +104,19 @@ bool Session::sql_prepare(const parser::Statement& statement, const router::Plan
     refuse({SqlState("42P05"), fmt::format("prepared statement \"{}\" already exists", name), {}, {}, 0});
     return true;
   }
-  const Got got = engage(std::nullopt);
+  const std::string_view body =
+      sql.substr(statement.prepared->body.begin, statement.prepared->body.end - statement.prepared->body.begin);
+  parser::Fingerprint print;
+  router::PlannedTextRef body_plan;
+  options_.database->plan(body, view(), routing(), print, &body_plan);
+  const Got got = engage(preparing_shard(*body_plan));
   if (got != Got::ready) return got == Got::refused;
   join_transaction();
   if (ending_) return true;
   SqlPrepared prepared;
   prepared.server_name = fmt::format("tessera_sql_{}", next_sql_prepared_++);
   prepared.prepare_sql = renamed(statement, sql, prepared.server_name);
-  prepared.body =
-      sql.substr(statement.prepared->body.begin, statement.prepared->body.end - statement.prepared->body.begin);
-  parser::Fingerprint print;
-  parser::fingerprint(prepared.body, view().lexer, print);
+  prepared.body = body;
   prepared.parse_settings = parse_settings(has_string_literals(print));
   prepared.types = types_of(statement.prepared->types);
   prepared.known_to.insert(backend_->id());

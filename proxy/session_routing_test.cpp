@@ -43,6 +43,25 @@ TEST_F(DefaultShardTest, WhatHasNoShardOfItsOwnGoesToTheDefaultShard) {
   EXPECT_THAT(asked(0), IsEmpty());
 }
 
+TEST_F(DefaultShardTest, WhatIsPreparedBeforeItRunsIsAskedOfTheShardThatHasTheTable) {
+  open();
+  EXPECT_EQ(types(ask(parse("p", "SELECT x FROM only_there WHERE y = $1") + sync())), "1 Z:I");
+  EXPECT_EQ(types(ask(query("PREPARE q AS SELECT x FROM only_there"))), "C Z:I");
+  EXPECT_THAT(asked(1), ElementsAre("P", "S", "PREPARE tessera_sql_1 AS SELECT x FROM only_there"));
+  EXPECT_THAT(asked(0), IsEmpty());
+}
+
+TEST_F(DefaultShardTest, WhatIsPreparedInATransactionDoesNotDecideWhereItRuns) {
+  open();
+  server_[0].answer("BEGIN", complete("BEGIN") + ready('T'));
+  server_[0].answer("SELECT v FROM t WHERE id = 1", complete("OK") + ready('T'));
+  EXPECT_EQ(types(ask(query("BEGIN"))), "C Z:T");
+  EXPECT_EQ(types(ask(parse("p", "SELECT x FROM only_there") + sync())), "1 Z:T");
+  EXPECT_EQ(types(ask(query("SELECT v FROM t WHERE id = 1"))), "C Z:T");
+  EXPECT_THAT(asked(1), ElementsAre("P", "S"));
+  EXPECT_THAT(asked(0), ElementsAre("BEGIN", "SELECT v FROM t WHERE id = 1"));
+}
+
 TEST_F(DefaultShardTest, ATransactionThatHasAShardKeepsIt) {
   open();
   server_[0].answer("BEGIN", complete("BEGIN") + ready('T'));

@@ -107,7 +107,7 @@ bool Session::bind_scatter(const Prepared& statement, const postgres::BindView& 
   if (engaged() && !in_transaction_ && unit_prepares_only_ && unit_open_) return leave_side_unit();
   if (!engaged() && lazy_ == LazyTransaction::none && describes_later()) {
     // What was asked about the statement itself is answered by one of the shards, before all of them run it.
-    const Got got = settle(std::nullopt);
+    const Got got = settle();
     if (got != Got::ready) return got == Got::refused;
     return leave_side_unit();
   }

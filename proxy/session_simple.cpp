@@ -52,7 +52,7 @@ bool Session::handle_query(std::string_view whole) {
   if (unit_open_ && wait_for_replies() == Got::wait) return false;
   if (unit_open_ || !deferred_.empty()) {
     // A simple query in the middle of an extended unit: what was put off goes first, on the shard at hand.
-    const Got got = settle(std::nullopt);
+    const Got got = settle();
     if (got != Got::ready) return got == Got::refused;
     // If it has only prepared (asyncpg sends Flush, and then COPY as a simple query), it does not bind the query to
     // this shard.
@@ -124,6 +124,16 @@ std::optional<ShardId> preferred_shard(const router::PlannedText& text) {
   return {};
 }
 
+// Where the statement runs whatever its values are: the table is nowhere else, so nobody else can describe it.
+std::optional<ShardId> only_shard(const router::PlannedText& text) {
+  for (const router::PlannedStatement& planned : text.statements) {
+    if (planned.plan.hinted_shard) return planned.plan.hinted_shard;
+    for (const router::Component& component : planned.plan.components)
+      if (component.plain_shard) return component.plain_shard;
+  }
+  return {};
+}
+
 bool discards_temporary(const router::PlannedText& text) {
   return text.single() && text.statements.front().plan.command == "DISCARD TEMP";
 }
@@ -134,6 +144,13 @@ bool reads_cursor(const router::PlannedText& text) {
   return kind == StatementKind::fetch || kind == StatementKind::close_cursor;
 }
 }  // namespace
+
+// Where a statement is prepared or described that is not run yet.
+std::optional<ShardId> Session::preparing_shard(const router::PlannedText& text) const {
+  if (!may_choose_shard() || (pins_ & pin_temporary) != 0) return {};
+  const std::optional<ShardId> only = only_shard(text);
+  return only ? only : preferred_shard(text);
+}
 
 // Whether no transaction or unit of messages has settled on a shard.
 bool Session::may_choose_shard() const {
