@@ -183,6 +183,25 @@ public class Jdbc {
       equal(value("select 1"), 1);
     });
 
+    check("several shards", () -> {
+      for (long id = BASE + 400; id < BASE + 420; id++) {
+        update("delete from items where id = ?", id);
+        update("insert into items (id, qty) values (?, 0)", id);
+      }
+      int expected = 1; // all of it, or refused and nothing
+      try (PreparedStatement statement = db.prepareStatement("update items set qty = 1 where id = ?")) {
+        for (long id = BASE + 400; id < BASE + 420; id++) {
+          statement.setLong(1, id);
+          statement.addBatch();
+        }
+        statement.executeBatch();
+      } catch (SQLException error) {
+        equal(error.getSQLState(), "0A000");
+        expected = 0;
+      }
+      for (long id = BASE + 400; id < BASE + 420; id++) equal(value("select qty from items where id = ?", id), expected);
+    });
+
     check("cancel", () -> {
       try (Statement statement = db.createStatement()) {
         Thread canceller = new Thread(() -> {

@@ -7,7 +7,7 @@ import ssl
 import sys
 
 import asyncpg
-from checks import BASE, SSLROOTCERT, check, equal, finish, sqlstate_of
+from checks import BASE, SPREAD, SSLROOTCERT, check, equal, finish, sqlstate_of
 
 
 async def raises(sqlstate, awaitable):
@@ -96,6 +96,17 @@ async def main():
         await raises("25P02", db.fetch("select 1"))
         await transaction.rollback()
         equal(await db.fetchval("select 1"), 1)
+
+    with check("several shards"):  # all of it, or refused and nothing
+        for key in SPREAD:
+            await db.execute("delete from items where id = $1", key)
+            await db.execute("insert into items (id, qty) values ($1, 0)", key)
+        expected = 1
+        try:
+            await db.executemany("update items set qty = 1 where id = $1", [(key,) for key in SPREAD])
+        except asyncpg.FeatureNotSupportedError:
+            expected = 0
+        equal([await db.fetchval("select qty from items where id = $1", key) for key in SPREAD], [expected] * len(SPREAD))
 
     with check("cancel"):  # asyncpg sends a CancelRequest when its time is up
         try:

@@ -32,6 +32,19 @@ export async function raises(sqlstate, action) {
   assert.equal(error.code, sqlstate, `${error.code} instead of ${sqlstate}: ${error.message}`);
 }
 
+// A write that sets qty to 1 for keys of several shards does all of it, or is refused with 0A000 and does nothing.
+export const spread = Array.from({ length: 20 }, (_, i) => base + 400 + i);
+export async function rightOrRefused(write, read) {
+  let expected = 1;
+  try {
+    await write();
+  } catch (error) {
+    assert.equal(error.code, '0A000', `${error.code} instead of 0A000: ${error.message}`);
+    expected = 0;
+  }
+  for (const id of spread) assert.equal(await read(id), expected, `key ${id}`);
+}
+
 // Ends the process: a connection left open by a failed check must not keep it.
 export function finish() {
   process.exit(failed);

@@ -4,6 +4,7 @@ import contextlib
 import os
 
 BASE = int(os.environ["DRIVER_BASE"])
+SPREAD = range(BASE + 400, BASE + 420)  # keys enough to be on several shards
 SSLROOTCERT = os.environ["PGSSLROOTCERT"]
 _failed = []
 
@@ -37,6 +38,18 @@ def raises(sqlstate, action):
             raise AssertionError(f"SQLSTATE {sqlstate_of(error)} instead of {sqlstate}: {error}") from error
         return
     raise AssertionError(f"no error instead of {sqlstate}")
+
+
+def right_or_refused(write, read):
+    """A write that sets qty to 1 for keys of several shards does all of it, or is refused with 0A000 and does nothing."""
+    expected = 1
+    try:
+        write()
+    except Exception as error:
+        if sqlstate_of(error) != "0A000":
+            raise AssertionError(f"SQLSTATE {sqlstate_of(error)} instead of 0A000: {error}") from error
+        expected = 0
+    equal([read(key) for key in SPREAD], [expected] * len(SPREAD))
 
 
 def finish():

@@ -127,6 +127,22 @@ check 'failed transaction' => sub {
     equal(($db->selectrow_array('select 1'))[0], 1);
 };
 
+check 'several shards' => sub {
+    my @keys = ($base + 400 .. $base + 419);
+    for my $id (@keys) {
+        $db->do('delete from items where id = ?', undef, $id);
+        $db->do('insert into items (id, qty) values (?, 0)', undef, $id);
+    }
+    my $expected = 1;    # all of it, or refused and nothing
+    $db->begin_work;
+    if (!eval { $db->do('update items set qty = 1 where id = ?', undef, $_) for @keys; $db->commit; 1 }) {
+        equal($db->state, '0A000');
+        $db->rollback;
+        $expected = 0;
+    }
+    equal(($db->selectrow_array('select qty from items where id = ?', undef, $_))[0], $expected) for @keys;
+};
+
 check 'cancel' => sub {
     $db->do('select pg_sleep(30)', { pg_async => PG_ASYNC });
     select undef, undef, undef, 0.5;

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -74,8 +75,22 @@ func data(db *sql.DB) {
 			equal(quantity(db, id), int(id%1000))
 		}
 	})
-	check("several statements", func() {
-		equal(exec(db, "select 1; select 2"), int64(1))
+	check("batch", func() { // several statements in one message, by the simple protocol
+		id := base() + 100
+		exec(db, fmt.Sprintf("update items set qty = 1 where id = %d; update items set qty = qty + 1 where id = %d", id, id))
+		equal(quantity(db, id), 2)
+		rows, err := db.Query(fmt.Sprintf("select qty from items where id = %d; select qty + 1 from items where id = %d", id, id))
+		must(err)
+		defer rows.Close()
+		var found []int
+		for more := true; more; more = rows.NextResultSet() {
+			for rows.Next() {
+				var qty int
+				must(rows.Scan(&qty))
+				found = append(found, qty)
+			}
+		}
+		equal(found, []int{2, 3})
 	})
 }
 
@@ -132,6 +147,29 @@ func faults(db *sql.DB) {
 		raises("42601", err)
 		_, err = db.Exec("select 1/0")
 		raises("22012", err)
+	})
+	check("several shards", func() {
+		for id := base() + 400; id < base()+420; id++ {
+			exec(db, "delete from items where id = $1", id)
+			exec(db, "insert into items (id, qty) values ($1, 0)", id)
+		}
+		tx, err := db.Begin()
+		must(err)
+		for id := base() + 400; id < base()+420 && err == nil; id++ {
+			_, err = tx.Exec("update items set qty = 1 where id = $1", id)
+		}
+		expected := 1 // all of it, or refused and nothing
+		if err == nil {
+			err = tx.Commit()
+		}
+		if err != nil {
+			raises("0A000", err)
+			_ = tx.Rollback() // says that it is over when Commit was what failed
+			expected = 0
+		}
+		for id := base() + 400; id < base()+420; id++ {
+			equal(quantity(db, id), expected)
+		}
 	})
 	check("cancel", func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import pg from 'pg';
 import Cursor from 'pg-cursor';
 import copyStreams from 'pg-copy-streams';
-import { base, ca, check, equal, finish, raises } from './checks.mjs';
+import { base, ca, check, equal, finish, raises, rightOrRefused, spread } from './checks.mjs';
 
 async function connect(options = {}) {
   const client = new pg.Client({ ssl: false, connectionTimeoutMillis: 10_000, ...options });
@@ -112,6 +112,23 @@ await check('failed transaction', async () => {
   await raises('25P02', () => rows('select 1'));
   await rows('rollback');
   equal(await rows('select 1'), [[1]]);
+});
+
+await check('several shards', async () => {
+  for (const id of spread) {
+    await rows('delete from items where id = $1', [id]);
+    await rows('insert into items (id, qty) values ($1, 0)', [id]);
+  }
+  await rightOrRefused(async () => {
+    await rows('begin');
+    try {
+      for (const id of spread) await rows('update items set qty = 1 where id = $1', [id]);
+      await rows('commit');
+    } catch (error) {
+      await rows('rollback');
+      throw error;
+    }
+  }, async (id) => (await rows('select qty from items where id = $1', [id]))[0][0]);
 });
 
 await check('cancel', async () => {

@@ -148,6 +148,22 @@ func faults(db *pgx.Conn) {
 		raises("22012", err)
 		equal(quantity(db, base()+100), 60)
 	})
+	check("several shards", func() {
+		batch := &pgx.Batch{}
+		for id := base() + 400; id < base()+420; id++ {
+			exec(db, "delete from items where id = $1", id)
+			exec(db, "insert into items (id, qty) values ($1, 0)", id)
+			batch.Queue("update items set qty = 1 where id = $1", id)
+		}
+		expected := 1 // all of it, or refused and nothing
+		if err := db.SendBatch(ctx, batch).Close(); err != nil {
+			raises("0A000", err)
+			expected = 0
+		}
+		for id := base() + 400; id < base()+420; id++ {
+			equal(quantity(db, id), expected)
+		}
+	})
 	check("cancel", func() {
 		go func() {
 			time.Sleep(500 * time.Millisecond)

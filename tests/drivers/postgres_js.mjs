@@ -2,7 +2,7 @@
 import postgres from 'postgres';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { base, ca, check, equal, finish, raises } from './checks.mjs';
+import { base, ca, check, equal, finish, raises, rightOrRefused, spread } from './checks.mjs';
 
 const options = {
   host: process.env.PGHOST, port: Number(process.env.PGPORT), database: process.env.PGDATABASE,
@@ -39,7 +39,7 @@ await check('values', async () => {
 await check('prepared statements', async () => {
   await sql`delete from items where id = ${base + 100}`;
   await sql`insert into items (id, qty) values (${base + 100}, 1)`;
-  for (let i = 0; i < 20; i++) equal((await sql`select qty from items where id = ${base + 100 + (i % 2)}`).length, 1 - (i % 2));
+  for (let i = 0; i < 30; i++) equal((await sql`select qty from items where id = ${base + 100 + i}`).length, i === 0 ? 1 : 0);
 });
 
 await check('pipeline', async () => {
@@ -100,6 +100,16 @@ await check('failed transaction', async () => {
     await tx`select 1`.catch((error) => { second = error.code; });
   }));
   equal(second, '25P02');
+});
+
+await check('several shards', async () => {
+  for (const id of spread) {
+    await sql`delete from items where id = ${id}`;
+    await sql`insert into items (id, qty) values (${id}, 0)`;
+  }
+  await rightOrRefused(
+    () => sql.begin(async (tx) => { for (const id of spread) await tx`update items set qty = 1 where id = ${id}`; }),
+    async (id) => (await sql`select qty from items where id = ${id}`)[0].qty);
 });
 
 await check('cancel', async () => {

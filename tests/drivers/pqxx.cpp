@@ -167,6 +167,24 @@ void rest(pqxx::connection& db) {
     equal(run(db, "select 1")[0][0].as<int>(), 1);
   });
 
+  check("several shards", [&] {
+    for (long i = 400; i < 420; ++i) {
+      run(db, "delete from items where id = " + id(i));
+      run(db, "insert into items (id, qty) values (" + id(i) + ", 0)");
+    }
+    int expected = 1;  // all of it, or refused and nothing
+    try {
+      pqxx::work work(db);
+      for (long i = 400; i < 420; ++i) work.exec("update items set qty = 1 where id = " + id(i));
+      work.commit();
+    } catch (const pqxx::sql_error& error) {
+      equal(error.sqlstate(), "0A000");
+      expected = 0;
+    }
+    for (long i = 400; i < 420; ++i)
+      equal(run(db, "select qty from items where id = " + id(i))[0][0].as<int>(), expected);
+  });
+
   check("cancel", [&] {
     std::thread canceller([&] {
       std::this_thread::sleep_for(std::chrono::milliseconds(500));

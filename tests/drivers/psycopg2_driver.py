@@ -6,7 +6,7 @@ import threading
 
 import psycopg2
 import psycopg2.extras
-from checks import BASE, SSLROOTCERT, check, equal, finish, raises
+from checks import BASE, SPREAD, SSLROOTCERT, check, equal, finish, raises, right_or_refused
 
 
 def connect(**options):
@@ -95,6 +95,21 @@ with check("errors"):
     raises("42601", lambda: rows("selekt 1"))
     raises("22012", lambda: rows("select 1/0"))
     equal(rows("select 1"), [(1,)])
+
+with check("several shards"):
+    for key in SPREAD:
+        rows("delete from items where id = %s", [key])
+        rows("insert into items (id, qty) values (%s, 0)", [key])
+
+    def write():
+        db.autocommit = False
+        try:
+            with db:  # commits, or rolls back
+                for key in SPREAD:
+                    rows("update items set qty = 1 where id = %s", [key])
+        finally:
+            db.autocommit = True
+    right_or_refused(write, lambda key: rows("select qty from items where id = %s", [key])[0][0])
 
 with check("cancel"):
     timer = threading.Timer(0.5, db.cancel)

@@ -5,7 +5,7 @@ import threading
 import time
 
 import psycopg
-from checks import BASE, SSLROOTCERT, check, equal, finish, raises
+from checks import BASE, SPREAD, SSLROOTCERT, check, equal, finish, raises, right_or_refused
 from psycopg.types.json import Jsonb
 
 
@@ -102,6 +102,16 @@ with check("copy"):
             rows = list(copy.rows())
         equal((len(rows), rows[999]), (1000, (str(BASE + 999), "row 999")))
 
+with check("copy binary"):
+    db.execute("delete from imports where id = %s", [BASE])
+    with db.cursor() as cursor:
+        with cursor.copy("copy imports (id, name) from stdin (format binary)") as copy:
+            copy.set_types(["int8", "text"])
+            copy.write_row((BASE, "é漢" * 100_000))
+        with cursor.copy(f"copy (select id, name from imports where id = {BASE}) to stdout (format binary)") as copy:
+            copy.set_types(["int8", "text"])
+            equal(list(copy.rows()), [(BASE, "é漢" * 100_000)])
+
 with check("copy error"):
     def bad_copy():
         with db.cursor() as cursor, cursor.copy("copy imports (id, name) from stdin") as copy:
@@ -123,6 +133,24 @@ with check("failed transaction"):
     raises("25P02", lambda: db.execute("select 1"))
     db.execute("rollback")
     equal(db.execute("select 1").fetchone(), (1,))
+
+with check("several shards"):
+    def read(key):
+        return db.execute("select qty from items where id = %s", [key], prepare=False).fetchone()[0]
+
+    def fill():
+        for key in SPREAD:
+            db.execute("delete from items where id = %s", [key])
+            db.execute("insert into items (id, qty) values (%s, 0)", [key])
+
+    def write(around):
+        with around:
+            for key in SPREAD:
+                db.execute("update items set qty = 1 where id = %s", [key], prepare=False)
+    fill()
+    right_or_refused(lambda: write(db.pipeline()), read)
+    fill()
+    right_or_refused(lambda: write(db.transaction()), read)
 
 with check("cancel"):
     timer = threading.Timer(0.5, db.cancel)

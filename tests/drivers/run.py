@@ -6,6 +6,7 @@ and no packages beyond those of ./dev test.
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,10 +23,8 @@ from harness.tessera import Tessera, TesseraFailed, database_config  # noqa: E40
 
 BUILD = places.ROOT / "build" / "drivers"
 PYTHON = "/usr/bin/python3"
-SCHEMA = """
-create table items (id bigint primary key, owner_id bigint, name text, qty int, data jsonb);
-create table imports (id bigint, name text);
-"""
+ITEMS_TABLE = "create table items (id bigint primary key, owner_id bigint, name text, qty int, data jsonb)"
+IMPORTS_TABLE = "create table imports (id bigint, name text)"
 JDBC = "/usr/share/java/postgresql.jar"
 GO = {"GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOFLAGS": "", "GOCACHE": str(BUILD / "go-cache")}
 
@@ -88,6 +87,11 @@ DRIVERS = {
     "lib_pq": lambda: go("lib_pq"),
     "pgx": lambda: go("pgx"),
 }
+# What each program must show; a program that leaves out an item fails. `batch` counts as `pipeline`.
+ITEMS = {"connect plain", "connect TLS", "crud by key", "values", "prepared statements", "pipeline", "transaction commit", "transaction rollback",
+         "copy", "errors", "failed transaction", "several shards", "cancel"}
+# pgbench shows no values, and ends a client at its first error.
+WITHOUT = {"pgbench": {"values", "failed transaction", "several shards"}}
 QUICK = ["psql", "psycopg3", "node_pg"]
 
 
@@ -113,6 +117,8 @@ def run_driver(number, name, environment):
         print(f"{name:12} CANNOT RUN: {error}")
         return 0, 1
     lines = done.stdout.splitlines()
+    shown = {re.sub("^(not )?ok - |:.*", "", line).replace("batch", "pipeline") for line in lines if re.match("(not )?ok - ", line)}
+    lines += [f"not ok - {item}: not shown" for item in sorted(ITEMS - WITHOUT.get(name, set()) - shown)]
     passed = sum(line.startswith("ok - ") for line in lines)
     failed = sum(line.startswith("not ok - ") for line in lines)
     wrong = failed > 0 or done.returncode != 0 or passed == 0
@@ -127,7 +133,8 @@ def make_database(servers):
     for server in servers:
         server.run("create role app login password 'app'")
         server.run("create database drivers owner app")
-        server.run(f"set role app; {SCHEMA}", "drivers")
+        server.run(f"set role app; {ITEMS_TABLE}", "drivers")
+    servers[min(1, len(servers) - 1)].run(f"set role app; {IMPORTS_TABLE}", "drivers")
 
 
 def config(servers, ca):
@@ -137,7 +144,8 @@ def config(servers, ca):
         "databases": {"drivers": database_config(
             servers, "drivers",
             rules={"by_id": {"type": "hash", "function": "postgres", "buckets": 1024, "shards": [f"s{i}" for i in range(len(servers))]}},
-            tables={"items": {"rule": "by_id", "key": "id", "key_type": "bigint"}, "imports": {"shard": "s1"}})},
+            tables={"items": {"rule": "by_id", "key": "id", "key_type": "bigint"}, "imports": {"shard": "s1"},
+                    **{f"pgbench_{name}": {"shard": "s0"} for name in ("accounts", "branches", "history", "tellers")}})},
     }
 
 

@@ -1,12 +1,17 @@
-"""SQLAlchemy, its ORM and its pool, over psycopg2."""
+"""SQLAlchemy, its ORM and its pool, over psycopg2; prepared statements over asyncpg."""
 
+import asyncio
+import io
 import os
+import ssl
 import sys
+import threading
 
-from checks import BASE, SSLROOTCERT, check, equal, finish, raises
+from checks import BASE, SPREAD, SSLROOTCERT, check, equal, finish, raises, right_or_refused
 from sqlalchemy import BigInteger, Column, Integer, Text, create_engine, inspect, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session, declarative_base
 
 url = URL.create("postgresql+psycopg2", os.environ["PGUSER"], os.environ["PGPASSWORD"], os.environ["PGHOST"], int(os.environ["PGPORT"]),
@@ -46,6 +51,34 @@ with check("crud by key"):
         with Session(engine, future=True) as session, session.begin():
             equal(session.execute(select(Item.qty).where(Item.id == key)).scalar(), 6)
 
+with check("values"):
+    long = "é漢" * 200_000
+    with Session(engine, future=True) as session, session.begin():
+        session.execute(text("delete from items where id = :id"), {"id": BASE + 50})
+        session.add(Item(id=BASE + 50, name=long, data={"a": [1, None]}))
+    with Session(engine, future=True) as session:
+        item = session.get(Item, BASE + 50)
+        equal((item.owner_id, item.name, item.data), (None, long, {"a": [1, None]}))
+
+
+async def prepared():
+    """The dialect of asyncpg prepares every statement."""
+    secure = create_async_engine(url.set(drivername="postgresql+asyncpg"), connect_args={"ssl": ssl.create_default_context(cafile=SSLROOTCERT)})
+    for key in range(BASE, BASE + 10):
+        for _ in range(3):
+            async with secure.begin() as connection:
+                equal((await connection.execute(select(Item.name).where(Item.id == key))).scalar(), f"n {key}")
+    await secure.dispose()
+
+with check("prepared statements"):
+    asyncio.run(prepared())
+
+with check("transaction commit"):
+    with Session(engine, future=True) as session:
+        session.get(Item, BASE).owner_id = 4
+        session.commit()
+        equal(session.get(Item, BASE).owner_id, 4)
+
 with check("transaction rollback"):
     with Session(engine, future=True) as session:
         session.get(Item, BASE).qty = 100
@@ -72,6 +105,48 @@ with check("errors"):
     raises("23505", lambda: run(f"insert into items (id) values ({BASE})"))
     raises("42601", lambda: run("selekt 1"))
     raises("22012", lambda: run("select 1/0"))
+
+with check("failed transaction"):
+    with engine.connect() as connection:
+        raises("22012", lambda: connection.execute(text("select 1/0")))
+        raises("25P02", lambda: connection.execute(text("select 1")))
+        connection.rollback()
+        equal(connection.execute(text("select 1")).scalar(), 1)
+
+with check("copy"):  # by the connection of the driver below
+    raw = engine.raw_connection()
+    with raw.cursor() as cursor:
+        cursor.execute("delete from imports where id between %s and %s", [BASE, BASE + 999])
+        cursor.copy_expert("copy imports (id, name) from stdin", io.StringIO("".join(f"{BASE + i}\trow {i}\n" for i in range(1000))))
+        out = io.StringIO()
+        cursor.copy_expert(f"copy (select * from imports where id between {BASE} and {BASE + 999} order by id) to stdout csv", out)
+        equal(out.getvalue(), "".join(f"{BASE + i},row {i}\n" for i in range(1000)))
+    raw.commit()
+    raw.close()
+
+with check("several shards"):
+    for key in SPREAD:
+        with engine.begin() as connection:
+            connection.execute(text("delete from items where id = :id"), {"id": key})
+            connection.execute(text("insert into items (id, qty) values (:id, 0)"), {"id": key})
+
+    def write():
+        with engine.begin() as connection:
+            connection.execute(text("update items set qty = 1 where id = :id"), [{"id": key} for key in SPREAD])
+
+    def read(key):
+        with engine.connect() as connection:
+            return connection.execute(select(Item.qty).where(Item.id == key)).scalar()
+    right_or_refused(write, read)
+
+with check("cancel"):
+    with engine.connect() as connection:
+        timer = threading.Timer(0.5, connection.connection.dbapi_connection.cancel)
+        timer.start()
+        raises("57014", lambda: connection.execute(text("select pg_sleep(30)")))
+        timer.join()
+        connection.rollback()
+        equal(connection.execute(text("select 1")).scalar(), 1)
 
 with check("introspection"):
     columns = [column["name"] for column in inspect(engine).get_columns("items")]
