@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every libFuzzer target one after the other: ./dev fuzz [--short | --seconds N] [targets…]
-# Corpora are kept under .cache/fuzz/<target>; permanent cases live in the repository at */fuzz_cases/<target>. A crash stops the run
+# Runs every libFuzzer target, as many at a time as there are cores: ./dev fuzz [--short | --seconds N] [targets…]
+# Corpora are kept under .cache/fuzz/<target>; permanent cases live in the repository at */fuzz_cases/<target>. A crash ends the run
 # and leaves its input in .cache/fuzz: add it to the permanent cases with its fix.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -27,20 +27,35 @@ fi
 say "building ${targets[*]}"
 build_preset fuzz "${targets[@]}"
 
-for target in "${targets[@]}"; do
+# Runs one target; what it has to say comes at its end, in one piece.
+fuzz() {
+  local target=$1 program corpus=$ROOT/.cache/fuzz/$1 log=$ROOT/.cache/fuzz/$1.log cases=()
   program=$(find "$ROOT/build/fuzz" -type f -name "$target" -perm -u+x | head -1)
   [ -n "$program" ] || die "$target was not built"
-  corpus=$ROOT/.cache/fuzz/$target
   mkdir -p "$corpus"
-  cases=()
   while IFS= read -r folder; do cases+=("$folder"); done < <(find "$ROOT" -path "$ROOT/build" -prune -o -type d -path "*/fuzz_cases/$target" -print)
-  say "$target, $seconds s"
-  log=$ROOT/.cache/fuzz/$target.log
   if ! "$program" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -artifact_prefix="$ROOT/.cache/fuzz/$target-" \
     -print_final_stats=1 "$corpus" "${cases[@]}" >"$log" 2>&1; then
     tail -60 "$log"
     die "$target failed; its input lies in .cache/fuzz"
   fi
-  grep -E 'number_of_executed_units|peak_rss' "$log" | sed 's/^stat::/    /'
+  say "$target:" "$(grep -E 'number_of_executed_units|peak_rss' "$log" | sed 's/^stat:://' | tr -s ' \n' ' ')"
+}
+
+say "fuzzing, $seconds s each, $(nproc) at a time"
+running=0
+for target in "${targets[@]}"; do
+  if [ "$running" -ge "$(nproc)" ]; then
+    wait -n || failed=1
+    running=$((running - 1))
+  fi
+  [ -z "${failed:-}" ] || break
+  fuzz "$target" &
+  running=$((running + 1))
 done
+while [ "$running" -gt 0 ]; do
+  wait -n || failed=1
+  running=$((running - 1))
+done
+[ -z "${failed:-}" ] || exit 1
 say "${#targets[@]} fuzz targets ran without a report"
