@@ -274,7 +274,7 @@ TEST_F(PoolTest, TextQueriesReportErrorsAndLosses) {
     });
     if (sql == "worse") {
       ASSERT_TRUE(lane_.eventually([&] { return server_.times_asked("worse") == 1; }));
-      EXPECT_FALSE(called);
+      EXPECT_FALSE(lane_.on([&] { return called; }));
       server_.hang_up();
     }
     ASSERT_TRUE(lane_.eventually([&] { return called; })) << sql;
