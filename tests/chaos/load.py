@@ -40,6 +40,9 @@ class Blame:
     def covers(self, shards, sqlstate):
         return bool(self.shards & set(shards)) and sqlstate in self.codes
 
+    def may_drop(self, shards):
+        return self.dropped and bool(self.shards & set(shards))
+
 
 NOBODY = Blame()
 
@@ -113,6 +116,7 @@ class Client(threading.Thread):
         self.problems, self.times = [], []
         self.codes = collections.Counter()
         self.connection, self.prepared = None, set()
+        self.recent = collections.deque(maxlen=4)  # what was done last, for the report
         self.resting = threading.Event()
 
     # Life
@@ -127,7 +131,9 @@ class Client(threading.Thread):
             try:
                 if self.connection is None:
                     self.connect()
-                self.rng.choice(ways)()
+                way = self.rng.choice(ways)
+                self.recent.append(way.__name__)
+                way()
             except TimeoutError:
                 self.violated(f"no answer within {PATIENCE} s")
             except (wire.WireError, OSError) as error:
@@ -159,15 +165,15 @@ class Client(threading.Thread):
         self.connection = None
 
     def lost(self, error):
-        """The connection has gone: allowed while a fault is on that may do that."""
+        """The connection has gone: allowed while a fault is on that may do that to the client's shards."""
         self.drop()
         sqlstate = getattr(error, "fields", {}).get("C")
-        if not self.crowd.blame.dropped and not (sqlstate and self.crowd.blame.covers(range(self.crowd.shards), sqlstate)):
+        if not self.crowd.blame.may_drop(self.home) and not (sqlstate and self.crowd.blame.covers(range(self.crowd.shards), sqlstate)):
             self.violated(f"the connection was lost: {error!r}")
         time.sleep(0.05 + self.rng.random() / 10)
 
     def violated(self, what):
-        self.problems.append(f"{what} [after {self.sequence} statements]")
+        self.problems.append(f"{what} [after {self.sequence} statements, the last ways: {', '.join(self.recent)}]")
         self.drop()
         if len(self.problems) > 20:
             self.crowd.stopping.set()
