@@ -28,6 +28,7 @@ from harness import places, postgres  # noqa: E402
 from harness.tessera import Tessera, TesseraFailed, database_config  # noqa: E402
 
 LEAST_LOAD = 100  # statements/s before a fault, or the round does not count
+RACES = 8  # beside each other
 STAGES = ("faults", "reloads", "cancel")
 
 
@@ -224,9 +225,11 @@ def run_cancel(options, tally):
     print(f"\n==> {options.rounds} races of a cancel request against the end of its statement, seed {options.seed}", flush=True)
 
     def config(servers):
-        return {"databases": {"race": database_config(servers, "race", pool={"size": 1, "checkout_timeout": "20s"})}}
+        # Each name has a pool of its own.
+        return {"databases": {name: database_config(servers, "race", pool={"size": 1, "checkout_timeout": "20s"}) for name in lanes}}
 
-    done = staged(tally, "cancel", "race", "", 1, config, lambda proxy, _: cancel_race.race(proxy, "race", options.rounds, options.seed))
+    lanes = [f"race{number}" for number in range(RACES)]
+    done = staged(tally, "cancel", "race", "", 1, config, lambda proxy, _: cancel_race.races(proxy, lanes, options.rounds, options.seed))
     if done:
         print(f"{done[0]} rounds, {done[1]} cancels met their statement, none another")
 
