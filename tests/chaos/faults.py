@@ -118,17 +118,20 @@ class ServerHangs(Fault):
 
     def strike(self, arena, rng, seconds):
         processes = arena.processes_of(arena.servers[self.shard])
-        for process in processes:
-            os.kill(process, signal.SIGSTOP)
         try:
+            self._signal(processes, signal.SIGSTOP)
             time.sleep(max(5.0, seconds))  # longer than Tessera's time limit and patience
         finally:
-            for process in reversed(processes):
-                try:
-                    os.kill(process, signal.SIGCONT)
-                except ProcessLookupError:
-                    pass  # a child that had ended before it was stopped
+            self._signal(reversed(processes), signal.SIGCONT)
         return f"s{self.shard}, {max(5.0, seconds):.0f} s"
+
+    @staticmethod
+    def _signal(processes, number):
+        for process in processes:
+            try:
+                os.kill(process, number)
+            except ProcessLookupError:
+                pass  # a child that has ended meanwhile
 
 
 class TesseraKilled(Fault):

@@ -58,15 +58,18 @@ class Stopped:
 
     def __enter__(self):
         self.processes = processes_of(self.server)
-        for process in self.processes:
-            os.kill(process, signal.SIGSTOP)
+        self._signal(self.processes, signal.SIGSTOP)
 
     def __exit__(self, *_):
-        for process in reversed(self.processes):
+        self._signal(reversed(self.processes), signal.SIGCONT)
+
+    @staticmethod
+    def _signal(processes, number):
+        for process in processes:
             try:
-                os.kill(process, signal.SIGCONT)
+                os.kill(process, number)
             except ProcessLookupError:
-                pass
+                pass  # a child that has ended meanwhile
 
 
 def times_of(connection, statement, count):
