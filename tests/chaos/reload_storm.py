@@ -42,6 +42,13 @@ class Timeline:
         with self.lock:
             return self.shapes[oldest:]
 
+    def story(self, fits, sent):
+        """For the report: which of all configurations fit an answer, and how long before the statement the next one had been taken."""
+        with self.lock:
+            ended = [*self.confirmed[1:], float("inf")]
+            found = [f"'{shape.name}', replaced {sent - end:.3f} s before" for shape, end in zip(self.shapes, ended) if fits(shape)]
+        return "; ".join(found[-3:]) or "none"
+
 
 class Watcher(threading.Thread):
     """A client whose session and prepared statements live through all reloads."""
@@ -53,6 +60,7 @@ class Watcher(threading.Thread):
         self.name = f"watcher-{number}"
         self.ways = [getattr(self, name) for name in ways or ("simple", "prepared", "unnamed", "transaction", "update", "scatter", "pipeline")]
         self.answers, self.problems = 0, []
+        self.sent = 0.0  # when the last statement was
         self.updates = collections.Counter()
 
     def run(self):
@@ -66,6 +74,11 @@ class Watcher(threading.Thread):
         except Exception as error:  # reported with the rest
             self.problems.append(repr(error))
 
+    def begin(self):
+        """A statement is about to be sent: the oldest configuration that it may meet."""
+        self.sent = time.monotonic()
+        return self.timeline.oldest()
+
     def choose(self):
         return self.rng.choice("tu"), self.rng.randrange(1, KEYS + 1)
 
@@ -76,11 +89,12 @@ class Watcher(threading.Thread):
         got = sorted(row[0] for row in rows(replies))
         if code(replies) or not any(got == places(shape) for shape in shapes):
             failed = [f"{fields['C']} {fields['M']}" for fields in errors(replies)]
-            self.problems.append(f"{story}: {got} {failed}, but {'; '.join(f'{shape.name}: {places(shape)}' for shape in shapes[:4])}")
+            fitting = self.timeline.story(lambda shape: got == places(shape), self.sent)
+            self.problems.append(f"{story}: {got} {failed}, but {'; '.join(f'{shape.name}: {places(shape)}' for shape in shapes[:4])}; it fits {fitting}")
         return got
 
     def one(self, table, key, *parts, story):
-        oldest = self.timeline.oldest()
+        oldest = self.begin()
         replies = self.connection.ask(*parts)
         return self.expect(replies, oldest, lambda shape: [shape.place(table, key)], f"{story} {table} {key}")
 
@@ -110,7 +124,7 @@ class Watcher(threading.Thread):
         second = self.rng.randrange(1, KEYS + 1)
         if first == second:
             return
-        oldest = self.timeline.oldest()
+        oldest = self.begin()
         replies = self.connection.ask(wire.query(f"select v from {table} where id in ({first}, {second})"))
         if code(replies) == "57P03":
             return  # a reload came between its connections, perhaps when the first had answered: refused, not mixed
@@ -118,7 +132,7 @@ class Watcher(threading.Thread):
 
     def pipeline(self):
         chosen = [self.choose() for _ in range(4)]
-        oldest = self.timeline.oldest()
+        oldest = self.begin()
         self.connection.send(*(wire.bind([str(key).encode()], name="s" + table) + wire.execute() + wire.SYNC for table, key in chosen))
         for table, key in chosen:
             self.expect(self.connection.read_until("Z"), oldest, lambda shape, table=table, key=key: [shape.place(table, key)], f"pipeline {table} {key}")
@@ -126,8 +140,10 @@ class Watcher(threading.Thread):
     def transaction(self):
         """Stays where it began, whatever is reloaded meanwhile."""
         table, key = self.choose()
+        oldest = self.begin()
         self.connection.ask(wire.query("begin"))
-        place = self.one(table, key, wire.query(f"select v from {table} where id = {key}"), story="first of a transaction")
+        replies = self.connection.ask(wire.query(f"select v from {table} where id = {key}"))
+        place = self.expect(replies, oldest, lambda shape: [shape.place(table, key)], f"first of a transaction {table} {key}")
         for _ in range(self.rng.randrange(1, 5)):
             time.sleep(self.rng.random() / 20)
             if self.rng.random() < 0.5:
