@@ -132,6 +132,14 @@ std::size_t Session::handle_front(std::string_view bytes) {
   return handle(header.type, whole) ? whole.size() : 0;
 }
 
+namespace {
+// The others belong to a request that has begun already, or to none: a COPY's data goes on coming when it has failed.
+bool begins_request(char type) {
+  return type != frontend::copy_data && type != frontend::copy_done && type != frontend::copy_fail &&
+         type != frontend::flush && type != frontend::terminate;
+}
+}  // namespace
+
 bool Session::handle(char type, std::string_view whole) {
   if (options_.database->retired() && is_settled() && !skip_local_) {
     host_.leave_retired_database();
@@ -147,7 +155,7 @@ bool Session::handle(char type, std::string_view whole) {
   }
   handling_extended_ = type != frontend::query && type != frontend::function_call;
   asks_sequences_ = false;
-  if (request_started_ == TimePoint{}) request_started_ = options_.database->loop().now();
+  if (request_started_ == TimePoint{} && begins_request(type)) request_started_ = options_.database->loop().now();
   const bool taken = dispatch(type, whole);
   if (taken) note_for_retry(type, whole);
   return taken;
@@ -257,6 +265,7 @@ void Session::refuse(const Error& error) {
   if (lazy_ == LazyTransaction::open) lazy_ = LazyTransaction::failed;
   if (simple) {
     postgres::append_ready_for_query(message, local_status());
+    request_ended();
   } else {
     emit_local_deferred();
     skip_local_ = true;

@@ -242,6 +242,7 @@ private:
   bool in_failed_transaction() const;
   void fatal(const Error& error);
   void check_statement_timeout(TimePoint now);
+  void request_ended();
   static Error timeout_error();
   bool on_timed_out(const pool::ExpectedReply& expected);
 

@@ -247,7 +247,7 @@ bool Session::answer_locally(const router::PlannedText& text, std::string_view s
       reply, backend_ != nullptr && in_transaction_ ? postgres::TransactionStatus::in_transaction : local_status());
   local_reply(reply);
   options_.database->metrics().local.add();
-  request_started_ = {};
+  request_ended();
   return true;
 }
 

@@ -231,7 +231,7 @@ void Session::local_sync() {
   error_in_unit_ = false;
   unit_open_ = false;
   unit_prepares_only_ = true;
-  request_started_ = {};
+  request_ended();
   postgres::append_ready_for_query(host_.stream().out(), local_status());
 }
 

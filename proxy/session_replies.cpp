@@ -198,7 +198,8 @@ void Session::note_latency() {
   const std::size_t shard = backend_->endpoint().shard.value();
   const Duration took = options_.database->loop().now() - request_started_;
   if (shard < metrics.shards.size()) metrics.shards[shard].latency.observe(took);
-  request_started_ = backend_->replies().empty() ? TimePoint{} : options_.database->loop().now();
+  request_started_ = options_.database->loop().now();  // of the next one, if there is any
+  request_ended();
   slow_log(took);
 }
 
@@ -368,6 +369,7 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
   in_transaction_ = false;
   may_have_written_ = false;
   error_in_unit_ = false;
+  request_ended();
   if (in_transaction) {
     lazy_ = LazyTransaction::failed;
     lazy_sql_.clear();

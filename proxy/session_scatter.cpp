@@ -94,7 +94,7 @@ void Session::scatter_done(const Result<void>& result) {
     if (!ended->request().simple) skip_local_ = true;
   }
   if (ended->request().simple) postgres::append_ready_for_query(out, local_status());
-  request_started_ = {};
+  request_ended();
   stop_waiting();
   run();
   release_if_free();

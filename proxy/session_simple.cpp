@@ -69,7 +69,7 @@ bool Session::handle_query(std::string_view whole) {
     postgres::append_ready_for_query(reply, local_status());
     local_reply(reply);
     options_.database->metrics().local.add();
-    request_started_ = {};
+    request_ended();
     return true;
   }
   if (const std::optional<Error> problem = unreadable(sql)) {

@@ -165,6 +165,33 @@ TEST_F(SessionTest, ALostConnectionIsToldAndForgotten) {
   EXPECT_FALSE(ended_);
 }
 
+// What is left of a clock would stop the next statement, by limits.statement_timeout, however long the client pauses.
+TEST_F(SessionTest, TheClockOfARequestEndsWithItsAnswer) {
+  open();
+  const auto runs = [&] { return lane_.on([&] { return session_->request_started() != TimePoint{}; }); };
+  const std::string sql = "SELECT v FROM t WHERE id = 1";
+  EXPECT_EQ(types(ask(query("SELEC"))), "E:42601 Z:I");
+  EXPECT_FALSE(runs()) << "refused";
+
+  server_[0].answer(sql, "");
+  send(query(sql) + query("SHOW tessera.shard"));
+  ASSERT_TRUE(lane_.eventually([&] { return server_[0].times_asked(sql) == 1; }));
+  EXPECT_TRUE(runs()) << "what was answered here stands behind what was not";
+  server_[0].say(complete() + ready());
+  EXPECT_EQ(types(answers(2)), "C Z:I T D C Z:I");
+  EXPECT_FALSE(runs());
+
+  send(query(sql));
+  ASSERT_TRUE(lane_.eventually([&] { return server_[0].times_asked(sql) == 2; }));
+  server_[0].hang_up();
+  EXPECT_EQ(types(answers()), "E:08006 Z:I");
+  EXPECT_FALSE(runs()) << "lost";
+
+  send(raw('d', "1\n") + raw('c', ""));
+  lane_.settle();
+  EXPECT_FALSE(runs()) << "the rest of a COPY that has failed";
+}
+
 TEST_F(SessionTest, ALostWriteIsOfUnknownOutcome) {
   open();
   const std::string sql = "UPDATE t SET v = 'x' WHERE id = 1";

@@ -1,4 +1,5 @@
 // What is looked at from outside: time limits, and what SHOW tells of a session.
+#include <algorithm>
 #include <fmt/format.h>
 
 #include "proxy/session.hpp"
@@ -6,6 +7,8 @@
 namespace tessera::proxy {
 
 using pool::Backend;
+using pool::ExpectedReply;
+using pool::ReplyKind;
 using postgres::TransactionStatus;
 
 // The server is asked to stop the statement; one that does not even do that (it hangs) loses its connection.
@@ -27,6 +30,14 @@ void Session::check_statement_timeout(TimePoint now) {
   const std::vector<Backend*> stuck = scatter_ ? scatter_->active() : std::vector<Backend*>{backend_};
   timed_out_at_ = {};
   if (!stuck.empty()) stuck.front()->close(error);
+}
+
+// An answer is complete. If none is due any more, the next message begins a request with a clock of its own.
+void Session::request_ended() {
+  const auto is_due = [](const ExpectedReply& expected) { return expected.kind != ReplyKind::local; };
+  if (backend_ != nullptr && std::ranges::any_of(backend_->replies().queue(), is_due)) return;
+  request_started_ = {};
+  timed_out_at_ = {};
 }
 
 Error Session::timeout_error() {
