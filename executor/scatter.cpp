@@ -139,8 +139,10 @@ private:
   }
   void on_backend_lost(Backend& backend, const Error& reason) override {
     backend_ = nullptr;
+    // A server that ends the connection right behind its answer has answered.
+    if (finished_ && !error_) return scatter_.branch_done(*this, tag_);
     scatter_.cut_ |= backend.replies().inside_message();
-    scatter_.failed(reason);
+    scatter_.failed(error_.value_or(reason));
   }
   void on_backend_drained(Backend&) override {}
   // Rows wait for their turn in the kernel; what happens before there are rows (settings) does not.

@@ -207,6 +207,23 @@ TEST_F(ScatterTest, ALostConnectionFails) {
   EXPECT_FALSE(cut_) << "the client has whole messages only";
 }
 
+TEST_F(ScatterTest, AConnectionThatEndsBehindItsAnswerHasAnswered) {
+  server_[1].answer("S", ready() + fatal());
+  start({.sql = "SELECT v FROM t"});
+  ASSERT_TRUE(finish());
+  ASSERT_TRUE(*result_) << message();
+  EXPECT_EQ(client_, columns() + row("a") + row("b") + row("c") + complete("SELECT 3"));
+}
+
+TEST_F(ScatterTest, AConnectionThatEndsBehindAnErrorHasSaidWhy) {
+  server_[1].answer("E", error("22012"));
+  server_[1].answer("S", ready() + fatal());
+  start({.sql = "SELECT v FROM t"});
+  ASSERT_TRUE(finish());
+  ASSERT_FALSE(*result_);
+  EXPECT_EQ(result_->error().code.view(), "22012");
+}
+
 TEST_F(ScatterTest, ALossInTheMiddleOfARowCutsTheClient) {
   server_[0].answer("E", row("0123456789").substr(0, 12));
   server_[0].answer("S", "");
