@@ -2,21 +2,35 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <map>
 #include <thread>
 
 namespace tessera::proxy {
 
+namespace {
+
+std::string addresses_of(const pool::Endpoint& endpoint) {
+  std::string all;
+  for (const net::SocketAddress& address : endpoint.addresses) all += address.text() + ' ';
+  return all;
+}
+
+}  // namespace
+
 bool same_place(const pool::Endpoint& a, const pool::Endpoint& b) {
-  const auto text = [](const pool::Endpoint& endpoint) {
-    std::string all;
-    for (const net::SocketAddress& address : endpoint.addresses) all += address.text() + ' ';
-    return all;
-  };
   return a.name == b.name && a.host == b.host && a.database == b.database && a.tls == b.tls &&
-         a.verify_host == b.verify_host && a.connect_timeout == b.connect_timeout && text(a) == text(b);
+         a.verify_host == b.verify_host && a.connect_timeout == b.connect_timeout && addresses_of(a) == addresses_of(b);
 }
 
 namespace {
+
+// Which name had the rows of each server and database.
+std::map<std::string, std::string> names_of_places(const DatabaseRuntime& runtime) {
+  std::map<std::string, std::string> names;
+  for (const pool::EndpointRef& endpoint : runtime.primaries)
+    names.emplace(addresses_of(*endpoint) + endpoint->database, endpoint->name);
+  return names;
+}
 
 postgres::ServerTls server_tls(config::BackendTls mode) {
   switch (mode) {
@@ -95,8 +109,13 @@ Result<std::shared_ptr<const DatabaseRuntime>> build_database(const std::shared_
 bool same_shards(const DatabaseRuntime& before, const DatabaseRuntime& after) {
   const std::size_t count = before.primaries.size();
   if (count > after.primaries.size()) return false;
-  for (std::size_t i = 0; i < count; ++i) {
-    if (before.primaries[i]->name != after.primaries[i]->name) return false;
+  const std::map<std::string, std::string> names = names_of_places(before);
+  for (std::size_t i = 0; i < after.primaries.size(); ++i) {
+    const pool::Endpoint& now = *after.primaries[i];
+    if (i < count && before.primaries[i]->name != now.name) return false;
+    if (i < count && same_place(*before.primaries[i], now)) continue;
+    const auto known = names.find(addresses_of(now) + now.database);
+    if (known != names.end() && known->second != now.name) return false;
   }
   return true;
 }

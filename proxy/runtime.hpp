@@ -38,7 +38,8 @@ Result<std::shared_ptr<const Runtime>> build_runtime(std::shared_ptr<const confi
                                                      const Runtime* previous);
 
 // Can connections, pools and open transactions of `before` go on under `after`? A shard is known by its place: the same
-// names in the same order, more of them perhaps.
+// names in the same order, more of them perhaps. A server that had the rows of one shard and gets the name of another
+// says no: a transaction or pipeline that is still planned by the old rules would look for them under the old name.
 bool same_shards(const DatabaseRuntime& before, const DatabaseRuntime& after);
 // The same server and database, reached in the same way, whatever the files of its TLS hold now.
 bool same_place(const pool::Endpoint& a, const pool::Endpoint& b);

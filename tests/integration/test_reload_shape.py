@@ -79,6 +79,20 @@ def test_to_another_shape_and_back(tessera, shapes, name):
             check_all(open_one, after)
 
 
+def test_what_has_begun_never_meets_the_servers_of_other_rules(tessera, shapes):
+    """BEGIN alone has no server yet. By the old rules key 86 is on s1, which is another server now; and that one has it under no rules."""
+    old, new = by_name(shapes, "shards of the ranges turned"), by_name(shapes, "shards have swapped their names")
+    proxy = tessera(old.config)
+    with log_in(proxy, shapes.database) as client:
+        for before, after in ((old, new), (new, old)):
+            client.ask(wire.query("begin"))
+            assert reload(proxy, after.config)
+            time.sleep(0.3)
+            assert value(client, "select v from t where id = 86") in (before.place("t", 86), after.place("t", 86))
+            client.ask(wire.query("commit"))
+            check_all(client, after, ("simple", "unnamed"))
+
+
 def test_an_open_pipeline_and_an_open_portal_end_where_they_began(tessera, shapes):
     old, new = by_name(shapes, "two ranges"), by_name(shapes, "shards of the ranges turned")
     proxy = tessera(old.config)
