@@ -92,8 +92,20 @@ class Arena:
                 pass  # it has ended meanwhile
         return [int(parent), *children]
 
+    @staticmethod
+    def ask(server, sql):
+        """Of the server itself, past Tessera; one that recovers from a crash is waited for."""
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                return server.run(sql, "postgres").strip()
+            except places.SetupError as error:
+                if time.monotonic() > deadline:
+                    raise Violation(f"{server.name} itself did not recover: {error}") from error
+                time.sleep(0.05)
+
     def backends_of(self, server):
-        text = server.run(f"select pid from pg_stat_activity where datname = '{DATABASE}' and backend_type = 'client backend' and usename = 'app'", "postgres")
+        text = self.ask(server, f"select pid from pg_stat_activity where datname = '{DATABASE}' and backend_type = 'client backend' and usename = 'app'")
         return [int(line) for line in text.split()]
 
     # When all is quiet
@@ -154,14 +166,14 @@ class Arena:
         if clients != len(self.crowd.clients):
             wrong.append(f"{clients:.0f} clients are counted, there are {len(self.crowd.clients)}")
         for number, server in enumerate(self.servers):
-            open_work = server.run(f"select pid, state, left(query, 60) from pg_stat_activity where datname = '{DATABASE}' and state <> 'idle' and usename = 'app'", "postgres").strip()
+            open_work = self.ask(server, f"select pid, state, left(query, 60) from pg_stat_activity where datname = '{DATABASE}' and state <> 'idle' and usename = 'app'")
             if open_work:
                 wrong.append(f"open on s{number}: {open_work}")
             counted, real = self.metric("tessera_pool_open_connections", f'shard="s{number}"'), len(self.backends_of(server))
             # A database's catalog may be read on a connection of its own at that moment; `check_quiet` asks again.
             if counted != real:
                 wrong.append(f"s{number}: {counted:.0f} connections are counted, the server has {real}")
-            if server.run("select count(*) from pg_prepared_xacts", "postgres").strip() != "0":
+            if self.ask(server, "select count(*) from pg_prepared_xacts") != "0":
                 wrong.append(f"prepared transactions on s{number}")
         return wrong
 
