@@ -100,6 +100,8 @@ private:
   void take_login();
   void logged_in();
   void open_session();
+  void start_session();
+  void start_in_successor();
   void greet(const pool::SettingsMap& parameters);
   pool::Settings startup_settings() const;
   Result<void> check_admission();

@@ -256,9 +256,28 @@ void Client::open_session() {
   login_.reset();
   state_ = State::opening;
   session_ = std::make_unique<Session>(std::move(options), *this);
+  start_session();
+}
+
+void Client::start_session() {
   const auto opened = [this](const pool::SettingsMap& parameters) { greet(parameters); };
-  const auto failed = [this](const Error& reason) { fail(reason); };
+  const auto failed = [this](const Error& reason) {
+    if (!session_->options().database->retired()) return fail(reason);
+    // A reload has put another database in its place. Later, because the session is on the stack.
+    worker_.loop().defer([this, alive = alive_] {
+      if (*alive && state_ == State::opening) start_in_successor();
+    });
+  };
   session_->open(opened, failed);
+}
+
+void Client::start_in_successor() {
+  WorkerDatabase* const now = worker_.find_database(startup_.database);
+  const pool::Identity& old = *session_->options().identity;
+  const bool moved =
+      now != nullptr && session_->move_to(*now, worker_.listen_hub(*now), now->identity(old.user, old.credential));
+  if (moved) return start_session();
+  fail({sqlstate::cannot_connect_now, "the database was removed from the configuration", {}, {}, 0});
 }
 
 void Client::leave_retired_database() {

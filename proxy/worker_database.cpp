@@ -243,6 +243,9 @@ void WorkerDatabase::retire() {
     pool->reconfigure(pool->options().endpoint, pool->options().identity, limits);
     pool->reconnect();
   }
+  // What is read from now on is told to the successor.
+  const Result<void> failed = fail(sqlstate::cannot_connect_now, "the database's shards have changed", "connect again");
+  for (auto& waiting : std::exchange(waiting_for_catalog_, {})) waiting(failed);
 }
 
 void WorkerDatabase::set_routing(RoutingRef routing) {

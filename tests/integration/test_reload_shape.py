@@ -4,6 +4,8 @@ Every server holds all keys and each answer names its server, so that every answ
 TESSERA_RELOADS=1000 makes the storm as long as `./dev chaos` does.
 """
 
+import concurrent.futures
+import copy
 import os
 import time
 
@@ -11,7 +13,8 @@ import pytest
 from chaos.reload_storm import Storm
 from chaos.shapes import SCHEMA, Shapes
 from harness import wire
-from talk import code, log_in, rows, value
+from harness.meddler import Harm, Meddler
+from talk import code, eventually, log_in, rows, value
 from test_reload import reload
 
 RELOADS = int(os.environ.get("TESSERA_RELOADS", "200"))
@@ -110,6 +113,23 @@ def test_an_open_pipeline_and_an_open_portal_end_where_they_began(tessera, shape
         replies = unit.ask(wire.bind([b"11"], name="w"), wire.execute(), wire.SYNC)
         assert rows(replies) == [[old.place("t", 11)]], replies
         assert rows(unit.ask(wire.bind([b"11"], name="w"), wire.execute(), wire.SYNC)) == [[new.place("t", 11)]]
+
+
+def test_a_login_that_waits_for_the_catalog_goes_on_in_the_new_shape(tessera, shapes):
+    """The first client's login reads the catalog; the server that is asked for it never answers, and then it is no shard any more."""
+    old, new = by_name(shapes, "two ranges"), by_name(shapes, "shards renamed")
+    with Meddler(shapes.servers[0].port) as middle, concurrent.futures.ThreadPoolExecutor(1) as aside:
+        middle.add(Harm("hang", kind="T"))
+        config = copy.deepcopy(old.config)
+        config["databases"][shapes.database]["shards"]["s0"]["primary"] = middle.address
+        proxy = tessera(config)
+        login = aside.submit(log_in, proxy, shapes.database, timeout=20)
+        eventually(lambda: middle.done == 1)
+        assert reload(proxy, new.config)
+        started = time.monotonic()
+        with login.result() as client:
+            assert time.monotonic() - started < 5
+            check_all(client, new, ("simple", "unnamed"))
 
 
 def test_invalid_files_change_nothing(tessera, shapes):
