@@ -1,6 +1,6 @@
 """./dev chaos: faults under load, a storm of reloads, the race of cancel requests; a table at the end, exit 1 on a violated guarantee.
 
-  --short          each fault twice, 300 reloads, 5,000 cancel races: two to three minutes, for CI
+  --short          each fault twice, 300 reloads, 5,000 cancel races: about three minutes, for CI
   --minutes N      faults for that long (10)
   --rounds N       cancel races (100,000)
   --reloads N      reloads to another shape (1,000)
