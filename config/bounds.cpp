@@ -117,6 +117,13 @@ std::optional<microseconds> parse_offset(Scanner& in) {
   return sign * microseconds(std::chrono::hours(*hours) + std::chrono::minutes(*minutes));
 }
 
+bool is_special(std::string_view text) {
+  const auto is = [text](std::string_view word) {
+    return std::ranges::equal(text, word, {}, [](char c) { return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c; });
+  };
+  return is("infinity") || is("inf") || is("nan");
+}
+
 }  // namespace
 
 std::optional<std::int64_t> parse_time(std::string_view text) {
@@ -147,6 +154,15 @@ BoundOrder order_of(std::span<const std::string_view> bounds) {
   if (all(parse_decimal)) return BoundOrder::number;
   if (all(parse_time)) return BoundOrder::time;
   return BoundOrder::text;
+}
+
+bool left_to_type(BoundOrder order, std::span<const std::string_view> bounds) {
+  if (std::ranges::adjacent_find(bounds, std::ranges::greater_equal{}) == bounds.end()) return true;
+  if (order != BoundOrder::text) return false;
+  return std::ranges::all_of(bounds, [](std::string_view bound) {
+    constexpr std::string_view first = "0123456789+-.";
+    return (!bound.empty() && first.contains(bound.front())) || bound.contains(':') || is_special(bound);
+  });
 }
 
 std::strong_ordering compare_bounds(BoundOrder order, std::string_view a, std::string_view b) {

@@ -13,6 +13,11 @@ namespace tessera::config {
 enum class BoundOrder { number, time, text };
 BoundOrder order_of(std::span<const std::string_view> bounds);
 
+// Whether the bounds may be in the order of a type other than `order` supposes: they ascend as text, or none of them
+// looks like a word, so that they could be addresses, numbers with exponents, times of day, dates and infinity. A rule
+// compares them again as values of the key's type.
+bool left_to_type(BoundOrder order, std::span<const std::string_view> bounds);
+
 // Both must fit the order, as `order_of` found.
 std::strong_ordering compare_bounds(BoundOrder order, std::string_view a, std::string_view b);
 

@@ -10,6 +10,7 @@ void check_order(const Context& context, const std::vector<const Node*>& bounds)
   std::vector<std::string_view> texts;
   for (const Node* bound : bounds) texts.push_back(bound->text);
   const BoundOrder order = order_of(texts);
+  if (left_to_type(order, texts)) return;
   for (std::size_t i = 1; i < bounds.size(); ++i) {
     const auto compared = compare_bounds(order, texts[i - 1], texts[i]);
     if (compared < 0) continue;

@@ -120,6 +120,20 @@ TEST(Bounds, KindsOfOrder) {
   EXPECT_EQ(order_of(Texts{"1e5", "-", "."}), BoundOrder::text);
 }
 
+TEST(Bounds, SomeOrdersOnlyTheTypeKnows) {
+  using Texts = std::vector<std::string_view>;
+  const auto left = [](const Texts& bounds) { return left_to_type(order_of(bounds), bounds); };
+  for (const Texts& bounds : {Texts{"2.0.0.0", "10.0.0.0", "10.0.0.0/24", "fe80::"},     // inet
+                              Texts{"1.5e3", "2", "1e10", "Infinity"},                   // double precision
+                              Texts{"-Infinity", "-2e5", "-1e7", "NaN"},                 // the type will refuse it
+                              Texts{"2024-01-01", "infinity"}, Texts{"09:00", "24:00"},  // date, time
+                              Texts{"10", "100", "20"}, Texts{"100000", "200"}, Texts{"a", "b", "b1"}})  // text
+    EXPECT_TRUE(left(bounds)) << bounds.front();
+  for (const Texts& bounds :
+       {Texts{"10", "9", "100"}, Texts{"b", "9"}, Texts{"b", "a"}, Texts{"b", "b"}, Texts{"2024-02-01", "2024-01-01"}})
+    EXPECT_FALSE(left(bounds)) << bounds.front();
+}
+
 TEST(Bounds, NumbersOfAnyLength) {
   const std::vector<std::string_view> ascending = {
       "-100000000000000000000", "-2.5", "-2", "-.5", "0", "0.09", "0.1", "0.11", "9", "10", "100000000000000000000",
