@@ -86,10 +86,8 @@ std::unexpected<Error> config_error(const config::SourcePosition& position, std:
 
 std::unexpected<Error> no_place(std::string_view rule, const KeyValue& key) {
   constexpr std::size_t most = 100;
-  std::string text = to_text(key);
-  if (text.size() > most) text = text.substr(0, most) + "...";
   return fail(sqlstate::invalid_parameter_value,
-              fmt::format("rule \"{}\" has no place for the key \"{}\"", rule, text));
+              fmt::format("rule \"{}\" has no place for the key \"{}\"", rule, for_message(to_text(key), most)));
 }
 
 Result<RulePointer> build_rule(const config::Rule& rule, const RuleContext& context) {

@@ -5,6 +5,7 @@
 
 #include "router/golden.hpp"
 #include "router/hash.hpp"
+#include "router/quote.hpp"
 
 namespace tessera::router {
 namespace {
@@ -243,6 +244,39 @@ TEST(Topology, TheCatalogIsChecked) {
   EXPECT_NE(built(other, hash, table).find("has no column \"k\""), std::string::npos);
   EXPECT_NE(built(text, hash, "    a: {rule: r, key: k, key_type: bigint}\n").find("not bigint as configured"),
             std::string::npos);
+}
+
+TEST(RangeRule, BoundsAreInTheOrderOfTheKeysType) {
+  const auto ranges = [](std::string_view low, std::string_view high, std::string_view type) {
+    const std::string rule = "    r: {type: range, ranges: [{below: \"" + std::string(low) +
+                             "\", shard: s0}, {below: \"" + std::string(high) + "\", shard: s1}, {shard: s2}]}\n";
+    return make(rule, "    a: {rule: r, key: k, key_type: " + std::string(type) + "}\n");
+  };
+  const auto refused = [](const Made& made) { return made.error.message.contains("not in ascending order"); };
+  const Made addresses = ranges("2.0.0.0", "10.0.0.0", "inet");
+  ASSERT_TRUE(addresses.topology) << addresses.error.message;
+  EXPECT_EQ(place(rule_of(addresses, "a"), {{KeyType::inet, "9.255.255.255"}}), "s1 at 1");
+  EXPECT_TRUE(refused(ranges("10.0.0.0", "2.0.0.0", "inet")));
+  const Made floats = ranges("-1e5", "1.5e-3", "double precision");
+  ASSERT_TRUE(floats.topology) << floats.error.message;
+  EXPECT_EQ(place(rule_of(floats, "a"), {{KeyType::float8, "0.0015"}}), "s2 at 2");
+  EXPECT_TRUE(ranges("10", "9", "text").topology);
+  EXPECT_TRUE(refused(ranges("10", "9", "bigint")));
+  EXPECT_TRUE(ranges("9", "10", "bigint").topology);
+  EXPECT_TRUE(refused(ranges("9", "10", "text")));
+}
+
+TEST(Messages, ShowAnyKeyAsValidUtf8) {
+  EXPECT_EQ(for_message("acme, Größe \\", 100), "acme, Größe \\");
+  EXPECT_EQ(for_message(std::string_view("a\0b\n\x7f", 5), 100), "a\\x00b\\x0a\\x7f");
+  EXPECT_EQ(for_message("\xf1", 100), "\\xf1");                          // a "char"
+  EXPECT_EQ(for_message("\xe4pfel\xc3", 100), "\\xe4pfel\\xc3");         // LATIN1; a character that is cut
+  EXPECT_EQ(for_message("\xc0\xaf", 100), "\\xc0\\xaf");                 // longer than needed
+  EXPECT_EQ(for_message("\xed\xa0\x80", 100), "\\xed\\xa0\\x80");        // a surrogate
+  EXPECT_EQ(for_message("\xf4\x90\x80\x80", 12), "\\xf4\\x90\\x80...");  // above U+10FFFF
+  EXPECT_EQ(for_message("日本語", 6), "日本...");
+  EXPECT_EQ(for_message("日本語", 8), "日本...");
+  EXPECT_EQ(for_message("日本語😀", 13), "日本語😀");
 }
 
 }  // namespace
