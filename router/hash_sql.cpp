@@ -52,16 +52,16 @@ std::string postgres_sql(KeyType type, std::string_view column) {
           "hashint4extended(CASE {0} WHEN 'infinity' THEN 2147483647 WHEN '-infinity' THEN -2147483648 "
           "ELSE {0} - date '2000-01-01' END, 0)",
           column);
-    // Not callable by itself; the hash of a row of one column is that column's.
+    // Not callable by itself; the hash of a row of one column is that column's. A row of a NULL has one too.
     case KeyType::bytea:
-      return fmt::format("hash_record_extended(ROW({}), 0)", column);
+      return fmt::format("CASE WHEN {0} IS NOT NULL THEN hash_record_extended(ROW({0}), 0) END", column);
     case KeyType::unsupported:
       break;
   }
   return "NULL::bigint";
 }
 
-// CRC-32, which PostgreSQL lacks before version 18: byte for byte, two half-byte table steps each.
+// CRC-32, which PostgreSQL lacks before version 18: byte for byte, two half-byte table steps each. Of NULL it is NULL.
 std::string crc32_sql(std::string_view column) {
   std::string table;
   for (std::uint32_t nibble = 0; nibble < 16; ++nibble) {
@@ -74,7 +74,8 @@ std::string crc32_sql(std::string_view column) {
   };
   return fmt::format(
       "(WITH RECURSIVE key(bytes) AS (SELECT convert_to({}::text, getdatabaseencoding())), "
-      "crc(at, state) AS (SELECT 0, 4294967295 UNION ALL SELECT at + 1, (SELECT {} FROM (SELECT {} AS s1 FROM "
+      "crc(at, state) AS (SELECT 0, 4294967295 FROM key WHERE bytes IS NOT NULL UNION ALL SELECT at + 1, (SELECT {} "
+      "FROM (SELECT {} AS s1 FROM "
       "(SELECT state # get_byte(bytes, at) AS s0) AS x) AS y) FROM crc, key WHERE at < length(bytes)) "
       "SELECT state # 4294967295 FROM crc ORDER BY at DESC LIMIT 1)",
       column, step("s1"), step("s0"));

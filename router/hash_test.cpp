@@ -82,5 +82,12 @@ TEST(Hash, DigestsOfKnownTexts) {
   EXPECT_EQ(key_hash(config::HashFunction::crc32, {KeyType::int8, 123456789, {}}), 0xCBF43926u);
 }
 
+// A row without a key is nobody's; the server's own functions are strict, these expressions would not be.
+TEST(HashSql, IsNullForNull) {
+  EXPECT_EQ(hash_sql(config::HashFunction::postgres, KeyType::bytea, "k"),
+            "CASE WHEN k IS NOT NULL THEN hash_record_extended(ROW(k), 0) END");
+  EXPECT_TRUE(hash_sql(config::HashFunction::crc32, KeyType::text, "k").contains("FROM key WHERE bytes IS NOT NULL"));
+}
+
 }  // namespace
 }  // namespace tessera::router
