@@ -190,7 +190,7 @@ private:
       if (!parser::decode_string(token, kind, scratch_.texts.front())) return false;
       bytes = scratch_.texts.front();
     }
-    if (foreign(bytes, term.key_types.front())) return false;
+    if (foreign(bytes, binary, term.key_types.front())) return false;
     return evaluate_elements(term, operand, ArrayReader(bytes, binary), binary, element);
   }
 
@@ -274,9 +274,10 @@ private:
 
   static TypeOid element_oid(TypeOid array_oid) { return oid_of(element_type_of(array_oid)); }
 
-  // Text that the server will see as other bytes.
-  bool foreign(std::string_view bytes, KeyType type) const {
-    if (values_.same_encoding || (class_of(type) != KeyType::text && type != KeyType::char_)) return false;
+  // Text that the server will see as other bytes; that of a bytea is text too, unless it comes in binary.
+  bool foreign(std::string_view bytes, bool binary, KeyType type) const {
+    const bool text = class_of(type) == KeyType::text || type == KeyType::char_ || (type == KeyType::bytea && !binary);
+    if (values_.same_encoding || !text) return false;
     return std::ranges::any_of(bytes, [](char c) { return static_cast<unsigned char>(c) >= 0x80; });
   }
 
@@ -295,7 +296,7 @@ private:
           untyped_ = &operand;
           return Conversion::unknown;
         }
-        if (foreign(parameter.bytes, type)) return Conversion::unknown;
+        if (foreign(parameter.bytes, parameter.binary, type)) return Conversion::unknown;
         return from_parameter(parameter.bytes, parameter.binary, parameter.declared, type, operand.cast, text, key);
       }
       case KeyOperand::Kind::slot:
@@ -304,7 +305,7 @@ private:
     }
     std::string_view token;
     parser::LiteralKind kind{};
-    if (!literal(operand, token, kind) || foreign(token, type)) return Conversion::unknown;
+    if (!literal(operand, token, kind) || foreign(token, false, type)) return Conversion::unknown;
     return from_literal(token, kind, operand.negative, type, operand.cast, text, key);
   }
 

@@ -15,9 +15,11 @@ shop:
   rules:
     numbers: {type: directory, entries: {"1": s0, "2": s1}}
     names: {type: directory, entries: {a: s0, ä: s1}}
+    bytes: {type: directory, entries: {a: s0, ä: s1}}
   tables:
     t: {rule: numbers, key: id, key_type: bigint}
     n: {rule: names, key: name, key_type: text}
+    b: {rule: bytes, key: k, key_type: bytea}
 )";
 
 std::string big_endian(std::uint64_t value, std::size_t width) {
@@ -92,6 +94,18 @@ TEST_F(Bind, TextInAForeignEncoding) {
   EXPECT_EQ(route("SELECT * FROM n WHERE name = '\xc3\xa4'", {}, false), both);
   EXPECT_EQ(route("SELECT * FROM n WHERE name = ANY ($1)", {{"{a,\xe4}", false, false, 0}}, false), both);
   EXPECT_EQ(route("INSERT INTO n (name) VALUES ($1)", {{"\xe4", false, false, 0}}, false), "0A000");
+}
+
+TEST_F(Bind, ByteaInAForeignEncoding) {
+  constexpr const char* by_bytes = "SELECT * FROM b WHERE k = $1";
+  EXPECT_EQ(route(by_bytes, {{"\xc3\xa4", false, false, 0}}), "route to s1\n");
+  EXPECT_EQ(route(by_bytes, {{"\xc3\xa4", false, true, 17}}, false), "route to s1\n");
+  EXPECT_EQ(route(by_bytes, {{"\\xc3a4", false, false, 0}}, false), "route to s1\n");
+  // The server makes UTF-8 of it first.
+  EXPECT_EQ(route(by_bytes, {{"\xe4", false, false, 0}}, false), both);
+  EXPECT_EQ(route("SELECT * FROM b WHERE k = '\xe4'", {}, false), both);
+  EXPECT_EQ(route("SELECT * FROM b WHERE k = ANY ($1)", {{"{a,\xe4}", false, false, 0}}, false), both);
+  EXPECT_EQ(route("INSERT INTO b (k) VALUES ('\xe4')", {}, false), "0A000");
 }
 
 }  // namespace
