@@ -103,6 +103,33 @@ void find_hint(std::string_view sql, Fingerprint& out) {
   out.hint_end = out.hint_begin + static_cast<std::uint32_t>(text.size());
 }
 
+// The number in float(24), which says whether the type is real or double precision. (Those of other types say only how
+// the value is cut or rounded.)
+class FloatPrecision {
+public:
+  // Whether `token`, which stands at `at`, is such a number.
+  bool next(const Token& token, const char* at) {
+    const bool here = state_ == State::open && token.kind == TokenKind::integer;
+    const bool opens = state_ == State::word && token.kind == TokenKind::symbol && *at == '(';
+    state_ = is_float(token, at) ? State::word : opens ? State::open : State::none;
+    return here;
+  }
+
+private:
+  enum class State { none, word, open };
+  static bool is_float(const Token& token, const char* at) {
+    constexpr std::size_t length = 5;
+    if (token.kind != TokenKind::word || token.end - token.begin != length) return false;
+    std::uint64_t word = 0;
+    std::uint64_t name = 0;
+    std::memcpy(&word, at, length);
+    std::memcpy(&name, "float", length);
+    return lower(word) == name;
+  }
+
+  State state_ = State::none;
+};
+
 void reset(Fingerprint& out) {
   out.high = out.low = 0;
   out.exact = true;
@@ -126,9 +153,11 @@ void fingerprint(std::string_view sql, LexerMode mode, Fingerprint& out) {
   Hash hash;
   bool semicolon = false;  // seen, and hashed only if something follows
   bool quote = false;      // the token before was quoted with ': a second one may continue it on the next line
+  FloatPrecision precision;
   for (Token token = lexer.next(); token.kind != TokenKind::end; token = lexer.next()) {
     const char* at = text + token.begin;
     const std::size_t size = token.end - token.begin;
+    const bool names_type = precision.next(token, at);
     if (token.kind == TokenKind::symbol && *at == ';') {
       semicolon = true;
       quote = false;
@@ -144,6 +173,7 @@ void fingerprint(std::string_view sql, LexerMode mode, Fingerprint& out) {
       if (quote && *at == '\'') out.exact = false;
       quote = !is_number(token.kind);
       out.slots.push_back({token.begin, token.end, literal_kind(token.kind)});
+      if (names_type) hash.add_quoted(token.kind, at, size, last);
       hash.add_mark(token.kind);
       continue;
     }

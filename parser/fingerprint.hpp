@@ -1,7 +1,8 @@
 // The fingerprint lexer: one pass over the SQL that drops comments and folds white space, replaces each literal by a
 // slot and hashes what is left. Statements that differ only in literals share a fingerprint and so a cached plan; the
-// kind of a literal (integer, string, …) is part of the fingerprint, its value is not. The lexer never decides what a
-// statement means; whatever it is unsure of makes the fingerprint unusable (`exact == false`) and the parser decides.
+// kind of a literal (integer, string, …) is part of the fingerprint, its value is not, but for the number in float(24):
+// it says which type that is. The lexer never decides what a statement means; whatever it is unsure of makes the
+// fingerprint unusable (`exact == false`) and the parser decides.
 //
 // Pure; borrows the text; writes into a caller's `Fingerprint`, whose vectors keep their capacity, so a warmed-up
 // lexer does not allocate. Cost: a few nanoseconds per token.

@@ -41,6 +41,18 @@ TEST(Fingerprint, LiteralKindsCount) {
   EXPECT_EQ(keys.size(), 12u);
 }
 
+TEST(Fingerprint, TheNumberThatNamesATypeCounts) {
+  // real and double precision.
+  EXPECT_NE(key("SELECT 0.1::float(24)"), key("SELECT 0.1::float(53)"));
+  EXPECT_NE(key("SELECT 0.1::FLOAT /* x */ (24)"), key("SELECT 0.1::float(53)"));
+  EXPECT_NE(key("SELECT 1::float(1)"), key("SELECT 1::float(1, 1)"));
+  EXPECT_EQ(key("SELECT 0.1::float(24)"), key("SELECT 7.5::Float ( 24 )"));
+  EXPECT_EQ(slots("SELECT 0.1::float(24)"), "numeric:0.1 integer:24 ");
+  EXPECT_EQ(key("SELECT '1'::numeric(3)"), key("SELECT '1'::numeric(4)"));
+  EXPECT_EQ(key("SELECT float8(1)"), key("SELECT float8(2)"));
+  EXPECT_EQ(key("SELECT 1 AS float, (1)"), key("SELECT 1 AS float, (2)"));
+}
+
 TEST(Fingerprint, BlanksCommentsAndCaseDoNotCount) {
   const auto plain = key("SELECT a FROM t");
   EXPECT_EQ(plain, key("  select\tA\nfrom /* x /* nested */ y */ T -- end"));
