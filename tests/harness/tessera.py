@@ -81,7 +81,7 @@ class Tessera:
         admin.setdefault("tokens", [{"role": "admin", "token": ADMIN_TOKEN}])
         config.setdefault("workers", 2)
         self.config = config
-        self.config_file.write_text(json.dumps(config, indent=2) + "\n")
+        self.config_file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n")
 
     # Life
 
