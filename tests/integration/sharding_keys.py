@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 from harness import places
+from psycopg import pq
 
 BUILD = Path(os.environ.get("TESSERA_BINARY", places.ROOT / "build" / "release" / "tessera")).parent
 TOOL = BUILD / "tests" / "tools" / "route_keys"
@@ -224,3 +225,12 @@ def predicates(config, count):
     lines = done.stdout.splitlines()
     assert len(lines) == count * len(SHARDS)
     return [lines[i:i + len(SHARDS)] for i in range(0, len(lines), len(SHARDS))]
+
+
+def ask(connection, statement, parameters, encoding="utf-8"):
+    """(SQLSTATE or None, rows of numbers or what is wrong)."""
+    columns = [list(column) for column in zip(*parameters)] if parameters else [None, None, None]
+    result = connection.pgconn.exec_params(statement.encode(encoding), columns[0], param_types=columns[1], param_formats=columns[2])
+    if result.status == pq.ExecStatus.FATAL_ERROR:
+        return result.error_field(pq.DiagnosticField.SQLSTATE), result.error_message.decode(encoding)
+    return None, [tuple(int(result.get_value(r, c) or -1) for c in range(result.nfields)) for r in range(result.ntuples)]

@@ -10,16 +10,15 @@ import struct
 
 import pytest
 import sharding_keys as sharding
-from harness.tessera import Tessera, database_config
-from psycopg import pq
-from sharding_keys import SEED, SHARDS, Keys
+from harness.tessera import database_config
+from sharding_keys import SEED, SHARDS, Keys, ask
 
 PLACED = int(os.environ.get("TESSERA_PLACED", "250"))
 NO_PLACE = b"22023"
 
 
 class Value:
-    """A key: its text and its binary form. `readable`: see there."""
+    """A key: its text and its binary form. `readable`: whether Tessera takes the text for it, see sharding_keys."""
 
     def __init__(self, text, binary, readable=True):
         self.text, self.binary, self.readable = text, binary, readable
@@ -34,15 +33,6 @@ class Value:
     @property
     def element(self):
         return '"' + self.text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def ask(connection, statement, parameters, encoding="utf-8"):
-    """(SQLSTATE or None, rows of numbers or what is wrong)."""
-    columns = [list(column) for column in zip(*parameters)] if parameters else [None, None, None]
-    result = connection.pgconn.exec_params(statement.encode(encoding), columns[0], param_types=columns[1], param_formats=columns[2])
-    if result.status == pq.ExecStatus.FATAL_ERROR:
-        return result.error_field(pq.DiagnosticField.SQLSTATE), result.error_message.decode(encoding)
-    return None, [tuple(int(result.get_value(r, c) or -1) for c in range(result.nfields)) for r in range(result.ntuples)]
 
 
 class Form:

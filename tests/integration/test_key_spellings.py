@@ -6,8 +6,7 @@ only rows for which its predicate is true.
 import pytest
 import sharding_keys as sharding
 from harness.tessera import Tessera, database_config
-from sharding_keys import HASH, SHARDS
-from test_key_places import ask
+from sharding_keys import HASH, SHARDS, ask
 
 INTEGERS = (
     ["42", "+42", " 42 ", "\t42\n", "042", "-42", "-042", "0", "-0", "+0", "0x2A", "0o52", "0b101010", "4_2", "42.0", "42.", "42.5", "4e1", "", " ",
