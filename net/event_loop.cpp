@@ -159,7 +159,7 @@ void EventLoop::run_deferred() {
 
 int EventLoop::wait_timeout_ms() const {
   if (next_tick_ == never) return -1;
-  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(next_tick_ - Clock::now()).count();
+  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(next_tick_ - now_).count();
   return left < 0 ? 0 : static_cast<int>(left) + 1;
 }
 

@@ -152,11 +152,19 @@ Stream::Status Stream::append_large(std::string_view bytes) {
 }
 
 Stream::Status Stream::send(std::string_view first, std::string_view second, std::size_t& sent) {
+  if (first.empty() || second.empty()) {
+    const std::string_view one = first.empty() ? second : first;
+    const ssize_t n = ::send(socket_.get(), one.data(), one.size(), MSG_NOSIGNAL);
+    return note_sent(n, sent);
+  }
   iovec parts[2] = {{const_cast<char*>(first.data()), first.size()}, {const_cast<char*>(second.data()), second.size()}};
   msghdr message{};
-  message.msg_iov = first.empty() ? parts + 1 : parts;
-  message.msg_iovlen = first.empty() || second.empty() ? 1 : 2;
-  const ssize_t n = ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
+  message.msg_iov = parts;
+  message.msg_iovlen = 2;
+  return note_sent(::sendmsg(socket_.get(), &message, MSG_NOSIGNAL), sent);
+}
+
+Stream::Status Stream::note_sent(ssize_t n, std::size_t& sent) {
   sent = n > 0 ? static_cast<std::size_t>(n) : 0;
   bytes_out_ += sent;
   if (n >= 0 || errno == EAGAIN || errno == EINTR) return Status::ok;

@@ -87,6 +87,7 @@ private:
   Status read_plain(std::span<char> into, std::size_t& n, bool& dry);
   Status read_tls(std::span<char> into, std::size_t& n, bool& dry);
   Status send(std::string_view first, std::string_view second, std::size_t& sent);
+  Status note_sent(ssize_t n, std::size_t& sent);
   Status flush_tls();
   void stash_ciphertext();
   void trim();

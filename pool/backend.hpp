@@ -199,8 +199,8 @@ private:
   bool ready_once_ = false;  // the observer was told so
   bool checking_ = false;    // state cleaning is a health check
   bool reading_ = false;
-  bool held_ = false;        // not read further, because the owner was congested
-  bool choked_ = false;      // the write queue went above high water
+  bool held_ = false;    // not read further, because the owner was congested
+  bool choked_ = false;  // the write queue went above high water
   int cancels_ = 0;
   TimePoint connected_at_{};
   TimePoint idle_since_{};

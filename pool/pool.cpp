@@ -210,7 +210,8 @@ void Pool::on_backend_closed(Backend& backend, const Error&) {
   ++totals_.closed;
   std::erase(idle_, &backend);
   drop(backend);
-  if (!waiters_.empty()) loop_->defer([this, alive = alive_] {
+  if (!waiters_.empty())
+    loop_->defer([this, alive = alive_] {
       if (*alive) open_wanted();
     });
 }

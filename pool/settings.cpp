@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <fmt/format.h>
+#include <unordered_map>
 
 namespace tessera::pool {
 
@@ -82,8 +83,21 @@ std::string settings_change(const SettingsMap& from, const SettingsMap& to) {
   return sql + identity;
 }
 
+Settings interned(Settings map) {
+  constexpr std::size_t most_known = 10'000;
+  thread_local std::unordered_map<std::size_t, std::weak_ptr<const SettingsMap>> known;
+  std::size_t hash = 0;
+  for (const auto& [name, sql] : *map)
+    hash = hash * 31 + std::hash<std::string>()(name) * 7 + std::hash<std::string>()(sql);
+  if (const auto found = known.find(hash); found != known.end())
+    if (Settings there = found->second.lock(); there && *there == *map) return there;
+  if (known.size() >= most_known) std::erase_if(known, [](const auto& entry) { return entry.second.expired(); });
+  if (known.size() < most_known) known[hash] = map;
+  return map;
+}
+
 SettingsTracker::SettingsTracker(Settings base)
-    : base_(std::move(base)), state_{base_, no_settings(), no_settings(), no_settings()} {}
+    : base_(interned(std::move(base))), state_{base_, no_settings(), no_settings(), no_settings()} {}
 
 template <typename Change>
 void SettingsTracker::change(Settings& map, Change&& apply) {
@@ -94,7 +108,7 @@ void SettingsTracker::change(Settings& map, Change&& apply) {
   if (*copy == *base_)
     map = base_;
   else
-    map = std::move(copy);
+    map = interned(std::move(copy));
 }
 
 void SettingsTracker::become(State state) {

@@ -19,6 +19,9 @@ using Settings = std::shared_ptr<const SettingsMap>;
 // The map of a fresh connection.
 const Settings& no_settings();
 
+// The same map for all of this thread who have the same settings, so that comparing pointers is mostly enough.
+Settings interned(Settings map);
+
 // SQL that turns a connection with `from` into one with `to`; empty: nothing to do. Identity (role,
 // session_authorization) is reset first and set last, since the others may depend on its rights.
 std::string settings_change(const SettingsMap& from, const SettingsMap& to);

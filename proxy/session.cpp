@@ -63,6 +63,7 @@ void Session::greet(std::uint32_t attempt) {
 
 void Session::opened(const GreetingRef& greeting) {
   greeting_ = greeting;
+  same_encoding_.reset();
   stop_waiting();
   const auto ready = std::exchange(on_open_, nullptr);
   on_open_failed_ = nullptr;

@@ -407,6 +407,7 @@ private:
   std::string shard_setting_;        // SET tessera.shard
   pool::SettingsMap parameters_;     // as the client knows them, where they differ from the greeting's
   GreetingRef greeting_;
+  mutable std::optional<bool> same_encoding_;  // of client and server; asked for with every key
 
   std::string input_;          // what could not be handled yet
   std::size_t copy_left_ = 0;  // bytes of a CopyData message that still pass through

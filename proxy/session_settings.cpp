@@ -145,7 +145,8 @@ bool Session::standard_conforming_strings() const {
 }
 
 bool Session::same_encoding() const {
-  return parameter("client_encoding") == parameter("server_encoding");
+  if (!same_encoding_) same_encoding_ = parameter("client_encoding") == parameter("server_encoding");
+  return *same_encoding_;
 }
 
 // Texts whose meaning our grammar could get wrong. One shard needs no understanding.

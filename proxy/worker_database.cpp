@@ -114,8 +114,7 @@ config::Pool WorkerDatabase::pool_limits(const std::string& role) const {
 
 pool::Pool& WorkerDatabase::pool(const pool::IdentityRef& identity, const std::string& user, ShardId shard) {
   // By identity, not by name: a role with another password is not let in on what the right one has opened.
-  const std::string key = fmt::format("{}/{}", fmt::ptr(identity.get()), shard.value());
-  std::unique_ptr<pool::Pool>& found = pools_[key];
+  std::unique_ptr<pool::Pool>& found = pools_[PoolKey{identity.get(), shard}];
   if (found) return *found;
   const config::Pool limits = pool_limits(user);
   const pool::EndpointRef& endpoint = runtime_->primaries[shard.value()];

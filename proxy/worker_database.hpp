@@ -145,9 +145,19 @@ private:
   router::PlanCache cache_;
   std::string meaning_key_;
   router::PlannedTextRef uncached_;
-  std::unordered_map<std::string, std::unique_ptr<pool::Pool>> pools_;  // "user/shard"
-  std::unordered_map<std::string, pool::IdentityRef> identities_;       // by role and credential
-  std::set<pool::IdentityRef> superseded_;                              // their roles have newer credentials
+  struct PoolKey {
+    const pool::Identity* identity;  // the pool keeps it
+    ShardId shard;
+    friend bool operator==(const PoolKey&, const PoolKey&) = default;
+  };
+  struct PoolKeyHash {
+    std::size_t operator()(const PoolKey& key) const {
+      return std::hash<const void*>()(key.identity) * 31 + key.shard.value();
+    }
+  };
+  std::unordered_map<PoolKey, std::unique_ptr<pool::Pool>, PoolKeyHash> pools_;
+  std::unordered_map<std::string, pool::IdentityRef> identities_;  // by role and credential
+  std::set<pool::IdentityRef> superseded_;                         // their roles have newer credentials
   std::unordered_map<std::string, std::weak_ptr<const pool::PreparedText>> prepared_texts_;  // by server name
   std::size_t sweep_prepared_at_ = 1024;
   std::unordered_map<std::string, GreetingRef> greetings_;
