@@ -17,6 +17,7 @@ class Cell:
     tls: bool = False
     reconnect: bool = False
     user: str = server.USER
+    new_shapes: bool = False  # no two statements are alike, so that no plan can be kept
 
 
 def plural(clients):
@@ -25,8 +26,10 @@ def plural(clients):
 
 CELLS = [
     *(Cell(f"{protocol}, {plural(clients)}", "select", protocol, clients) for protocol in PROTOCOLS for clients in CLIENTS),
-    Cell("simple, 8 clients, TLS", "tls", tls=True),
+    *(Cell(f"{protocol}, {plural(clients)}, TLS", "tls", protocol, clients, tls=True) for protocol in PROTOCOLS[:2] for clients in CLIENTS[1:]),
+    Cell("a new shape each time, 8 clients", "shapes", new_shapes=True),
     Cell("reconnecting, 8 clients, SCRAM", "reconnect", reconnect=True),
+    Cell("reconnecting, 8 clients, SCRAM, TLS", "reconnect", reconnect=True, tls=True),
     Cell("reconnecting, 8 clients, trust", "reconnect", reconnect=True, user=server.TRUSTED_USER),
 ]
 WARM_UP = [Cell("warm-up", "warm-up", clients=64)]

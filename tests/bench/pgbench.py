@@ -13,13 +13,18 @@ from bench import BenchError, process, server
 SCRIPT = """\\set aid random(1, 100000 * :scale)
 SELECT abalance FROM pgbench_accounts WHERE aid = :aid;
 """
+# An identifier of its own in each statement.
+NEW_SHAPES = """\\set aid random(1, 100000 * :scale)
+\\set shape random(1, 1000000000)
+SELECT abalance AS shape_:shape FROM pgbench_accounts WHERE aid = :aid;
+"""
 
 
 def measure(contender, cell, seconds, cores=None):
     """Runs the cell; a dictionary with tps, latencies in µs and, if there is a proxy, its CPU per statement and its RSS."""
     with tempfile.TemporaryDirectory(prefix="tessera-bench-") as work:
         script = Path(work) / "select.sql"
-        script.write_text(SCRIPT)
+        script.write_text(NEW_SHAPES if cell.new_shapes else SCRIPT)
         before = process.cpu(contender.pid) if contender.pid else None
         output = _run(contender, cell, seconds, script, work, cores)
         statements, tps = _read(output)

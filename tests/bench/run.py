@@ -20,7 +20,7 @@ from harness import places, postgres, tessera, wire  # noqa: E402
 from harness.certificates import CertificateAuthority  # noqa: E402
 from harness.places import SetupError  # noqa: E402
 
-GROUPS = ["idle", "select", "tls", "reconnect", "bulk", "syscalls"]
+GROUPS = ["idle", "select", "tls", "shapes", "reconnect", "bulk", "syscalls"]
 CHECKED_KEYS = range(1, 41)
 Failure = (BenchError, SetupError, tessera.TesseraFailed, OSError, wire.WireError)
 
