@@ -347,7 +347,8 @@ private:
   void lazy_begin(const parser::Statement& statement, std::string_view sql, std::string& reply);
   void lazy_end(const parser::Statement& statement, std::string& reply);
   bool lazy_savepoint(const parser::Statement& statement, std::string_view sql, std::string& reply);
-  void join_transaction();
+  Got engage_for_statement(std::optional<ShardId> shard);
+  void joining_failed(const Error& error);
   postgres::TransactionStatus local_status() const;
   bool multi_shard() const { return options_.database->shard_count() > 1; }
 
@@ -412,6 +413,7 @@ private:
   std::string input_;          // what could not be handled yet
   std::size_t copy_left_ = 0;  // bytes of a CopyData message that still pass through
   bool copy_dropped_ = false;
+  bool joining_ = false;  // BEGIN is on its way to the server
   enum class Swallowed : std::uint8_t { nothing, to_ask, asked } swallowed_ = Swallowed::nothing;
   std::size_t readies_ = 0;    // since it was asked
   bool breaks_copy_ = false;   // the client has broken the protocol inside of it; the server will hang up

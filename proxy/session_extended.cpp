@@ -331,10 +331,9 @@ bool Session::handle_bind(std::string_view whole) {
   if (unit_open_ && unit_prepares_only_ && target.shard && backend_ != nullptr && !in_transaction_ &&
       backend_->endpoint().shard != *target.shard)
     return leave_side_unit();
-  const Got got = engage(target.shard ? target.shard : deferred_shard());
+  // Before what was put off: BEGIN, a simple query, would drop the unnamed statement.
+  const Got got = engage_for_statement(target.shard ? target.shard : deferred_shard());
   if (got != Got::ready) return got == Got::refused;
-  join_transaction();  // before what was put off: BEGIN, a simple query, would drop the unnamed statement
-  if (ending_) return true;
   emit_deferred();
   if (const std::optional<Error> problem = parsed_otherwise(*statement)) {
     refuse(*problem);

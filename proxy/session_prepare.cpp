@@ -109,10 +109,8 @@ bool Session::sql_prepare(const parser::Statement& statement, const router::Plan
   parser::Fingerprint print;
   router::PlannedTextRef body_plan;
   options_.database->plan(body, view(), routing(), print, &body_plan);
-  const Got got = engage(preparing_shard(*body_plan));
+  const Got got = engage_for_statement(preparing_shard(*body_plan));
   if (got != Got::ready) return got == Got::refused;
-  join_transaction();
-  if (ending_) return true;
   SqlPrepared prepared;
   prepared.server_name = fmt::format("tessera_sql_{}", next_sql_prepared_++);
   prepared.prepare_sql = renamed(statement, sql, prepared.server_name);
@@ -171,10 +169,8 @@ bool Session::sql_execute(const parser::Statement& statement, std::string_view s
     refuse(target.error());
     return true;
   }
-  const Got got = engage(target->shard);
+  const Got got = engage_for_statement(target->shard);
   if (got != Got::ready) return got == Got::refused;
-  join_transaction();
-  if (ending_) return true;
   before_sending(*plan);
   if (!prepared.known_to.contains(backend_->id()) &&
       prepared.parse_settings != parse_settings(has_string_literals(print))) {

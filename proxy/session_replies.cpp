@@ -92,9 +92,20 @@ void Session::undo(std::uint32_t tag, bool skipped) {
   forget_undo(tag);
 }
 
+namespace {
+// Is this the answer to a BEGIN of ours? (While one is on its way.)
+bool is_joining(const ExpectedReply& expected) {
+  return expected.kind == ReplyKind::query && expected.delivery == Delivery::ignore;
+}
+}  // namespace
+
 bool Session::on_error(const ExpectedReply& expected, const postgres::ErrorFields& fields) {
   if (begin_retry(expected, fields)) return false;
   disarm_retry();
+  if (joining_ && is_joining(expected) && !fields.is_fatal()) {
+    joining_failed(std::exchange(timed_out_at_, TimePoint{}) == TimePoint{} ? fields.to_error() : timeout_error());
+    return false;
+  }
   if (timed_out_at_ != TimePoint{} && fields.find_or(postgres::error_field::code, "") == "57014")
     return on_timed_out(expected);
   error_in_unit_ = true;
@@ -154,6 +165,9 @@ void Session::on_skipped(const ExpectedReply& expected) {
 bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) {
   if (expected.delivery == Delivery::ignore) {
     in_transaction_ = status != TransactionStatus::idle;
+    joining_ = joining_ && !is_joining(expected);
+    // What stands behind BEGIN has failed, and the transaction is the server's.
+    if (in_transaction_ && lazy_ == LazyTransaction::open) lazy_ = LazyTransaction::none;
     if (swallowed_ == Swallowed::asked) {
       note_swallowed(status);
       return false;
@@ -360,6 +374,7 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
     skip_local_ = true;
   }
   host_.stream().append(message);
+  const bool joining = std::exchange(joining_, false);
   unit_open_ = false;
   retry_ = {};
   swallowed_ = Swallowed::nothing;
@@ -371,7 +386,9 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
   may_have_written_ = false;
   error_in_unit_ = false;
   request_ended();
-  if (in_transaction) {
+  if (joining) {
+    joining_failed(error);
+  } else if (in_transaction) {
     lazy_ = LazyTransaction::failed;
     lazy_sql_.clear();
     lazy_savepoints_.clear();

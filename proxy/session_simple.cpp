@@ -104,7 +104,7 @@ bool Session::handle_query(std::string_view whole) {
     return true;
   }
   if (target.scatter) return start_scatter({.sql = std::string(sql), .simple = true}, target.plan, text.counters.get());
-  const Got got = engage(target.shard);
+  const Got got = engage_for_statement(target.shard);
   if (got != Got::ready) return got == Got::refused;
   send_query(whole, keep, std::move(changes));
   return true;
@@ -253,8 +253,6 @@ Result<std::vector<SettingChange>> Session::changes_of(const router::PlannedText
 
 void Session::send_query(std::string_view whole, const router::PlannedTextRef& text,
                          std::vector<SettingChange> changes) {
-  join_transaction();
-  if (ending_) return;
   before_sending(*text);
   std::uint32_t tag = 0;
   begin_effects(text, whole.substr(postgres::frame_header_size, whole.size() - postgres::frame_header_size - 1),
@@ -295,10 +293,8 @@ bool Session::handle_function_call(std::string_view whole) {
     return true;
   }
   if (in_transaction_ || !multi_shard()) shard.reset();
-  const Got got = engage(shard);
+  const Got got = engage_for_statement(shard);
   if (got != Got::ready) return got == Got::refused;
-  join_transaction();
-  if (ending_) return true;
   backend_->mark_dirty();
   expect(ReplyKind::function_call);
   backend_->append_large(whole);

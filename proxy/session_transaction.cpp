@@ -183,16 +183,30 @@ bool Session::lazy_savepoint(const Statement& statement, std::string_view sql, s
   return true;
 }
 
-// The current connection takes part in the transaction that has been open in name only.
-void Session::join_transaction() {
-  if (lazy_ != LazyTransaction::open) return;
-  if (!postgres::append_query(backend_->out(), lazy_sql_))
-    return fatal({sqlstate::program_limit_exceeded, "the transaction's opening statements are too long", {}, {}, 0});
+// A connection for a statement, and it takes part in the transaction that has been open in name only. The answer to
+// BEGIN is waited for: should it fail (a cancel request may hit it), the statement would run outside of any
+// transaction.
+Session::Got Session::engage_for_statement(std::optional<ShardId> shard) {
+  const Got got = engage(shard);
+  if (got != Got::ready || lazy_ != LazyTransaction::open) return got;
+  if (!postgres::append_query(backend_->out(), lazy_sql_)) {
+    fatal({sqlstate::program_limit_exceeded, "the transaction's opening statements are too long", {}, {}, 0});
+    return Got::refused;
+  }
   expect(pool::ReplyKind::query, 0, pool::Delivery::ignore);
   unnamed_on_backend_ = false;
   lazy_ = LazyTransaction::none;
   lazy_sql_.clear();
-  in_transaction_ = true;
+  in_transaction_ = joining_ = true;
+  wait_ = Wait::drain;
+  return Got::wait;
+}
+
+// The statement that waits for it gets its error.
+void Session::joining_failed(const Error& error) {
+  joining_ = false;
+  wait_error_ = error;
+  lazy_ = LazyTransaction::open;  // until the refusal
 }
 
 }  // namespace tessera::proxy

@@ -38,9 +38,11 @@ SIMPLE = [
     "select $1", "lock table other", "listen nothing", "unlisten *", "set transaction isolation level serializable",
     "begin isolation level repeatable read read only", "copy item to stdout", "copy (select 1/0) to stdout",
     "copy item (id, name) to stdout (format csv, header)", "copy item to stdout (format binary)", "select 1; copy other to stdout; select 2",
+    "notify elsewhere, 'nobody listens'", "begin; notify elsewhere; rollback",
 ]
 COPY_IN = ["copy other from stdin", "copy other (id) from stdin (format csv)", "copy nowhere from stdin", "copy item (id, name) from stdin"]
-COPY_LINES = [b"1\tone\n", b"7\n", b"300\tthree\n", b"x\ty\n", b"2\t", b"\\.\n", b"", b"1\tdouble\n", b"8\t\\N\n"]
+COPY_LINES = [b"1\tone\n", b"7\n", b"300\tthree\n", b"x\ty\n", b"2\t", b"\\.\n", b"", b"1\tdouble\n", b"8\t\\N\n",
+              b"9\t" + b"long " * 30000 + b"\n"]  # more than is read at once
 
 # (statement, the values of its parameters to choose from)
 EXTENDED = [
@@ -56,6 +58,8 @@ EXTENDED = [
     ("savepoint a", []), ("rollback to a", []), ("do $$ begin raise notice 'n'; end $$", []), ("select at from item where id = $1", [[b"3"]]),
     ("discard all", []), ("deallocate all", []),
 ]
+# (object id, arguments): abs(int4), lower(text), int4div, none
+FUNCTIONS = [(1397, [b"-5"]), (870, [b"ABC"]), (154, [b"1", b"0"]), (154, [b"6", b"3"]), (1, [])]
 STATEMENTS = ["", "", "s1", "s2"]
 PORTALS = ["", "", "", "p1"]
 
@@ -78,7 +82,8 @@ def _copy_in(chooser, start, label):
     if noise == wire.SYNC and "Execute" not in label:
         noise = b""  # after a simple Query that failed, Sync would be answered
     end, name = chooser.choice([(wire.COPY_DONE, "done"), (wire.COPY_DONE, "done"), (wire.copy_fail("enough"), "fail")])
-    return Step(f"{label}, data {lines}, {name}", start + data + noise + end)
+    shown = [line if len(line) < 60 else line[:20] + b"..." for line in lines]
+    return Step(f"{label}, data {shown}{', Sync' if noise == wire.SYNC else ''}, {name}", start + data + noise + end)
 
 
 def _copy_simple(chooser):
@@ -89,6 +94,12 @@ def _copy_simple(chooser):
 def _copy_extended(chooser):
     sql = chooser.choice(COPY_IN)
     return _copy_in(chooser, wire.parse(sql) + wire.bind() + wire.execute(), f"Parse, Bind, Execute {sql!r}")
+
+
+def _function_call(chooser):
+    oid, arguments = chooser.choice(FUNCTIONS)
+    result = chooser.choice([0, 1])
+    return Step(f"FunctionCall {oid} {arguments} {result}", wire.function_call(oid, arguments, [], result))
 
 
 def _parse(chooser):
@@ -146,10 +157,10 @@ def generate(seed, length=None):
     """The sequence of this seed. Styles: simple only, extended only, mixed; now and then a Sync goes missing."""
     chooser = random.Random(seed)
     kinds = chooser.choice([
-        [_simple, _simple, _simple, _copy_simple],
+        [_simple, _simple, _simple, _copy_simple, _function_call],
         [_whole, _whole, _parse, _bind, _small, _small, _sync, _sync],
         [_whole, _sync, _whole, _sync, _copy_extended, _small],
-        [_simple, _simple, _whole, _sync, _sync, _parse, _bind, _small, _copy_simple, _copy_extended],
+        [_simple, _simple, _whole, _sync, _sync, _parse, _bind, _small, _copy_simple, _copy_extended, _function_call],
     ])
     return [chooser.choice(kinds)(chooser) for _ in range(length or chooser.randrange(3, 30))]
 
