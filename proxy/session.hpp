@@ -273,6 +273,7 @@ private:
   bool same_encoding() const;
   std::optional<Error> unreadable(std::string_view sql) const;
   void send_query(std::string_view whole, const router::PlannedTextRef& text, std::vector<SettingChange> changes);
+  std::optional<bool> settle_unit();
   bool handle_function_call(std::string_view whole);
   std::string explain(const parser::Statement& statement, std::string_view sql);
 

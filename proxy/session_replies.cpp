@@ -177,6 +177,12 @@ bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) 
     return false;
   }
   if (expected.tag != 0) forget_undo(expected.tag);
+  // A simple query ends the unit that it came in the middle of.
+  const bool ends_unit = expected.kind != ReplyKind::sync && expected.kind != ReplyKind::maybe_sync;
+  if (ends_unit && unit_open_ && (backend_ == nullptr || backend_->replies().empty())) {
+    unit_open_ = false;
+    unit_prepares_only_ = true;
+  }
   in_transaction_ = status != TransactionStatus::idle;
   if (!in_transaction_) {
     if (lazy_ == LazyTransaction::none) {

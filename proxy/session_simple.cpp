@@ -42,22 +42,28 @@ PlanningView& Session::view() {
   return view_;
 }
 
+// Before a simple query or a function call, which may come in the middle of an extended unit. Nothing: go on.
+std::optional<bool> Session::settle_unit() {
+  // If something before it in the unit fails, it is skipped, too.
+  if (unit_open_ && wait_for_replies() == Got::wait) return false;
+  if (!unit_open_ && deferred_.empty()) return {};
+  // What was put off goes first, on the shard at hand.
+  const Got got = settle();
+  if (got != Got::ready) return got == Got::refused;
+  // If it has only prepared (asyncpg sends Flush, and then COPY as a simple query), it does not bind the query to this
+  // shard.
+  if (multi_shard() && unit_open_ && unit_prepares_only_ && !in_transaction_) return leave_side_unit();
+  if (unit_open_ && wait_for_replies() == Got::wait) return false;
+  return {};
+}
+
 bool Session::handle_query(std::string_view whole) {
   std::string_view sql;
   if (!postgres::parse_query(whole.substr(postgres::frame_header_size), sql)) {
     refuse(postgres::invalid_message("Query"));
     return true;
   }
-  // If something before it in the unit fails, it is skipped, too.
-  if (unit_open_ && wait_for_replies() == Got::wait) return false;
-  if (unit_open_ || !deferred_.empty()) {
-    // A simple query in the middle of an extended unit: what was put off goes first, on the shard at hand.
-    const Got got = settle();
-    if (got != Got::ready) return got == Got::refused;
-    // If it has only prepared (asyncpg sends Flush, and then COPY as a simple query), it does not bind the query to
-    // this shard.
-    if (multi_shard() && unit_open_ && unit_prepares_only_ && !in_transaction_) return leave_side_unit();
-  }
+  if (const std::optional<bool> done = settle_unit()) return *done;
   if (wait_for_effects() == Got::wait) return false;
   unnamed_.valid = false;  // a simple query ends the unnamed statement (exec_simple_query)
   parser::Fingerprint& print = scratch_print();
@@ -282,6 +288,7 @@ void Session::count(const router::PlannedText& text, ShardId shard) {
 }
 
 bool Session::handle_function_call(std::string_view whole) {
+  if (const std::optional<bool> done = settle_unit()) return *done;
   if (wait_for_effects() == Got::wait) return false;
   std::optional<ShardId> shard = routing()->topology->default_shard();
   if (!shard && multi_shard() && backend_ == nullptr) {

@@ -66,7 +66,8 @@ class Twins:
         steps = sequences.generate(seed)
         plain, tested = self.talk(seed, steps)
         if plain == tested:
-            assert plain.outcome == "complete", report(seed, steps, plain, tested)
+            # "closed": a server gives up on who breaks the protocol in the middle of COPY data.
+            assert plain.outcome in ("complete", "closed"), report(seed, steps, plain, tested)
             return
 
         def differs(candidate):
