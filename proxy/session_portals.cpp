@@ -203,6 +203,7 @@ bool Session::handle_flush(std::string_view whole) {
 }
 
 bool Session::handle_sync(std::string_view whole) {
+  if (in_transaction_ && backend_ != nullptr) skip_local_ = false;  // the server knows the transaction's status
   if (skip_local_ && !engaged() && wait_for_replies() == Got::wait) return false;
   if (!skip_local_ && needs_server()) {
     const Got got = settle();

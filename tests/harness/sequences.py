@@ -149,6 +149,11 @@ def _small(chooser):
     ])
 
 
+def _transaction(chooser):
+    sql = chooser.choice(["begin", "begin", "commit", "rollback"])
+    return Step(f"Query {sql!r}", wire.query(sql))
+
+
 def _sync(_chooser):
     return Step("Sync", wire.SYNC)
 
@@ -160,6 +165,7 @@ def generate(seed, length=None):
         [_simple, _simple, _simple, _copy_simple, _function_call],
         [_whole, _whole, _parse, _bind, _small, _small, _sync, _sync],
         [_whole, _sync, _whole, _sync, _copy_extended, _small],
+        [_transaction, _copy_extended, _copy_extended, _copy_simple, _whole, _sync, _sync],
         [_simple, _simple, _whole, _sync, _sync, _parse, _bind, _small, _copy_simple, _copy_extended, _function_call],
     ])
     return [chooser.choice(kinds)(chooser) for _ in range(length or chooser.randrange(3, 30))]
