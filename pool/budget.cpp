@@ -27,9 +27,9 @@ void Budget::release() {
   if (server_) server_->open.fetch_sub(1, std::memory_order_relaxed);
 }
 
-void Budget::join(Pool& pool, net::EventLoop& loop) {
+void Budget::join(Pool& pool, net::EventLoop& loop, std::shared_ptr<const bool> alive) {
   const std::scoped_lock lock(mutex_);
-  peers_.push_back({&pool, &loop});
+  peers_.push_back({&pool, &loop, std::move(alive)});
 }
 
 void Budget::leave(Pool& pool) {
@@ -44,7 +44,10 @@ void Budget::ask_peers(Pool& pool, TimePoint since) {
   set_starving(pool, true, since);
   const std::scoped_lock lock(mutex_);
   for (const Peer& peer : peers_)
-    if (peer.pool != &pool) peer.loop->post([asked = peer.pool] { asked->help_starving(); });
+    if (peer.pool != &pool)
+      peer.loop->post([asked = peer.pool, alive = peer.alive] {
+        if (*alive) asked->help_starving();
+      });
 }
 
 void Budget::set_starving(Pool& pool, bool starving, TimePoint since) {
@@ -57,7 +60,7 @@ void Budget::set_starving(Pool& pool, bool starving, TimePoint since) {
   }
 }
 
-std::pair<Pool*, net::EventLoop*> Budget::pick_starving(Pool& giver, TimePoint own, TimePoint now) {
+Budget::Taker Budget::pick_starving(Pool& giver, TimePoint own, TimePoint now) {
   const std::scoped_lock lock(mutex_);
   Peer* longest = nullptr;
   for (Peer& peer : peers_) {
@@ -66,9 +69,9 @@ std::pair<Pool*, net::EventLoop*> Budget::pick_starving(Pool& giver, TimePoint o
     else if (peer.starving && (longest == nullptr || peer.since < longest->since))
       longest = &peer;
   }
-  if (longest == nullptr || longest->since >= own) return {nullptr, nullptr};
+  if (longest == nullptr || longest->since >= own) return {};
   longest->since = now;
-  return {longest->pool, longest->loop};
+  return {longest->pool, longest->loop, longest->alive};
 }
 
 std::shared_ptr<ServerBudget> Budgets::of_server(const std::string& server, int limit) {

@@ -34,8 +34,8 @@ public:
   bool exceeded() const { return open() > limit(); }
   void set_limit(int limit) { limit_.store(limit, std::memory_order_relaxed); }
 
-  // A pool on `loop`'s thread, for as long as the process lives.
-  void join(Pool& pool, net::EventLoop& loop);
+  // A pool on `loop`'s thread. `alive` says there whether the pool still stands when a task for it runs.
+  void join(Pool& pool, net::EventLoop& loop, std::shared_ptr<const bool> alive);
   void leave(Pool& pool);
   // `pool` has clients waiting, the first one `since` then, and may not open more: asks the others for a connection.
   void ask_peers(Pool& pool, TimePoint since);
@@ -44,13 +44,19 @@ public:
   // Who has starved the longest, other than `giver`, whose own first client has waited since `own` (never: nobody
   // waits): its loop and pool, or nullptr if `giver` comes first. Pools take turns: the chosen one counts as served
   // `now`.
-  std::pair<Pool*, net::EventLoop*> pick_starving(Pool& giver, TimePoint own, TimePoint now);
+  struct Taker {
+    Pool* pool = nullptr;
+    net::EventLoop* loop = nullptr;
+    std::shared_ptr<const bool> alive;
+  };
+  Taker pick_starving(Pool& giver, TimePoint own, TimePoint now);
   void set_starving(Pool& pool, bool starving, TimePoint since = never);
 
 private:
   struct Peer {
     Pool* pool;
     net::EventLoop* loop;
+    std::shared_ptr<const bool> alive;
     bool starving = false;
     TimePoint since = never;  // its first client has waited since then, or it was served then
   };

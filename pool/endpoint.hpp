@@ -35,6 +35,7 @@ using EndpointRef = std::shared_ptr<const Endpoint>;
 struct Identity {
   std::string user;
   postgres::ServerCredential credential;
+  friend bool operator==(const Identity&, const Identity&) = default;
 };
 using IdentityRef = std::shared_ptr<const Identity>;
 

@@ -15,7 +15,7 @@ Pool::Pool(Options options, std::shared_ptr<Budget> budget, net::EventLoop& loop
       loop_(&loop),
       derivation_(&derivation),
       backoff_(options_.limits.reconnect_min, options_.limits.reconnect_max) {
-  budget_->join(*this, loop);
+  budget_->join(*this, loop, alive_);
 }
 
 Pool::~Pool() {
@@ -97,8 +97,10 @@ void Pool::offer_later(BackendId id) {
   loop_->defer([this, alive = alive_, id] {
     if (!*alive) return;
     const auto found = backends_.find(id);
-    if (found != backends_.end() && found->second.backend->state() == Backend::State::idle)
-      offer(*found->second.backend);
+    if (found == backends_.end() || found->second.backend->state() != Backend::State::idle) return;
+    Backend& backend = *found->second.backend;
+    if (shut_down_ || expired(backend)) return backend.close_quietly();
+    offer(backend);
   });
 }
 
@@ -114,13 +116,18 @@ void Pool::serve_waiter(Backend& backend) {
 
 bool Pool::give_away(Backend& backend) {
   const TimePoint own = waiters_.empty() ? never : waiters_.front().since;
-  const auto [taker, takers_loop] = budget_->pick_starving(*this, own, loop_->now());
-  if (taker == nullptr || stale(backend)) return false;
+  Budget::Taker taker = budget_->pick_starving(*this, own, loop_->now());
+  if (taker.pool == nullptr || stale(backend)) return false;
   auto node = backends_.extract(backend.id());
   std::unique_ptr<Backend> owned = std::move(node.mapped().backend);
   owned->leave_loop();
-  // The budget moves with the connection. The posted task owns it should the other loop end first.
-  takers_loop->post([to = taker, owned = std::move(owned)]() mutable { to->adopt(std::move(owned)); });
+  // The budget moves with the connection. The posted task owns it should the other loop, or the pool, end first.
+  taker.loop->post(
+      [to = taker.pool, alive = std::move(taker.alive), budget = budget_, owned = std::move(owned)]() mutable {
+        if (*alive) return to->adopt(std::move(owned));
+        owned.reset();
+        budget->release();
+      });
   return true;
 }
 
@@ -128,8 +135,10 @@ void Pool::adopt(std::unique_ptr<Backend> backend) {
   Backend& adopted = *backend;
   backends_[adopted.id()] = {std::move(backend), generation_};
   if (Result<void> joined = adopted.join_loop(*loop_, *this); !joined) return adopted.close(joined.error());
-  // The giver may not have heard of a new configuration yet.
-  if (shut_down_ || adopted.endpoint_ref() != options_.endpoint) return adopted.close_quietly();
+  // The giver may not have heard of a new configuration yet, or may work for somebody who logs in to the same role
+  // otherwise. (Each worker has identities of its own: their values count.)
+  if (shut_down_ || adopted.endpoint_ref() != options_.endpoint || adopted.identity() != *options_.identity)
+    return adopted.close_quietly();
   if (!waiters_.empty() && !paused_) return serve_waiter(adopted);  // it was given for them: no turns here
   offer(adopted);
 }

@@ -13,7 +13,7 @@ namespace tessera::pool::script {
 using namespace std::chrono_literals;
 
 // A client of the pool that leases what it gets and writes down what it hears.
-struct Client final : BackendOwner, PoolClient {
+struct Client : BackendOwner, PoolClient {
   Backend* backend = nullptr;
   std::vector<std::string> events;
   std::string relayed;

@@ -94,6 +94,87 @@ TEST_F(TwoWorkers, AConnectionToAnotherPlaceIsNotAdopted) {
   lane_[1].on([&] { pool_[1]->discard(*std::exchange(there.backend, nullptr), "end of the test"); });
 }
 
+// The same role, but who waits has said another password.
+TEST_F(TwoWorkers, AConnectionOfOtherCredentialsIsNotAdopted) {
+  const auto other =
+      std::make_shared<const Identity>(Identity{"alice", postgres::PlainPassword{Secret("another password")}});
+  Client here, there;
+  lane_[0].on([&] { here.checkout(*pool_[0]); });
+  ASSERT_TRUE(lane_[0].eventually([&] { return here.backend != nullptr; }));
+  lane_[1].on([&] {
+    pool_[1]->set_identity(other);
+    EXPECT_FALSE(there.checkout(*pool_[1]));
+  });
+  ASSERT_TRUE(lane_[0].eventually([&] { return budget_->starving().load() == 1; }));
+  lane_[0].on([&] { pool_[0]->checkin(*std::exchange(here.backend, nullptr), false); });
+  ASSERT_TRUE(lane_[1].eventually([&] { return there.backend != nullptr; }));
+  EXPECT_TRUE(lane_[1].on([&] { return there.backend->identity() == *other; }));
+  EXPECT_EQ(server_.accepted(), 2) << "a login of its own";
+  EXPECT_EQ(budget_->open(), 1);
+  lane_[1].on([&] { pool_[1]->discard(*std::exchange(there.backend, nullptr), "end of the test"); });
+}
+
+// Equal ones are as good as the same: each worker makes its own.
+TEST_F(TwoWorkers, AConnectionOfEqualCredentialsIsAdopted) {
+  Client here, there;
+  lane_[0].on([&] { here.checkout(*pool_[0]); });
+  ASSERT_TRUE(lane_[0].eventually([&] { return here.backend != nullptr; }));
+  lane_[1].on([&] {
+    pool_[1]->set_identity(std::make_shared<const Identity>(*identity_));
+    EXPECT_FALSE(there.checkout(*pool_[1]));
+  });
+  ASSERT_TRUE(lane_[0].eventually([&] { return budget_->starving().load() == 1; }));
+  lane_[0].on([&] { pool_[0]->checkin(*std::exchange(here.backend, nullptr), false); });
+  ASSERT_TRUE(lane_[1].eventually([&] { return there.backend != nullptr; }));
+  EXPECT_EQ(server_.accepted(), 1);
+  lane_[1].on([&] { pool_[1]->checkin(*std::exchange(there.backend, nullptr), false); });
+}
+
+// A reload or new credentials take a pool away while the other worker calls for it, or has sent it a connection.
+TEST_F(TwoWorkers, WhatComesForAPoolThatHasGoneHarmsNobody) {
+  Client here, there;
+  lane_[0].on([&] { here.checkout(*pool_[0]); });
+  ASSERT_TRUE(lane_[0].eventually([&] { return here.backend != nullptr; }));
+  lane_[1].on([&] { EXPECT_FALSE(there.checkout(*pool_[1])); });
+  ASSERT_TRUE(lane_[0].eventually([&] { return budget_->starving().load() == 1; }));
+  lane_[1].on([&] {
+    budget_->ask_peers(*pool_[0], TimePoint{});  // a call for help to the second pool
+    lane_[0].on([&] { pool_[0]->checkin(*std::exchange(here.backend, nullptr), false); });
+    pool_[1]->forget(there);
+    pool_[1].reset();
+  });
+  ASSERT_TRUE(lane_[0].eventually([&] { return budget_->open() == 0; })) << "its place is free again";
+}
+
+// Gives its connection back in its turn, while the connection's own code is on the stack, and then the servers move.
+struct Returning final : Client {
+  Pool* pool = nullptr;
+  void on_backend_turn(Backend&) override {
+    if (relayed.empty() || !idle()) return;
+    pool->checkin(*std::exchange(backend, nullptr), false);
+    pool->reconnect();
+  }
+};
+
+TEST_F(TwoWorkers, AConnectionThatIsOfferedLaterMayBeTooOldByThen) {
+  Returning first;
+  Client second, there;
+  lane_[0].on([&] {
+    first.pool = pool_[0].get();
+    first.checkout(*pool_[0]);
+  });
+  ASSERT_TRUE(lane_[0].eventually([&] { return first.backend != nullptr; }));
+  lane_[0].on([&] { EXPECT_FALSE(second.checkout(*pool_[0])); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  lane_[1].on([&] { EXPECT_FALSE(there.checkout(*pool_[1])); });
+  ASSERT_TRUE(lane_[0].eventually([&] { return budget_->starving().load() > 0; }));
+  lane_[0].on([&] { first.query("SELECT 1"); });
+  ASSERT_TRUE(lane_[0].eventually([&] { return second.backend != nullptr; }));
+  EXPECT_EQ(server_.accepted(), 2) << "not the one from before RECONNECT";
+  lane_[1].on([&] { pool_[1]->forget(there); });
+  lane_[0].on([&] { pool_[0]->checkin(*std::exchange(second.backend, nullptr), false); });
+}
+
 // The first worker always has a client waiting when its only connection comes back.
 TEST_F(TwoWorkers, ABusyWorkerDoesNotKeepWhatTheOtherHasWaitedForLonger) {
   Client first, second, there;

@@ -69,7 +69,7 @@ private:
 
   WorkerDatabase& database_;
   AuthAnswers& answers_;
-  std::unique_ptr<pool::Pool> pool_;  // once made, as long as the worker: other workers' pools know it
+  std::unique_ptr<pool::Pool> pool_;                        // once made, as long as the database
   std::map<std::string, std::unique_ptr<Lookup>> lookups_;  // by user: equal questions are asked once
   std::size_t waiting_ = 0;
   std::string complaint_;  // the last one, and when it was logged

@@ -30,9 +30,11 @@ enum class AuthMethod { trust, cleartext, md5, scram_sha_256 };
 struct UnknownUser {};
 struct PlainPassword {
   Secret password;
+  friend bool operator==(const PlainPassword&, const PlainPassword&) = default;
 };
 struct Md5Verifier {
   Secret text;  // is_md5_verifier(text)
+  friend bool operator==(const Md5Verifier&, const Md5Verifier&) = default;
 };
 using Credential = std::variant<UnknownUser, PlainPassword, ScramSecret, Md5Verifier>;
 
