@@ -76,3 +76,47 @@ TEST_F(DefaultShardTest, ATransactionThatHasAShardKeepsIt) {
 
 }  // namespace
 }  // namespace tessera::proxy
+// The plans of all clients stand in one cache, and clients name schemas as they like.
+TEST_F(DefaultShardTest, ASchemasNameCannotPoseAsASearchPath) {
+  open();
+  EXPECT_EQ(types(ask(query("SET search_path TO \"x\npublic\""))), "C Z:I");
+  EXPECT_EQ(types(ask(query("SELECT v FROM t WHERE id = 1"))), "C Z:I");
+  EXPECT_EQ(types(ask(query("SET search_path TO x, public"))), "C Z:I");
+  EXPECT_EQ(types(ask(query("SELECT v FROM t WHERE id = 2"))), "C Z:I");
+  EXPECT_THAT(asked(1), testing::Contains("SELECT v FROM t WHERE id = 1")) << "a table that is not listed";
+  EXPECT_THAT(asked(0), testing::Contains("SELECT v FROM t WHERE id = 2")) << "by its key";
+}
+
+class HintsTest : public SessionTest {
+protected:
+  HintsTest() {
+    config_ = config_with("    hints: true\n");
+    runtime_ = build_runtime(config_, nullptr).value();
+  }
+  std::shared_ptr<const config::Config> config_with(const std::string& more) const {
+    const config::Loaded loaded = config::load_text("test.yaml", yaml() + more, config::real_environment());
+    return std::make_shared<const config::Config>(*loaded.config);
+  }
+};
+
+TEST_F(HintsTest, AHintCountsAlsoWhenTheStatementIsKnownWithoutIt) {
+  open();
+  EXPECT_EQ(types(ask(query("SELECT v FROM t WHERE id = 1"))), "C Z:I");
+  EXPECT_EQ(types(ask(query("/* tessera: shard=s1 */ SELECT v FROM t WHERE id = 2"))), "C Z:I");
+  EXPECT_EQ(types(ask(query("/* tessera: key=100 */ SELECT v FROM t WHERE id = 3"))), "C Z:I");
+  EXPECT_EQ(types(ask(query("SELECT v FROM t WHERE id = 4"))), "C Z:I");
+  EXPECT_THAT(asked(0), ElementsAre("SELECT v FROM t WHERE id = 1", "SELECT v FROM t WHERE id = 4"));
+  EXPECT_THAT(asked(1), ElementsAre("/* tessera: shard=s1 */ SELECT v FROM t WHERE id = 2",
+                                    "/* tessera: key=100 */ SELECT v FROM t WHERE id = 3"));
+}
+
+TEST_F(HintsTest, AReloadThatForbidsThemConcernsSessionsThatAreOpen) {
+  open();
+  EXPECT_EQ(types(ask(query("/* tessera: shard=s1 */ SELECT v FROM t WHERE id = 1"))), "C Z:I");
+  const std::shared_ptr<const Runtime> without = build_runtime(config_with(""), runtime_.get()).value();
+  lane_.on([&] { database_->reconfigure(without->databases.at("shop"), database_->routing()); });
+  EXPECT_EQ(types(ask(query("/* tessera: shard=s1 */ SELECT v FROM t WHERE id = 2"))), "C Z:I");
+  EXPECT_THAT(asked(1), ElementsAre("/* tessera: shard=s1 */ SELECT v FROM t WHERE id = 1"));
+  EXPECT_THAT(asked(0), ElementsAre("/* tessera: shard=s1 */ SELECT v FROM t WHERE id = 2")) << "a comment, now";
+}
+

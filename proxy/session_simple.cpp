@@ -24,20 +24,24 @@ router::BindScratch& scratch_bind() {
 }  // namespace
 
 PlanningView& Session::view() {
-  if (!view_stale_ && view_revision_ == settings_.revision()) return view_;
+  const bool hints_allowed = options_.database->settings().hints;  // as the last reload says
+  if (!view_stale_ && view_revision_ == settings_.revision() && view_.session.hints_allowed == hints_allowed)
+    return view_;
   view_stale_ = false;
   view_revision_ = settings_.revision();
   view_.session.user = options_.user;
-  view_.session.hints_allowed = options_.database->settings().hints;
+  view_.session.hints_allowed = hints_allowed;
   view_.session.temporary_tables.clear();
   for (const auto& [name, until] : settings_.temporary()) view_.session.temporary_tables.push_back(name);
   view_.session.shard_setting = shard_setting_;
   view_.session.search_path = search_path();
   view_.lexer.standard_conforming_strings = standard_conforming_strings();
   view_.cacheable = view_.session.temporary_tables.empty();
-  std::string meaning = fmt::format("{}\n{}\n", shard_setting_, view_.lexer.standard_conforming_strings);
-  for (const std::string& schema : view_.session.search_path) meaning += schema + '\n';
-  for (const std::string& table : view_.session.temporary_tables) meaning += '\0' + table;
+  // Names with their lengths: they may hold any character, and what one client chooses must not read like another's.
+  std::string meaning = fmt::format("{} {} {} {}", view_.lexer.standard_conforming_strings, shard_setting_.size(),
+                                    shard_setting_, view_.session.temporary_tables.size());
+  for (const auto* names : {&view_.session.temporary_tables, &view_.session.search_path})
+    for (const std::string& name : *names) meaning += fmt::format("\n{} {}", name.size(), name);
   view_.meaning = options_.database->meaning_of(meaning);
   return view_;
 }

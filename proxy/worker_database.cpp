@@ -68,6 +68,12 @@ void note_settings(const parser::Statement& statement, std::string_view sql, con
     planned.changes_planning = true;
 }
 
+// The parser reads all strings as with standard_conforming_strings, the lexer as the session does: the plan of a text
+// that they take differently is not one for its fingerprint.
+bool misreads(std::string_view sql, parser::LexerMode mode) {
+  return !mode.standard_conforming_strings && sql.contains('\\');
+}
+
 // Tells credentials apart without keeping them.
 std::string digest_of(const postgres::ServerCredential& credential) {
   std::string content(1, static_cast<char>(credential.index()));
@@ -332,7 +338,9 @@ const router::PlannedText& WorkerDatabase::plan(std::string_view sql, const Plan
                                                 const RoutingRef& routing, parser::Fingerprint& print,
                                                 router::PlannedTextRef* keep) {
   parser::fingerprint(sql, view.lexer, print);
-  const bool by_key = print.exact && view.cacheable && routing == routing_;
+  // A hint is a comment, which the fingerprint does not see.
+  const bool hinted = view.session.hints_allowed && print.hint_begin != print.hint_end;
+  const bool by_key = print.exact && view.cacheable && routing == routing_ && !hinted && !misreads(sql, view.lexer);
   const router::PlanCache::Key key{print.high, print.low, view.meaning};
   if (by_key) {
     if (const router::PlannedTextRef* found = cache_.find(key)) {
@@ -379,8 +387,7 @@ router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const Pla
     if (!print.slots.empty()) text->cacheable = false;
     planned.statement = std::make_shared<const parser::Statement>(std::move(statement));
   }
-  // A hint is a comment, which the fingerprint does not see.
-  if (!print.exact || (!hint.empty() && view.session.hints_allowed)) text->cacheable = false;
+  if (!print.exact) text->cacheable = false;
   return text;
 }
 
