@@ -285,6 +285,7 @@ private:
   // ---- session_extended.cpp
   bool handle_parse(std::string_view whole);
   bool handle_bind(std::string_view whole);
+  bool may_be_misread(std::string_view sql) const;
   bool handle_describe(std::string_view whole);
   bool handle_execute(std::string_view whole);
   bool handle_close(std::string_view whole);
@@ -354,7 +355,7 @@ private:
   bool multi_shard() const { return options_.database->shard_count() > 1; }
 
   // ---- session_effects.cpp
-  void before_sending(const router::PlannedText& text);
+  void before_sending(const router::PlannedText& text, std::string_view sql);
   void begin_effects(const router::PlannedTextRef& text, std::string_view sql, std::vector<SettingChange> changes,
                      std::uint32_t& tag);
   void apply_effect(const router::PlannedStatement& planned, const Undo& undo);

@@ -36,7 +36,12 @@ bool may_advance_sequences(const router::PlannedStatement& planned) {
 
 // Pins and marks are set before anything is sent: should the statement fail, the session is held more firmly than it
 // needs to be, which costs a connection and nothing else.
-void Session::before_sending(const router::PlannedText& text) {
+void Session::before_sending(const router::PlannedText& text, std::string_view sql) {
+  // What it does is not known, so it stays with the connection, and both are cleaned together.
+  if (may_be_misread(sql)) {
+    pins_ |= pin_settings;
+    needs_reset_ = true;
+  }
   if (text.syntax_error) {
     // The server may understand what our grammar does not: assume the worst.
     backend_->mark_dirty();

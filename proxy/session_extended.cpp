@@ -172,6 +172,11 @@ bool Session::handle_parse(std::string_view whole) {
     refuse(*plan->syntax_error);
     return true;
   }
+  // Not at Bind: by then the settings may be others, while the servers have read it under these.
+  if (multi_shard() && may_be_misread(parse.query) && !in_failed_transaction()) {
+    refuse(unreadable(parse.query).value());
+    return true;
+  }
   std::uint32_t tag = 0;
   Prepared* statement = &unnamed_;
   const bool literals = has_string_literals(print);
@@ -339,7 +344,7 @@ bool Session::handle_bind(std::string_view whole) {
     refuse(*problem);
     return true;
   }
-  before_sending(text);
+  before_sending(text, statement->sql_text());
   note_text(statement->sql_text());
   if (statement->text) arm_retry(*statement, whole);
   ensure_prepared(*statement);

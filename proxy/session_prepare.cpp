@@ -146,6 +146,11 @@ bool Session::sql_execute(const parser::Statement& statement, std::string_view s
     return true;
   }
   SqlPrepared& prepared = found->second;
+  // The servers have read it under the settings of its PREPARE; we would read it under today's.
+  if (const std::optional<Error> problem = unreadable(prepared.body)) {
+    refuse(*problem);
+    return true;
+  }
   std::vector<std::string> texts(statement.prepared->arguments.size());
   std::vector<router::Values::Parameter> parameters;
   for (std::size_t i = 0; i < texts.size(); ++i)
@@ -171,7 +176,7 @@ bool Session::sql_execute(const parser::Statement& statement, std::string_view s
   }
   const Got got = engage_for_statement(target->shard);
   if (got != Got::ready) return got == Got::refused;
-  before_sending(*plan);
+  before_sending(*plan, prepared.body);
   if (!prepared.known_to.contains(backend_->id()) &&
       prepared.parse_settings != parse_settings(has_string_literals(print))) {
     refuse({sqlstate::feature_not_supported,

@@ -24,6 +24,22 @@ TEST_F(SessionTest, PrepareBySqlSaysOfWhichTypeAnArgumentIs) {
   EXPECT_EQ(types(ask(query("EXECUTE s ('100')"))), "E:0A000 Z:I");
 }
 
+// Strings that the servers have read with other settings than ours are of now.
+TEST_F(SessionTest, APreparedStatementIsNotReadUnderOtherRulesForStrings) {
+  open();
+  for (FakeServer& server : server_)
+    for (const char* value : {"on", "off"})
+      server.answer(fmt::format("SET standard_conforming_strings = {}", value),
+                    parameter("standard_conforming_strings", value) + complete("SET") + ready());
+  const auto set = [&](const char* value) { ask(query(fmt::format("SET standard_conforming_strings = {}", value))); };
+  EXPECT_EQ(types(ask(query(R"(PREPARE p AS SELECT v FROM t WHERE id = 1 AND v = 'a\\b')"))), "C Z:I");
+  set("off");
+  EXPECT_EQ(types(ask(query("EXECUTE p"))), "E:0A000 Z:I");
+  EXPECT_EQ(types(ask(parse("q", R"(SELECT v FROM t WHERE id = 1 AND v = 'a\\b')") + sync())), "E:0A000 Z:I");
+  set("on");
+  EXPECT_EQ(types(ask(query("EXECUTE p"))), "C Z:I");
+}
+
 class DefaultShardTest : public SessionTest {
 protected:
   DefaultShardTest() {
@@ -62,20 +78,6 @@ TEST_F(DefaultShardTest, WhatIsPreparedInATransactionDoesNotDecideWhereItRuns) {
   EXPECT_THAT(asked(0), ElementsAre("BEGIN", "SELECT v FROM t WHERE id = 1"));
 }
 
-TEST_F(DefaultShardTest, ATransactionThatHasAShardKeepsIt) {
-  open();
-  server_[0].answer("BEGIN", complete("BEGIN") + ready('T'));
-  for (const char* sql : {"SELECT v FROM t WHERE id = 1", "SELECT * FROM pg_type"})
-    server_[0].answer(sql, complete("OK") + ready('T'));
-  EXPECT_EQ(types(ask(query("BEGIN") + query("SELECT v FROM t WHERE id = 1") + query("SELECT * FROM pg_type"), 3)),
-            "C Z:T C Z:T C Z:T");
-  EXPECT_EQ(types(ask(query("COMMIT"))), "C Z:I");
-  EXPECT_THAT(asked(0), ElementsAre("BEGIN", "SELECT v FROM t WHERE id = 1", "SELECT * FROM pg_type", "COMMIT"));
-  EXPECT_THAT(asked(1), IsEmpty());
-}
-
-}  // namespace
-}  // namespace tessera::proxy
 // The plans of all clients stand in one cache, and clients name schemas as they like.
 TEST_F(DefaultShardTest, ASchemasNameCannotPoseAsASearchPath) {
   open();
@@ -120,3 +122,17 @@ TEST_F(HintsTest, AReloadThatForbidsThemConcernsSessionsThatAreOpen) {
   EXPECT_THAT(asked(0), ElementsAre("/* tessera: shard=s1 */ SELECT v FROM t WHERE id = 2")) << "a comment, now";
 }
 
+TEST_F(DefaultShardTest, ATransactionThatHasAShardKeepsIt) {
+  open();
+  server_[0].answer("BEGIN", complete("BEGIN") + ready('T'));
+  for (const char* sql : {"SELECT v FROM t WHERE id = 1", "SELECT * FROM pg_type"})
+    server_[0].answer(sql, complete("OK") + ready('T'));
+  EXPECT_EQ(types(ask(query("BEGIN") + query("SELECT v FROM t WHERE id = 1") + query("SELECT * FROM pg_type"), 3)),
+            "C Z:T C Z:T C Z:T");
+  EXPECT_EQ(types(ask(query("COMMIT"))), "C Z:I");
+  EXPECT_THAT(asked(0), ElementsAre("BEGIN", "SELECT v FROM t WHERE id = 1", "SELECT * FROM pg_type", "COMMIT"));
+  EXPECT_THAT(asked(1), IsEmpty());
+}
+
+}  // namespace
+}  // namespace tessera::proxy

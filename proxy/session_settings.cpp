@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 
+#include "parser/lexer.hpp"
 #include "parser/postgres/parse.hpp"
 #include "proxy/session.hpp"
 
@@ -13,6 +14,28 @@ namespace {
 std::string_view text_of(const Statement& statement, std::string_view sql) {
   return sql.substr(statement.span.begin, statement.span.end - statement.span.begin);
 }
+
+// A SET that means the same on a connection where another session has turned standard_conforming_strings off: all that
+// is replayed there is read as one text, before the first of it is done. Strings 'a\b' become E'a\\b'.
+std::string replayable(std::string_view sql) {
+  if (!sql.contains('\\')) return std::string(sql);
+  std::string text;
+  std::size_t copied = 0;
+  parser::TokenKind before = parser::TokenKind::end;  // a literal may go on on the next line
+  parser::Lexer lexer(sql, {});
+  for (parser::Token token = lexer.next(); token.kind != parser::TokenKind::end; token = lexer.next()) {
+    if (token.kind == parser::TokenKind::bad) return std::string(sql);
+    if (token.kind == parser::TokenKind::string) {
+      if (before == parser::TokenKind::escape_string) return std::string(sql);  // E'…' to its end, everywhere
+      text += sql.substr(copied, token.begin - copied);
+      if (before != parser::TokenKind::string) text += " E";
+      for (const char c : sql.substr(token.begin, token.end - token.begin)) text.append(c == '\\' ? 2 : 1, c);
+      copied = token.end;
+    }
+    before = token.kind;
+  }
+  return text.append(sql.substr(copied));
+}
 }  // namespace
 
 void Session::apply_set(const Statement& statement, std::string_view sql) {
@@ -22,7 +45,7 @@ void Session::apply_set(const Statement& statement, std::string_view sql) {
   if (statement.setting->local) return settings_.set_local(name, statement.setting->to_default ? "" : text);
   if (statement.setting->to_default) return reset_setting(name);
   defaulted_.erase(name);
-  settings_.set(name, text);
+  settings_.set(name, replayable(text));
   if (name == "session_authorization") settings_.reset("role");
 }
 
@@ -149,20 +172,33 @@ bool Session::same_encoding() const {
   return *same_encoding_;
 }
 
+namespace {
+// In these a byte of a longer character can look like a quote or a backslash.
+bool is_unsafe(std::string_view encoding) {
+  static constexpr std::string_view unsafe[] = {"SJIS", "BIG5", "GBK", "UHC", "GB18030", "JOHAB", "SHIFT_JIS_2004"};
+  return std::find(std::begin(unsafe), std::end(unsafe), encoding) != std::end(unsafe);
+}
+}  // namespace
+
+// Could the server see other strings in the text, and so other statements, than our grammar?
+bool Session::may_be_misread(std::string_view sql) const {
+  if (!view_.lexer.standard_conforming_strings && sql.contains('\\')) return true;
+  return is_unsafe(parameter("client_encoding")) &&
+         std::ranges::any_of(sql, [](char c) { return static_cast<unsigned char>(c) >= 0x80; });
+}
+
 // Texts whose meaning our grammar could get wrong. One shard needs no understanding.
 std::optional<Error> Session::unreadable(std::string_view sql) const {
   if (!multi_shard()) return {};
   if (options_.database->routing_problem()) return options_.database->routing_problem();
-  if (!view_.lexer.standard_conforming_strings && sql.find('\\') != std::string_view::npos)
+  if (!view_.lexer.standard_conforming_strings && sql.contains('\\'))
     return Error{sqlstate::feature_not_supported,
                  "statements with backslashes cannot be routed while standard_conforming_strings is off",
                  {},
                  "SET standard_conforming_strings = on, or write E'…'",
                  0};
-  // In these a byte of a longer character can look like a quote or a backslash.
-  static constexpr std::string_view unsafe[] = {"SJIS", "BIG5", "GBK", "UHC", "GB18030", "JOHAB", "SHIFT_JIS_2004"};
   const std::string_view encoding = parameter("client_encoding");
-  if (std::find(std::begin(unsafe), std::end(unsafe), encoding) == std::end(unsafe)) return {};
+  if (!is_unsafe(encoding)) return {};
   return Error{sqlstate::feature_not_supported,
                fmt::format("statements in client_encoding {} cannot be routed", encoding),
                {},

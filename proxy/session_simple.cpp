@@ -263,7 +263,7 @@ Result<std::vector<SettingChange>> Session::changes_of(const router::PlannedText
 
 void Session::send_query(std::string_view whole, const router::PlannedTextRef& text,
                          std::vector<SettingChange> changes) {
-  before_sending(*text);
+  before_sending(*text, whole.substr(postgres::frame_header_size));
   std::uint32_t tag = 0;
   begin_effects(text, whole.substr(postgres::frame_header_size, whole.size() - postgres::frame_header_size - 1),
                 std::move(changes), tag);

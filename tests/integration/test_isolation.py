@@ -234,6 +234,42 @@ def test_a_client_killed_midway_leaves_nothing_behind(tessera, server, database,
     eventually(lambda: len(backends_of(server, database)) <= 2, what="no server connections but the pool's and `direct`")
 
 
+OFF = "set standard_conforming_strings = off"
+MISREAD = {  # what sessions send, one after the other
+    "a backslash": [[OFF, wire.query("select '\\'' ; set work_mem = 9216; set role guest; --'")]],
+    "a backslash, by the extended protocol": [[OFF, wire.parse("select '\\'', set_config($$work_mem$$, $$9MB$$, false) --'") + wire.bind() + wire.execute() + wire.SYNC]],
+    "a backslash, and a twin without one": [[OFF, wire.query("select '\\'' ; set work_mem = 9216; --'")], [OFF, wire.query("select 'x' ; set work_mem = 9216; --'")]],
+    "a character that ends in a backslash": [["set client_encoding to sjis", wire.query(b"select E'\x83\x5c' ; set work_mem = 9216; --'")]],
+}
+
+
+@pytest.mark.parametrize("what", MISREAD)
+def test_strings_that_the_server_reads_otherwise_hide_nothing(tessera, server, database, what):
+    """Tessera's parser sees one long string where the server sees a second statement."""
+    proxy = tessera(one_connection(server, database))
+    with wire.connect(server.host, server.port, "app", database, "app") as direct, log_in(proxy, database) as second:
+        fresh = snapshot(direct)
+        for parts in MISREAD[what]:
+            first = log_in(proxy, database)
+            for part in parts:
+                replies = first.ask(wire.query(part) if isinstance(part, str) else part)
+                assert not errors(replies), errors(replies)
+            kept = value(first, "select current_setting('work_mem')")
+            first.close()
+        assert difference(fresh, snapshot(second)) == []
+        assert kept == "9MB", "the session itself keeps it"
+
+
+@pytest.mark.parametrize("literal", [r"'C:\dir'", r"E'C:\\dir'", "'C:'\n'\\dir'", "'C:'\n  '\\'\n'dir'"])
+def test_a_setting_with_a_backslash_is_restored_where_others_read_strings_otherwise(tessera, server, database, literal):
+    proxy = tessera(one_connection(server, database))
+    with log_in(proxy, database) as first, log_in(proxy, database) as second:
+        first.ask(wire.query(OFF))
+        assert not errors(second.ask(wire.query(f"set my.custom = {literal}")))
+        assert value(first, "select current_setting('standard_conforming_strings')") == "off"
+        assert value(second, "select current_setting('my.custom')") == r"C:\dir"
+
+
 # 8: two identities never share an uncleaned connection
 
 SETTINGS = {
