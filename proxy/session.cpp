@@ -154,6 +154,11 @@ bool Session::handle(char type, std::string_view whole) {
     wait_ = Wait::drain;
     return false;
   }
+  if (type != frontend::terminate && is_congested()) {
+    // Our own answers would pile up: as from a server, who does not read is not read from.
+    wait_ = Wait::client;
+    return false;
+  }
   handling_extended_ = type != frontend::query && type != frontend::function_call;
   asks_sequences_ = false;
   if (request_started_ == TimePoint{} && begins_request(type)) request_started_ = options_.database->loop().now();
@@ -207,6 +212,8 @@ void Session::finish_turn() {
   if (wait_ == Wait::none && !ending_) release_if_free();
   deliver_notifications();
   if (!ending_) host_.stream().flush();
+  // The kernel took it all, and no event will come.
+  if (wait_ == Wait::client && !is_congested()) continue_after_wait();
 }
 
 void Session::expect(ReplyKind kind, std::uint32_t tag, pool::Delivery delivery) {
@@ -502,6 +509,10 @@ bool Session::is_congested() const {
 void Session::on_client_drained() {
   if (backend_ != nullptr) backend_->resume_reading();
   if (scatter_) scatter_->resume();
+  if (wait_ == Wait::client) return continue_after_wait();
+  if (held_notifications_.empty()) return;
+  deliver_notifications();
+  host_.stream().flush();
 }
 
 void Session::on_backend_drained(Backend&) {

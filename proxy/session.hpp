@@ -106,7 +106,19 @@ public:
   const std::string& shard_setting() const { return shard_setting_; }
 
 private:
-  enum class Wait : std::uint8_t { none, checkout, prepare, drain, effects, scatter, listening, cancel, opening, copy };
+  enum class Wait : std::uint8_t {
+    none,
+    checkout,
+    prepare,
+    drain,
+    effects,
+    scatter,
+    listening,
+    cancel,
+    opening,
+    copy,
+    client
+  };
   enum class Got : std::uint8_t { ready, wait, refused };
   enum class LazyTransaction : std::uint8_t { none, open, failed };
   static constexpr std::uint32_t unnamed_tag = 1u << 31;  // a Parse of the unnamed statement, and which
@@ -272,6 +284,7 @@ private:
   std::string_view parameter(std::string_view name) const;
   bool same_encoding() const;
   std::optional<Error> unreadable(std::string_view sql) const;
+  bool may_be_misread(std::string_view sql) const;
   void send_query(std::string_view whole, const router::PlannedTextRef& text, std::vector<SettingChange> changes);
   std::optional<bool> settle_unit();
   bool handle_function_call(std::string_view whole);
@@ -285,7 +298,6 @@ private:
   // ---- session_extended.cpp
   bool handle_parse(std::string_view whole);
   bool handle_bind(std::string_view whole);
-  bool may_be_misread(std::string_view sql) const;
   bool handle_describe(std::string_view whole);
   bool handle_execute(std::string_view whole);
   bool handle_close(std::string_view whole);
@@ -476,9 +488,10 @@ private:
   struct HeldNotification {
     std::string channel, message;
   };
-  std::vector<HeldNotification> held_notifications_;  // arrived inside a transaction
-  bool listens_ = false;                              // the hub may know us
-  std::string last_text_;                             // for the slow-statement log, if it is on
+  std::vector<HeldNotification> held_notifications_;  // arrived inside a transaction, or the client reads slowly
+  std::size_t held_bytes_ = 0;
+  bool listens_ = false;   // the hub may know us
+  std::string last_text_;  // for the slow-statement log, if it is on
 
   TimePoint request_started_{};
   TimePoint last_activity_{};

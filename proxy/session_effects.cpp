@@ -313,18 +313,32 @@ void Session::on_listening(const Result<void>& result) {
 }
 
 // A client hears notifications between transactions only. One that comes before the COMMIT of its LISTEN is held as
-// well: it may be our own, which the hub hears before the session knows of its COMMIT.
+// well: it may be our own, which the hub hears before the session knows of its COMMIT. So is what comes while the
+// client does not read. None is dropped in silence: with too many the session ends.
 void Session::notify(const postgres::NotificationView& notification) {
+  constexpr std::size_t most_held = 16 * 1024 * 1024;
+  if (ending_ || held_bytes_ > most_held) return;
   HeldNotification held{std::string(notification.channel), {}};
   if (!postgres::append_notification(held.message, notification)) return;
+  held_bytes_ += sizeof held + held.message.size();
   held_notifications_.push_back(std::move(held));
   deliver_notifications();
   if (held_notifications_.empty()) host_.stream().flush();
+  if (held_bytes_ <= most_held) return;
+  // From the loop: the connection that listens is on the stack.
+  options_.database->loop().defer([this, alive = alive_] {
+    if (!*alive || ending_) return;
+    fatal({sqlstate::program_limit_exceeded, "terminating connection: too many notifications wait for the client",
+           "they wait while a transaction is open, and while the client does not read",
+           "listen on a connection of its own", 0});
+  });
 }
 
 void Session::deliver_notifications() {
   if (held_notifications_.empty() || wait_ != Wait::none || in_transaction_ || unit_open_ || ending_) return;
   if (lazy_ != LazyTransaction::none || scatter_ || (backend_ != nullptr && !backend_->replies().empty())) return;
+  if (is_congested()) return;
+  held_bytes_ = 0;
   for (const HeldNotification& held : std::exchange(held_notifications_, {}))
     if (settings_.channels().contains(held.channel)) host_.stream().append(held.message);
 }

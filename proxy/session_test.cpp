@@ -125,6 +125,39 @@ TEST_F(SessionTest, ASlowClientHoldsOnlyItsOwnMemory) {
 
 // ---- things that go wrong -------------------------------------------------------------------------------------------
 
+TEST_F(SessionTest, AClientThatDoesNotReadOurAnswersIsNotReadFrom) {
+  open();
+  constexpr int statements = 20'000;
+  std::string all;
+  for (int i = 0; i < statements; ++i) all += query("SELECT count(*) FROM t");
+  lane_.on([&] { session_->on_client_bytes(all); });
+  lane_.settle();
+  EXPECT_LT(lane_.on([&] { return stream_.pending(); }), 2 * net::Stream::high_water);
+  EXPECT_EQ(lane_.on([&] { return session_->state_name(); }), "waiting for the client");
+  std::string received;
+  ASSERT_TRUE(lane_.eventually([&] {
+    client_.read([&](std::string_view bytes) {
+      received.append(bytes);
+      return true;
+    });
+    stream_.flush();
+    if (stream_.pending() <= net::Stream::high_water) session_->on_client_drained();
+    return count_ready(received) == statements;
+  })) << "once it reads, it is answered to the end";
+}
+
+TEST_F(SessionTest, NotificationsThatAClientDoesNotTakeEndItsSession) {
+  open();
+  EXPECT_EQ(types(ask(query("BEGIN"))), "C Z:T");
+  const std::string payload(7'999, 'x');
+  lane_.on([&] {
+    for (int i = 0; i < 3'000; ++i) session_->notify({.pid = 1, .channel = "news", .payload = payload});
+  });
+  lane_.settle();
+  EXPECT_TRUE(ended_);
+  EXPECT_EQ(types(answers()), "E:54000");
+}
+
 TEST_F(SessionTest, AnErrorInAPipelineSkipsToSync) {
   open();
   server_[0].answer("E", error("22012"));

@@ -73,6 +73,8 @@ std::string_view Session::state_name() const {
     case Wait::effects:
     case Wait::copy:
       return "waiting for replies";
+    case Wait::client:
+      return "waiting for the client";
     case Wait::scatter:
       return "active";
     case Wait::opening:

@@ -344,6 +344,20 @@ def test_many_channels_and_sessions(either, servers, database):
         ear.close()
 
 
+def test_a_client_that_does_not_read_is_not_held_for_ever(single, servers, database):
+    """40 MB for somebody who takes none of it; others hear all."""
+    slow, other = Ear(single, database), Ear(single, database)
+    slow.run("listen flood")
+    other.run("listen calm")
+    servers[0].run("select pg_notify('flood', i || repeat('x', 7900)) from generate_series(1, 5000) i", database)
+    notify(servers[0], database, "calm", "still here")
+    assert other.heard() == [("calm", "still here")]
+    last = None
+    while last is None or last.type == "A":
+        last = slow.wire.read()
+    assert last.type == "E" and wire.error_fields(last.body)["C"] == "54000", last
+
+
 def test_psycopgs_notifies(either, servers, database):
     with either.connect(database) as connection:
         connection.execute("listen news")
