@@ -57,6 +57,7 @@ public:
   // The database must have an auth_query. `done` may be called at once.
   void look_up(const std::string& user, Done done);
   void reconfigure();  // the database has its new configuration
+  bool busy() const { return !lookups_.empty(); }
   void sweep(TimePoint now);
   void shut_down();
 

@@ -30,6 +30,7 @@ public:
 
   // `done` is not called from inside.
   void ask(const std::string& role, Secret password, Done done);
+  bool busy() const { return !waiting_.empty() || !probes_.empty(); }
   void sweep(TimePoint now);
   void shut_down();
 

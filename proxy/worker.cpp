@@ -207,7 +207,8 @@ void Worker::end_retired() {
       clients.push_back(client.get());
   for (Client* client : clients) client->follow_configuration();
   for (auto it = removed_.begin(); it != removed_.end();) {
-    if (it->database->sessions() > 0) {
+    // Logins wait for what the servers say of their users; both kinds of questions have deadlines.
+    if (it->database->sessions() > 0 || it->auth_query->busy() || it->password_check->busy()) {
       ++it;
       continue;
     }

@@ -1,5 +1,7 @@
 """auth_query: verifiers from the database, by a connection that follows the configuration and delays nobody else."""
 
+import concurrent.futures
+import copy
 import os
 import re
 import signal
@@ -160,6 +162,24 @@ def test_it_follows_a_shard_that_moves(tessera, asked, second, database):
 
 def connections(server):
     return server.run("select usename from pg_stat_activity where application_name = 'tessera auth_query'").split()
+
+
+def test_a_login_that_waits_for_an_answer_outlives_the_names_of_the_shards(tessera, asked, database):
+    """The reload puts another database in the place of the one that was asked."""
+    query = "select rolname, rolpassword from pg_authid, pg_sleep(1.5) where rolname = $1 and rolcanlogin"
+    config = query_config(asked, database, query=query)
+    proxy = tessera(config, canaries=["Canary-"])
+    with concurrent.futures.ThreadPoolExecutor(1) as aside:
+        login = aside.submit(logs_in, proxy, database, "q_ok", "Canary-q_ok", timeout=20)
+        eventually(lambda: asked.run("select 1 from pg_stat_activity where state = 'active' and query like '%pg_sleep(1.5)%' and pid <> pg_backend_pid()").split())
+        renamed = copy.deepcopy(config)
+        shards = renamed["databases"][database]["shards"]
+        shards["another_name"] = shards.pop("s0")
+        renamed["databases"][database]["default_shard"] = "another_name"
+        assert reload(proxy, renamed)
+        started = time.monotonic()
+        assert login.result()
+        assert time.monotonic() - started < 5
 
 
 def test_it_follows_another_user_and_password(tessera, asked, database):

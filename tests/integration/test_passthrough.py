@@ -1,11 +1,16 @@
 """Pass-through by password: users whose passwords only the servers know."""
 
+import concurrent.futures
+import copy
+import os
+import signal
 import time
 
 import pytest
 from harness import wire
 from roles import context_for, logs_in, make_role, refused
 from talk import config_of, eventually, log_in, value
+from test_reload import reload
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +160,25 @@ def test_a_server_that_is_down_is_no_wrong_password(tessera, new_server, new_dat
         assert fields["C"] == "57P03" and "could not be checked" in fields["M"], fields
     down.start()
     eventually(lambda: logs_in(proxy, name, "alice", "Canary-alice", tls=context_for(ca)))
+
+
+def test_a_login_that_waits_for_the_server_outlives_the_names_of_the_shards(tessera, server, database, ca):
+    """The reload puts another database in the place of the one that was asked."""
+    proxy = through(tessera, server, database, ca)
+    renamed = copy.deepcopy(proxy.config)
+    shards = renamed["databases"][database]["shards"]
+    shards["another_name"] = shards.pop("s0")
+    renamed["databases"][database]["default_shard"] = "another_name"
+    postmaster = int((server.data / "postmaster.pid").read_text().split()[0])
+    with concurrent.futures.ThreadPoolExecutor(1) as aside:
+        os.kill(postmaster, signal.SIGSTOP)
+        try:
+            login = aside.submit(logs_in, proxy, database, "alice", "Canary-alice", tls=context_for(ca), timeout=20)
+            time.sleep(0.5)  # until the server is asked
+            assert reload(proxy, renamed)
+            time.sleep(0.5)
+        finally:
+            os.kill(postmaster, signal.SIGCONT)
+        started = time.monotonic()
+        assert login.result()
+        assert time.monotonic() - started < 5
