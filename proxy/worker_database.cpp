@@ -203,6 +203,7 @@ void WorkerDatabase::drop_superseded() {
       continue;
     }
     pool.shut_down({sqlstate::admin_shutdown, "its credentials were replaced", {}, {}, 0});
+    health_.erase(&pool);
     loop_->defer([doomed = std::move(it->second)] {});
     it = pools_.erase(it);
   }
