@@ -148,6 +148,9 @@ bool Session::handle(char type, std::string_view whole) {
   }
   if (type != frontend::terminate && wait_for_copy()) return false;
   if (discard_until_sync() && type != frontend::sync && type != frontend::terminate) return true;
+  // Of a transaction that is open in name only: what has been asked on the side may fail, and it with that.
+  const bool on_the_side = lazy_ == LazyTransaction::open && type != frontend::terminate;
+  if (on_the_side && wait_for_replies() == Got::wait) return false;
   if (type != frontend::terminate && (breaks_copy_ || breaks_copy(type))) return break_copy(whole);
   if (backend_ != nullptr && backend_->pending() > net::Stream::high_water) {
     // A client that sends and does not read stops the server, and we must not take what the server does not.

@@ -95,8 +95,7 @@ bool Session::handle_execute(std::string_view whole) {
   Portal* portal = find_portal(execute.portal);
   if (portal == nullptr) return forward_portal(whole, ReplyKind::execute, 0);
   if (portal->local) {
-    const bool forgets = portal->plan->statements.front().plan.kind == StatementKind::deallocate;
-    if (forgets && wait_for_replies() == Got::wait) return false;
+    if (wait_for_replies() == Got::wait) return false;
     if (const Got got = wait_for_listen(*portal->plan); got != Got::ready) return got == Got::refused;
     return execute_local(*portal);
   }

@@ -212,11 +212,23 @@ Result<Session::Target> Session::target_of(const router::PlannedText& text, cons
   return target;
 }
 
+namespace {
+bool is_two_phase(StatementKind kind) {
+  return kind == StatementKind::prepare_transaction || kind == StatementKind::commit_prepared ||
+         kind == StatementKind::rollback_prepared;
+}
+}  // namespace
+
 // What the session has done makes this text mean something that the planner cannot know. One shard needs no planning.
 std::optional<Error> Session::unplannable(const router::PlannedText& text) const {
   if (!multi_shard()) return {};
   bool changed = false;
   for (const router::PlannedStatement& planned : text.statements) {
+    if (is_two_phase(planned.plan.kind))
+      return Error{sqlstate::feature_not_supported,
+                   fmt::format("{} is not supported over several shards", planned.plan.command),
+                   "each shard has names of its own for prepared transactions",
+                   "prepare and finish such a transaction on the shard itself", 0};
     if (planned.opaque_settings)
       return Error{sqlstate::feature_not_supported,
                    "set_config() is understood with literals or parameters only, and in a SELECT of its own",

@@ -60,9 +60,22 @@ Error Session::failed_transaction_error() {
           0};
 }
 
+namespace {
+bool begins_with_rollback(const router::PlannedText& text) {
+  if (text.statements.size() < 2 || text.statements.front().plan.kind != StatementKind::rollback) return false;
+  return text.statements.front().statement != nullptr;
+}
+}  // namespace
+
 // Can the one statement of `text` be answered without a shard? Then `reply` holds the answer, without ReadyForQuery.
 bool Session::lazy_statement(const router::PlannedText& text, std::string_view sql, std::string& reply) {
   if (backend_ != nullptr && (in_transaction_ || unit_open_ || !backend_->replies().empty())) return false;
+  if (lazy_ == LazyTransaction::failed && begins_with_rollback(text)) {
+    // What stands behind it runs as if there had been none, and so does it: the server only warns.
+    std::string unused;
+    lazy_end(*text.statements.front().statement, unused);
+    return false;
+  }
   if (lazy_ == LazyTransaction::failed && !ends_transaction(text)) {
     reply = error_message(failed_transaction_error());
     return true;

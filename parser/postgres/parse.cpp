@@ -11,6 +11,19 @@ namespace {
 // The tree is written, read and walked recursively. At this depth all of it stays well below a stack of 8 MB.
 constexpr int most_nesting = 2000;
 
+// The library's scanner reads a run of operator characters again for each "/*" in it.
+constexpr std::uint64_t most_rescanning = 20'000'000;
+
+std::uint64_t rescanning(std::string_view sql) {
+  constexpr std::string_view operator_characters = "~!@#^&|`?+-*/%<>=";
+  std::uint64_t cost = 0, run = 0;
+  for (std::size_t i = sql.size(); i-- > 0;) {
+    run = operator_characters.find(sql[i]) == std::string_view::npos ? 0 : run + 1;
+    if (run > 1 && sql[i] == '/' && sql[i + 1] == '*') cost += run;
+  }
+  return cost;
+}
+
 // A raw statement's text starts behind the semicolon of the one before, with blanks and comments.
 SourceSpan trimmed(const TokenList& tokens, const PgQuery__RawStmt& raw) {
   const auto begin = static_cast<std::uint32_t>(raw.stmt_location);
@@ -34,6 +47,7 @@ Result<std::vector<Statement>> parse(std::string_view sql) {
   if (sql.find('\0') != std::string_view::npos) {
     return fail(SqlState("22021"), "invalid byte sequence for encoding \"UTF8\": 0x00");
   }
+  if (rescanning(sql) > most_rescanning) return fail(SqlState("54001"), "the statement has too many comments in a row");
   const TokenList tokens(sql);
   if (nesting_bound(tokens) > most_nesting) {
     return fail(SqlState("54001"), "the statement is nested too deeply",

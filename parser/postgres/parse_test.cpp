@@ -161,6 +161,19 @@ TEST(Parse, DeepNestingAcrossAndIsRefused) {
   }
 }
 
+TEST(Parse, CommentsThatTheScannerWouldReadForSecondsAreRefused) {
+  std::string nested, row;
+  for (int i = 0; i < 24'000; ++i) nested += "/*";
+  for (int i = 0; i < 24'000; ++i) nested += "*/";
+  for (int i = 0; i < 24'000; ++i) row += "/**/";
+  for (const std::string& comments : {nested, row}) {
+    const auto parsed = parse(comments + "select 1");
+    ASSERT_FALSE(parsed.has_value());
+    EXPECT_EQ(parsed.error().code, SqlState("54001"));
+  }
+  EXPECT_TRUE(parse("/* a */ select 1 /*+ b */ -- /*/*/*\n").has_value());
+}
+
 TEST(Parse, LongListsAreNotDeep) {
   std::string in_list = "SELECT * FROM t WHERE id IN (0", rows = "INSERT INTO t (a, b) VALUES (1, -1)",
               ands = "SELECT * FROM t WHERE a = 0", arms = "SELECT CASE";

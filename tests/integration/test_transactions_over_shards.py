@@ -1,0 +1,86 @@
+"""What an attacker found: transactions that went wrong over several shards without a word."""
+
+import pytest
+from harness import wire
+from harness.tessera import database_config
+from harness.wire import SYNC, bind, describe_statement, execute, parse, query
+
+SCHEMA = "create table users (id bigint primary key)"
+
+
+@pytest.fixture
+def config(shards, new_database):
+    name = new_database(shards(3), SCHEMA)
+    rules = {"h": {"type": "hash", "shards": ["s0", "s1", "s2"]}}
+    return {"databases": {"shop": database_config(shards(3), name, rules=rules, tables={"users": {"rule": "h", "key": "id"}})}}
+
+
+def statement(sql, *values):
+    return parse(sql) + bind(values) + execute()
+
+
+FAILS = parse("select nosuch from users", "q") + describe_statement("q")
+INSERT = "insert into users values (7100)"
+
+
+# On one server: 25P02 for the INSERT, ROLLBACK for the COMMIT.
+@pytest.mark.parametrize("pipeline", [
+    query("begin") + FAILS + SYNC + query(INSERT) + query("commit"),
+    statement("begin") + FAILS + SYNC + statement(INSERT) + SYNC + statement("commit") + SYNC,
+    query("begin") + execute("nosuch") + SYNC + query("set local work_mem = '1MB'") + statement(INSERT) + SYNC + query("commit"),
+], ids=["simple", "extended", "local"])
+def test_an_error_in_a_transaction_without_a_shard_fails_it_also_in_a_pipeline(tessera, config, pipeline):
+    proxy = tessera(config)
+    with wire.connect(proxy.host, proxy.port, "app", "shop", "app") as connection:
+        connection.send(pipeline, query("select 'end'"))
+        replies = []
+        while not replies or b"end" not in replies[-1].body:
+            replies.append(connection.read())
+        connection.read_until("Z")
+        assert b"COMMIT\0" not in [reply.body for reply in replies]
+        assert not [r for r in connection.ask(query("select id from users where id = 7100")) if r.type == "D"]
+
+
+def test_ready_for_query_after_a_pipelined_begin_tells_of_the_transaction(tessera, config):
+    proxy = tessera(config)
+    with wire.connect(proxy.host, proxy.port, "app", "shop", "app") as connection:
+        connection.send(statement("begin"), SYNC, query("rollback"))
+        assert [connection.read_until("Z")[-1].body for _ in range(2)] == [b"T", b"I"]
+
+
+def test_an_empty_transaction_in_a_pipeline_commits(tessera, config):
+    proxy = tessera(config)
+    with wire.connect(proxy.host, proxy.port, "app", "shop", "app") as connection:
+        connection.send(statement("begin"), SYNC, statement("commit"), SYNC)
+        replies = connection.read_until("Z") + connection.read_until("Z")
+        assert [r.body for r in replies if r.type == "C"] == [b"BEGIN\0", b"COMMIT\0"]
+
+
+def test_prepare_transaction_is_refused_or_its_name_is_unique(tessera, config, shards):
+    proxy = tessera(config)
+    acknowledged = []
+    try:
+        with wire.connect(proxy.host, proxy.port, "app", "shop", "app") as connection:
+            for key in range(1, 20):
+                replies = connection.ask(query("begin"))
+                connection.ask(query(f"insert into users values ({key})"))
+                replies = connection.ask(query("prepare transaction 'g'"))
+                if b"PREPARE TRANSACTION\0" in [r.body for r in replies]:
+                    acknowledged.append(key)
+                else:
+                    connection.ask(query("rollback"))
+        assert len(acknowledged) <= 1, f"one gid for several transactions: of the keys {acknowledged}"
+    finally:
+        for server in shards(3):
+            with server.connect(config["databases"]["shop"]["backend"]["dbname"]) as connection:
+                if connection.execute("select 1 from pg_prepared_xacts where database = current_database()").fetchone():
+                    connection.execute("rollback prepared 'g'")
+
+
+def test_rollback_with_more_behind_it_ends_a_transaction_that_failed_without_a_shard(tessera, config):
+    proxy = tessera(config)
+    with wire.connect(proxy.host, proxy.port, "app", "shop", "app") as connection:
+        connection.ask(query("begin"))
+        connection.ask(query("rollback to s"))
+        replies = connection.ask(query("rollback; select 1"))
+        assert (b"ROLLBACK\0" in [r.body for r in replies], connection.status) == (True, "I")
