@@ -3,7 +3,7 @@
 # One static library per folder: every *.cpp of the folder that calls this, but for
 #   *_test.cpp  -> one GoogleTest program <name>_test, known to ctest
 #   *_fuzz.cpp  -> one libFuzzer program each, only with TESSERA_FUZZ
-#   *_bench.cpp -> one Google Benchmark program <name>_bench
+#   *_bench.cpp -> compiled into the one program micro_bench (tests/bench/CMakeLists.txt), only with TESSERA_BENCH
 #   main.cpp    -> left to the folder
 # The target `unit_tests` builds every test program and nothing else.
 function(tessera_library name)
@@ -36,10 +36,9 @@ function(tessera_library name)
     endif()
     add_dependencies(unit_tests ${name}_test)
   endif()
-  if(benches AND NOT TESSERA_FUZZ)
-    find_package(benchmark REQUIRED)
-    add_executable(${name}_bench ${benches})
-    target_link_libraries(${name}_bench PRIVATE tessera_${name} benchmark::benchmark benchmark::benchmark_main)
+  if(benches)
+    set_property(GLOBAL APPEND PROPERTY TESSERA_BENCHES ${benches})
+    set_property(GLOBAL APPEND PROPERTY TESSERA_BENCHED tessera_${name})
   endif()
   if(TESSERA_FUZZ)
     foreach(fuzzer ${fuzzers})

@@ -11,6 +11,7 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
 endif()
 
 option(TESSERA_FUZZ "Build the libFuzzer targets (clang only)" OFF)
+option(TESSERA_BENCH "Make the target micro_bench (needs Google Benchmark)" OFF)
 set(TESSERA_SANITIZE "" CACHE STRING "Sanitizers for the whole build, as for -fsanitize=")
 
 find_program(CCACHE ccache)

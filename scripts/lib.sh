@@ -22,11 +22,15 @@ as_root() {
   fi
 }
 
-# Configures and builds targets of a preset: build_preset release tessera
+# Configures and builds targets of a preset: build_preset release [-DNAME=VALUE…] tessera
 build_preset() {
-  local preset=$1
+  local preset=$1 settings=()
   shift
-  (cd "$ROOT" && cmake --preset "$preset" >"$ROOT/build/configure-$preset.log" 2>&1) || {
+  while [[ ${1:-} == -D* ]]; do
+    settings+=("$1")
+    shift
+  done
+  (cd "$ROOT" && cmake --preset "$preset" "${settings[@]}" >"$ROOT/build/configure-$preset.log" 2>&1) || {
     cat "$ROOT/build/configure-$preset.log" >&2
     die "cmake --preset $preset failed"
   }
