@@ -8,6 +8,7 @@ pgbench     one pgbench run, its throughput and latencies, what it cost the prox
 idle        memory per idle connection
 bulk        a million rows to one reader
 syscalls    system calls per statement (strace)
+micro       single steps of the hot path, without sockets
 process     CPU time and memory of a process, from /proc
 machine     what this was measured on and with
 report      tables out of the result; docs/benchmarks.md

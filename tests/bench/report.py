@@ -5,6 +5,7 @@ within seconds of each other.
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 from statistics import median
@@ -12,6 +13,7 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 NOTHING = "–"
+MICRO = "Microbenchmarks"
 RIVALS = [("pgbouncer", "PgBouncer"), ("haproxy", "HAProxy")]
 OURS = [("tessera", "one shard"), ("tessera4", "4 shards")]
 
@@ -124,6 +126,42 @@ def syscalls(result):
     return table(["system calls per statement", *shown.values()], rows)
 
 
+def steps(micro):
+    rows = [[f"{one['group']}: {one['operation']}", number(middle(one["rounds"], "ns"), 1), number(middle(one["rounds"], "us_per_mb"))]
+            for one in micro["benchmarks"] if not one["group"].startswith("routing")]
+    return table(["CPU time of one", "ns", "µs per MB"], rows)
+
+
+def routing(micro):
+    """The cost of a routed statement under each rule, and how many times that of the first one it is."""
+    figures = {}
+    for one in micro["benchmarks"]:
+        if one["group"].startswith("routing, "):
+            figures.setdefault(one["operation"], {})[one["group"].removeprefix("routing, ")] = middle(one["rounds"], "ns")
+    columns = list(dict.fromkeys(name for values in figures.values() for name in values))
+    first = next(iter(figures.values()), {})
+    rows = [[title, *(text for name in columns for text in (number(values[name], 1), number(values[name] / first[name], 2)))]
+            for title, values in figures.items()]
+    return table(["plan cache and bind, ns", *(head for name in columns for head in (name, "÷ the first"))], rows)
+
+
+def micro_section(micro):
+    where, settings = micro["machine"], micro["settings"]
+    return f"""## {MICRO}
+
+Measured by `./dev bench --only micro` on {where['when']}, commit {where['commit']}; {where['cpu']}, {where['cores']} cores.
+Medians of {settings['rounds']} round(s) of {settings['seconds']} s for each operation, one thread, no sockets, no servers.
+
+{steps(micro)}
+
+A statement of the extended protocol whose plan is cached (the cache holds 10,000 plans), the key a bigint in binary format, each
+statement begun when the one before it has its shard. *One key*: the same again and again, so all that it touches is in the processor's
+caches. *Random keys*: any key of the rule, so that a large rule is read from memory.
+
+{routing(micro)}
+"""
+
+
 def skipped(result):
     """Why some places are empty; each reason once."""
     reasons = {}
@@ -151,7 +189,12 @@ def sections(result):
 
 
 def tables(result):
-    parts = [f"\n{body}" for _, body in sections(result)]
+    parts = []
+    if "micro" in result:
+        parts += [f"\n{steps(result['micro'])}", f"\n{routing(result['micro'])}"]
+    if "machine" not in result:  # nothing but these
+        return "\n".join(parts)
+    parts += [f"\n{body}" for _, body in sections(result)]
     notes = [*skipped(result), *(f"PROBLEM {problem}" for problem in result["problems"])]
     return "\n".join([*parts, "", *notes])
 
@@ -198,12 +241,28 @@ Every round stands in `.bench/result.json`; `tests/bench/report.py` writes this 
 - RSS counts no socket buffers of the kernel. HAProxy's idle connections are fewer: each holds a connection of the server.
 - strace slows what it watches; the system calls are from runs of their own.
 - The CPU of a cell contains the logins of its clients.
+- `./dev bench --only micro --document` takes three minutes and replaces the section of the microbenchmarks alone.
 """)
     return "\n".join(parts)
 
 
+def micro_of(text):
+    """The section as it stands in a document; empty if it is not there."""
+    found = re.search(rf"^## {MICRO}\n.*?(?=^## |\Z)", text, re.M | re.S)
+    return found[0] if found else ""
+
+
+def with_micro(text, section):
+    """The document with this section in place of the one that it has."""
+    before, again, after = text.replace(micro_of(text), "").partition("## Again\n")
+    return f"{before}{section.strip()}\n\n{again}{after}" if section else text
+
+
 def write_document(result):
-    DOCUMENT.write_text(document(result))
+    """What the run did not measure is not in it, but for the microbenchmarks, which say themselves when they were run."""
+    before = DOCUMENT.read_text() if DOCUMENT.exists() else ""
+    section = micro_section(result["micro"]) if "micro" in result else micro_of(before)
+    DOCUMENT.write_text(with_micro(document(result) if "machine" in result else before, section))
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import BenchError, bulk, cells, contenders, idle, machine, pgbench, process, report, server, syscalls  # noqa: E402
+from bench import BenchError, bulk, cells, contenders, idle, machine, micro, pgbench, process, report, server, syscalls  # noqa: E402
 from harness import places, postgres, tessera, wire  # noqa: E402
 from harness.certificates import CertificateAuthority  # noqa: E402
 from harness.places import SetupError  # noqa: E402
 
-GROUPS = ["idle", "select", "tls", "shapes", "reconnect", "bulk", "syscalls"]
+GROUPS = ["idle", "select", "tls", "shapes", "reconnect", "bulk", "syscalls", "micro"]
 CHECKED_KEYS = range(1, 41)
 Failure = (BenchError, SetupError, tessera.TesseraFailed, OSError, wire.WireError)
 
@@ -203,6 +203,28 @@ def measure(options, groups, root):
     return bench.result
 
 
+def measure_all(options, place, root):
+    """The microbenchmarks come first, before there are servers. Nothing else may be wanted."""
+    others = [group for group in options.only if group != "micro"]
+    problem, steps = None, {}
+    if "micro" in options.only:
+        print("==> microbenchmarks", file=sys.stderr, flush=True)
+        try:
+            steps = {"micro": micro.measure(0.05 if options.quick else 0.5, options.rounds)}
+        except BenchError as error:
+            if not others:
+                raise
+            problem = f"microbenchmarks: {error}"
+    if not others:
+        return {**steps, "problems": []}
+    if any(name.startswith("tessera") for name in options.contenders):
+        hold_binary(place)
+    result = measure(options, others, root)
+    if problem:
+        result["problems"].append(problem)
+    return {**result, **steps}
+
+
 def hold_binary(place):
     """A copy of Tessera, so that a build in the meantime does not change what is measured."""
     held = place / "tessera"
@@ -269,12 +291,11 @@ def main():
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise SetupError("another ./dev bench is at work here") from None
-        if any(name.startswith("tessera") for name in options.contenders):
-            hold_binary(place)
-        result = measure(options, options.only, root)
-        (place / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+        result = measure_all(options, place, root)
+        file = place / ("result.json" if "machine" in result else "micro.json")
+        file.write_text(json.dumps(result, indent=1) + "\n")
     print(report.tables(result))
-    print("\nevery round: .bench/result.json")
+    print(f"\nevery round: .bench/{file.name}")
     if options.document:
         report.write_document(result)
     return 1 if result["problems"] else 0
