@@ -27,10 +27,11 @@ def measure(seconds, rounds):
     """Every benchmark with its rounds; a round's figure is nanoseconds of CPU for one operation."""
     command = [str(program()), "--benchmark_format=json", f"--benchmark_min_time={seconds}", f"--benchmark_repetitions={rounds}",
                "--benchmark_enable_random_interleaving=true"]
+    load = os.getloadavg()[0]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode != 0:
         raise BenchError(f"{PROGRAM} ends with {done.returncode}: {done.stderr.strip()[-1000:]}")
-    return {"machine": machine.describe([]), "settings": {"seconds": seconds, "rounds": rounds},
+    return {"machine": machine.describe([]), "settings": {"seconds": seconds, "rounds": rounds, "load": load},
             "benchmarks": read(json.loads(done.stdout)["benchmarks"])}
 
 

@@ -152,14 +152,15 @@ def micro_section(micro):
     return f"""## {MICRO}
 
 Measured by `./dev bench --only micro` on {where['when']}, commit {where['commit']}; {where['cpu']}, {where['cores']} cores.
-Medians of {settings['rounds']} round(s) of {settings['seconds']} s for each operation, one thread, no sockets, no servers.
+Medians of {settings['rounds']} round(s) of {settings['seconds']} s for each operation, one thread, no sockets, no servers; the machine's load
+was {settings['load']:.1f} before.
 
 {steps(micro)}
 
 A statement of the extended protocol whose plan is cached (the cache holds 10,000 plans), the key a bigint in binary format, each
 statement begun when the one before it has its shard. *One key*: the same again and again, so all that it touches is in the processor's
 caches. *Random keys*: any key of the rule, so that a large rule is read from memory. *÷ its first*: against the smallest rule of the
-same kind.
+same kind. Ring and range search a sorted list, so their cost grows with its logarithm; hash and directory make one look-up.
 
 {routing(micro)}
 """
@@ -244,7 +245,7 @@ Every round stands in `.bench/result.json`; `tests/bench/report.py` writes this 
 - RSS counts no socket buffers of the kernel. HAProxy's idle connections are fewer: each holds a connection of the server.
 - strace slows what it watches; the system calls are from runs of their own.
 - The CPU of a cell contains the logins of its clients.
-- `./dev bench --only micro --document` takes three minutes and replaces the section of the microbenchmarks alone.
+- `./dev bench --only micro --document` takes two minutes on a quiet machine and replaces the section of the microbenchmarks alone.
 """)
     return "\n".join(parts)
 
