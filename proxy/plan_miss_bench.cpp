@@ -88,16 +88,11 @@ constexpr std::string_view insert =
     "(1, 5, 5, 'e'), (1, 6, 6, 'f'), (1, 7, 7, 'g'), (1, 8, 8, 'h'), (1, 9, 9, 'i'), (1, 10, 10, 'j')";
 constexpr std::string_view report =
     "WITH recent AS (SELECT o.user_id, o.state, sum(o.total) AS total, count(*) AS orders FROM orders o WHERE "
-    "o.user_id = 7 "
-    "AND o.created_at >= '2026-01-01' AND o.state <> 'cancelled' GROUP BY o.user_id, o.state HAVING count(*) > 2) "
-    "SELECT "
-    "u.id, u.name AS a@, CASE WHEN r.total > 1000 THEN 'large' WHEN r.total > 100 THEN 'medium' ELSE 'small' END AS "
-    "size, "
-    "coalesce(r.orders, 0) AS orders, (SELECT max(p.created_at) FROM orders p WHERE p.user_id = u.id) AS last FROM "
-    "users u "
-    "LEFT JOIN recent r ON r.user_id = u.id WHERE u.id = 7 AND (u.email LIKE '%@example.org' OR u.email IS NULL) ORDER "
-    "BY "
-    "r.total DESC NULLS LAST, u.id LIMIT 20 OFFSET 0";
+    "o.user_id = 7 AND o.created_at >= '2026-01-01' AND o.state <> 'cancelled' GROUP BY o.user_id, o.state HAVING "
+    "count(*) > 2) SELECT u.id, u.name AS a@, CASE WHEN r.total > 1000 THEN 'large' WHEN r.total > 100 THEN "
+    "'medium' ELSE 'small' END AS size, coalesce(r.orders, 0) AS orders, (SELECT max(p.created_at) FROM orders p "
+    "WHERE p.user_id = u.id) AS last FROM users u LEFT JOIN recent r ON r.user_id = u.id WHERE u.id = 7 AND "
+    "(u.email LIKE '%@example.org' OR u.email IS NULL) ORDER BY r.total DESC NULLS LAST, u.id LIMIT 20 OFFSET 0";
 
 void miss(benchmark::State& state, int shards, int tables, std::string_view pattern) {
   Bench bench(shards, tables);
