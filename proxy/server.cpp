@@ -199,13 +199,19 @@ void Server::on_reload(std::function<void(const config::Config&)> then) {
   on_reload_ = std::move(then);
 }
 
-void Server::publish_catalog(const std::string& database, std::shared_ptr<const router::Catalog> catalog) {
-  const bool taken = chores_.post([this, database, catalog] { publish_routing(database, catalog); });
-  if (!taken && !draining_) publish_routing(database, catalog);
+void Server::publish_catalog(const std::string& database, std::shared_ptr<const router::Catalog> catalog,
+                             std::uint64_t reading) {
+  const bool taken = chores_.post([this, database, catalog, reading] { publish_routing(database, catalog, reading); });
+  if (!taken && !draining_) publish_routing(database, catalog, reading);
 }
 
-void Server::publish_routing(const std::string& name, const std::shared_ptr<const router::Catalog>& catalog) {
+void Server::publish_routing(const std::string& name, const std::shared_ptr<const router::Catalog>& catalog,
+                             std::uint64_t reading) {
   const std::scoped_lock one_at_a_time(reload_mutex_);
+  // Two readings at once may end in the other order. Whatever the earlier one was for, the later one has seen too.
+  std::uint64_t& newest = newest_reading_[name];
+  if (reading < newest) return;
+  newest = reading;
   const std::shared_ptr<const Runtime> now = runtime();
   const auto database = now->databases.find(name);
   if (database == now->databases.end()) return;

@@ -81,7 +81,8 @@ public:
   bool cancel(std::uint32_t pid, std::string_view secret, Worker& from, SessionId requester);
   // A worker has read a database's catalog: builds the topology, on the thread for chores, and gives both to all
   // workers.
-  void publish_catalog(const std::string& database, std::shared_ptr<const router::Catalog> catalog);
+  void publish_catalog(const std::string& database, std::shared_ptr<const router::Catalog> catalog,
+                       std::uint64_t reading);
   RoutingRef routing(const std::string& database) const;
 
 private:
@@ -93,7 +94,8 @@ private:
   void make_credentials(const config::Config& config);
   Result<RoutingRef> make_routing(const DatabaseRuntime& database,
                                   const std::shared_ptr<const router::Catalog>& catalog);
-  void publish_routing(const std::string& name, const std::shared_ptr<const router::Catalog>& catalog);
+  void publish_routing(const std::string& name, const std::shared_ptr<const router::Catalog>& catalog,
+                       std::uint64_t reading);
 
   std::unique_ptr<pool::KeyDerivation> derivation_;
   pool::Budgets budgets_;
@@ -106,7 +108,8 @@ private:
   std::atomic<bool> draining_ = false;
   std::atomic<std::uint64_t> reloads_ = 0;
   std::atomic<std::uint64_t> next_routing_version_ = 1;
-  std::mutex reload_mutex_;  // one reload or new catalog at a time; guards on_reload_
+  std::mutex reload_mutex_;  // one reload or new catalog at a time; guards on_reload_ and newest_reading_
+  std::map<std::string, std::uint64_t> newest_reading_;  // of each database's catalog that was published
   std::function<void(const config::Config&)> on_reload_;
 
   mutable std::mutex mutex_;  // guards what follows

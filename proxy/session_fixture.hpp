@@ -105,7 +105,8 @@ databases:
       database_ = std::make_unique<WorkerDatabase>(
           runtime_->databases.at("shop"), lane_.loop,
           WorkerDatabase::Shared{
-              &budgets_, &derivation_, [this](const std::string&, std::shared_ptr<const router::Catalog> catalog) {
+              &budgets_, &derivation_,
+              [this](const std::string&, std::shared_ptr<const router::Catalog> catalog, std::uint64_t) {
                 auto routing = std::make_shared<Routing>();
                 routing->catalog = catalog;
                 routing->topology = router::Topology::build(database_->settings(), *catalog, 1).value();

@@ -25,10 +25,11 @@ pool::KeyDerivation& Worker::derivation() {
 }
 
 Worker::DatabaseState Worker::make_database(const std::shared_ptr<const DatabaseRuntime>& runtime) {
-  WorkerDatabase::Shared shared{&server_.budgets(), &server_.derivation(),
-                                [this](const std::string& database, std::shared_ptr<const router::Catalog> catalog) {
-                                  server_.publish_catalog(database, std::move(catalog));
-                                }};
+  WorkerDatabase::Shared shared{
+      &server_.budgets(), &server_.derivation(),
+      [this](const std::string& database, std::shared_ptr<const router::Catalog> catalog, std::uint64_t reading) {
+        server_.publish_catalog(database, std::move(catalog), reading);
+      }};
   DatabaseState state;
   state.database = std::make_unique<WorkerDatabase>(runtime, loop_, std::move(shared));
   state.listen = std::make_unique<ListenHub>(*state.database);

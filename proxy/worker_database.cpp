@@ -1,6 +1,7 @@
 #include "proxy/worker_database.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <fmt/format.h>
 
@@ -284,11 +285,15 @@ void WorkerDatabase::catalog_changed(const pool::IdentityRef& identity) {
     return 0u;
   }();
   loading_catalog_ = true;
+  static std::atomic<std::uint64_t> next_reading = 1;
+  const std::uint64_t reading = next_reading.fetch_add(1, std::memory_order_relaxed);
   run(pool(identity, identity->user, ShardId(shard)), pool::no_settings(), catalog_queries(),
-      [this](Result<pool::TextQuery::Answer> answer) {
+      [this, reading](Result<pool::TextQuery::Answer> answer) {
         loading_catalog_ = false;
+        // What the servers of old say is better than nothing, and no more.
         if (answer)
-          return shared_.publish_catalog(name_, read_catalog(answer->results, settings().read_only_functions));
+          return shared_.publish_catalog(name_, read_catalog(answer->results, settings().read_only_functions),
+                                         retired_ ? 0 : reading);
         log::error("the catalog cannot be read", {{"database", name_}, {"reason", answer.error().message}});
         const Result<void> failed = std::unexpected(answer.error());
         for (auto& waiting : std::exchange(waiting_for_catalog_, {})) waiting(failed);

@@ -41,8 +41,10 @@ public:
   struct Shared {  // belongs to the process
     pool::Budgets* budgets;
     pool::KeyDerivation* derivation;
-    // Publishes a catalog that this worker has loaded to all workers.
-    std::function<void(const std::string& database, std::shared_ptr<const router::Catalog>)> publish_catalog;
+    // Publishes a catalog that this worker has loaded to all workers. `reading` grows with each reading that begins:
+    // what an earlier one has found may have changed since.
+    std::function<void(const std::string& database, std::shared_ptr<const router::Catalog>, std::uint64_t reading)>
+        publish_catalog;
   };
 
   WorkerDatabase(std::shared_ptr<const DatabaseRuntime> runtime, net::EventLoop& loop, Shared shared);

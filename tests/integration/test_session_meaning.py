@@ -1,8 +1,11 @@
 """What a session has done decides what its statements mean: paths, temporary tables, settings, prepared statements."""
 
+import time
+
 import pytest
 from harness import wire
-from talk import code, config_of, log_in, rows, value
+from harness.meddler import Harm, Meddler
+from talk import code, config_of, eventually, log_in, rows, value
 
 SCHEMA = """
 create schema b; create schema other;
@@ -154,3 +157,21 @@ def test_discard_temp_leaves_the_locks_of_other_connections(connection, servers,
     assert ask(connection, "select v from t where id = 101") == [["b"]]
     assert ask(connection, "discard temp") == []
     assert servers[0].run(locks, database).strip() == "1"
+
+
+def test_of_two_catalogs_that_are_read_at_once_the_newer_counts(tessera, servers, new_database):
+    """The answer to the first reading is late; what has been made since it was asked for must not be forgotten."""
+    name = new_database(servers, "create table d (id int)")
+    with Meddler(servers[0].port) as middle:
+        config = config_of(servers, name, rules=RULES["rules"], tables={"late": {"rule": "r", "key": "id"}}, hints=True)
+        config["databases"][name]["shards"]["s0"]["primary"] = middle.address
+        with log_in(tessera(config), name) as connection:
+            assert ask(connection, "select v from late where id = 1") == "0A000", "its key's type is not known"
+            middle.add(Harm("delay", kind="T", pattern=b"relkind", seconds=2))
+            assert ask(connection, "create table aside (id int)") == []
+            eventually(lambda: middle.done == 1)
+            for shard in ("s0", "s1"):
+                assert ask(connection, f"/* tessera: shard={shard} */ create table late (id int primary key, v text)") == []
+            eventually(lambda: ask(connection, "select v from late where id = 1") == [], timeout=1.5)
+            time.sleep(2.5)
+            assert ask(connection, "select v from late where id = 1") == []
