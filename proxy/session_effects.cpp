@@ -337,6 +337,8 @@ void Session::notify(const postgres::NotificationView& notification) {
 void Session::deliver_notifications() {
   if (held_notifications_.empty() || wait_ != Wait::none || in_transaction_ || unit_open_ || ending_) return;
   if (lazy_ != LazyTransaction::none || scatter_ || (backend_ != nullptr && !backend_->replies().empty())) return;
+  // What was only just appended may fit: then no event will say so.
+  if (is_congested()) host_.stream().flush();
   if (is_congested()) return;
   held_bytes_ = 0;
   for (const HeldNotification& held : std::exchange(held_notifications_, {}))
