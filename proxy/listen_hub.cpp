@@ -230,6 +230,15 @@ bool ListenHub::listens(const Session& session, const std::string& channel) cons
   return found != user->second.channels.end() && found->second.contains(const_cast<Session*>(&session));
 }
 
+std::vector<std::string> ListenHub::channels_of(const Session& session) const {
+  std::vector<std::string> found;
+  const auto user = users_.find(session.options().identity->user);
+  if (user == users_.end()) return found;
+  for (const auto& [channel, sessions] : user->second.channels)
+    if (sessions.contains(const_cast<Session*>(&session))) found.push_back(channel);
+  return found;
+}
+
 void ListenHub::heard(User& user, const postgres::NotificationView& notification) {
   const auto found = user.channels.find(std::string(notification.channel));
   if (found == user.channels.end()) return;

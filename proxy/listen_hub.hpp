@@ -35,6 +35,7 @@ public:
   void keep_only(Session& session, const pool::SettingsMap& channels);
   void forget(Session& session) { keep_only(session, {}); }
   bool listens(const Session& session, const std::string& channel) const;
+  std::vector<std::string> channels_of(const Session& session) const;
   void reconfigure();  // the database has its new configuration
   void sweep(TimePoint now);
   void shut_down();

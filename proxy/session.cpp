@@ -312,6 +312,19 @@ const RoutingRef& Session::routing() {
   return routing_;
 }
 
+// The hub knows its sessions by their roles.
+void Session::set_identity(pool::IdentityRef identity) {
+  if (options_.listen == nullptr || identity->user == options_.identity->user) {
+    options_.identity = std::move(identity);
+    return;
+  }
+  const std::vector<std::string> channels = options_.listen->channels_of(*this);
+  options_.listen->forget(*this);
+  options_.identity = std::move(identity);
+  for (const std::string& channel : channels) options_.listen->listen(*this, channel);
+  if (wait_ == Wait::listening) continue_after_wait();  // the LISTEN at hand is asked of the new role
+}
+
 bool Session::move_to(WorkerDatabase& database, ListenHub* listen, pool::IdentityRef identity) {
   release_if_free();
   if (backend_ != nullptr || !parked_.empty() || pins_ != 0) return false;

@@ -99,7 +99,7 @@ public:
   // them.
   bool move_to(WorkerDatabase& database, ListenHub* listen, pool::IdentityRef identity);
   // From now on connections are made under these credentials.
-  void set_identity(pool::IdentityRef identity) { options_.identity = std::move(identity); }
+  void set_identity(pool::IdentityRef identity);
   const pool::Backend* backend() const { return backend_; }
   TimePoint request_started() const { return request_started_; }
   std::uint64_t statements() const { return statements_; }

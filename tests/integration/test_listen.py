@@ -307,6 +307,29 @@ def test_a_reload_that_moves_nothing_disturbs_nobody(tessera, servers, database,
     assert ear.heard() == [("news", "heard")]
 
 
+def test_a_reload_that_changes_the_role(tessera, servers, database):
+    """Sessions that are open work as another role from then on: so do their ears, and when they end nothing is left under either."""
+    make_role(servers[0], "hearer", "hearer")
+    proxy = tessera(config_of(servers[:1], database))
+    ear, leaver = Ear(proxy, database), Ear(proxy, database)
+    ear.run("listen news")
+    leaver.run("listen other")
+    roles = f"select distinct usename from pg_stat_activity where datname = '{database}' and query ~ '^LISTEN'"
+    assert servers[0].run(roles).split() == ["app"]
+    users = [{"name": "app", "password": "app", "backend_user": "hearer", "backend_password": "hearer"}]
+    assert reload(proxy, config_of(servers[:1], database, users=users))
+    eventually(lambda: "hearer" in servers[0].run(roles).split(), what="the new role listens")
+    time.sleep(0.3)
+    notify(servers[0], database, "news", "once")
+    assert ear.heard() == [("news", "once")]
+    ear.run("unlisten news")
+    leaver.close()
+    eventually(lambda: not servers[0].run(roles).split(), timeout=12, what="nobody listens any more")
+    for channel in ("news", "other"):
+        notify(servers[0], database, channel, "to nobody")
+    assert ear.heard() == [] and value(ear.wire, "select current_user") == "hearer"
+
+
 def test_they_count_against_max_server_connections(tessera, servers, database):
     proxy = tessera(config_of(servers[:1], database, pool={"max_server_connections": 1, "checkout_timeout": "500ms", "idle_timeout": "100ms"}))
     with log_in(proxy, database) as holder, log_in(proxy, database) as other:
