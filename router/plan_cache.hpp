@@ -2,6 +2,7 @@
 // is full, the entries that were not used since the last round go (a clock with one bit). Not shared between threads.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -58,7 +59,7 @@ public:
     std::uint64_t meaning = 0;  // settings that change what names mean; the cache is emptied with every new topology
     friend bool operator==(const Key&, const Key&) = default;
   };
-  explicit PlanCache(std::size_t capacity) : capacity_(capacity) {}
+  explicit PlanCache(std::size_t capacity) : capacity_(std::max<std::size_t>(1, capacity)) {}
 
   const PlannedTextRef* find(const Key& key) {
     const auto found = entries_.find(key);
@@ -71,10 +72,19 @@ public:
     return &found->second.text;
   }
   void insert(const Key& key, PlannedTextRef text) {
-    if (entries_.size() >= capacity_) evict();
-    entries_.insert_or_assign(key, Entry{std::move(text), true});
+    const auto [place, added] = entries_.try_emplace(key, Entry{text, false});
+    if (!added)
+      place->second.text = std::move(text);
+    else if (clock_.size() < capacity_)
+      clock_.push_back(&*place);
+    else
+      replace(*place);
   }
-  void clear() { entries_.clear(); }
+  void clear() {
+    clock_.clear();
+    entries_.clear();
+    hand_ = 0;
+  }
   std::size_t size() const { return entries_.size(); }
   std::size_t capacity() const { return capacity_; }
   std::uint64_t hits() const { return hits_; }
@@ -83,23 +93,28 @@ public:
 private:
   struct Entry {
     PlannedTextRef text;
-    mutable bool used;  // the clock's bit; std::erase_if shows entries as const
+    bool used;  // since the clock's hand came by: it stays for another round
   };
   struct Hash {
     std::size_t operator()(const Key& key) const {
       return static_cast<std::size_t>(key.low ^ (key.meaning * 0x9E3779B97F4A7C15ull));
     }
   };
-  void evict() {
-    const std::size_t before = entries_.size();
-    std::erase_if(entries_, [](const auto& entry) { return !std::exchange(entry.second.used, false); });
-    // Everything was in use: an eighth goes, so that the cost of this walk is spread over many inserts.
-    if (entries_.size() == before)
-      for (auto it = entries_.begin(); entries_.size() > capacity_ - capacity_ / 8 - 1;) it = entries_.erase(it);
+  using Entries = std::unordered_map<Key, Entry, Hash>;
+
+  // The next that nobody has used for a round makes room: a step or two for each insert, never a walk over all.
+  void replace(Entries::value_type& newcomer) {
+    while (std::exchange(clock_[hand_]->second.used, false)) hand_ = (hand_ + 1) % clock_.size();
+    const Key leaver = clock_[hand_]->first;
+    clock_[hand_] = &newcomer;
+    hand_ = (hand_ + 1) % clock_.size();
+    entries_.erase(leaver);
   }
 
   std::size_t capacity_;
-  std::unordered_map<Key, Entry, Hash> entries_;
+  Entries entries_;
+  std::vector<Entries::value_type*> clock_;  // all of them, in the order in which the hand comes by
+  std::size_t hand_ = 0;
   std::uint64_t hits_ = 0;
   std::uint64_t misses_ = 0;
 };
