@@ -51,7 +51,11 @@ protected:
     lane_.on([&] {
       std::vector<pool::Pool*> pools;
       for (const auto& pool : pools_) pools.push_back(pool.get());
-      Scatter::Events events{.relay = [this](std::string_view bytes) { client_.append(bytes); },
+      Scatter::Events events{.relay =
+                                 [this](std::string_view bytes) {
+                                   client_.append(bytes);
+                                   congested_ = congested_ || client_.size() > takes_;
+                                 },
                              .flush = [this] { ++flushes_; },
                              .congested = [this] { return congested_; },
                              .done =
@@ -89,6 +93,7 @@ protected:
   // What the client has, on the lane.
   std::string client_;
   int flushes_ = 0;
+  std::size_t takes_ = SIZE_MAX;  // so many bytes, and then it is slow
   bool congested_ = false;
   std::optional<Result<void>> result_;
   bool cut_ = false;
@@ -144,13 +149,15 @@ TEST_F(ScatterTest, SettingsArePutInPlaceOnAllShardsBeforeRowsFlow) {
 TEST_F(ScatterTest, ASlowClientStopsTheReading) {
   std::vector<std::string> many(20'000, "0123456789012345678901234567890123456789");
   rows(0, many);
+  takes_ = 100'000;
   start({.sql = "SELECT v FROM t"});
-  lane_.on([&] { congested_ = true; });
+  ASSERT_TRUE(lane_.eventually([&] { return congested_; }));
   for (int i = 0; i < 20; ++i) lane_.settle();
   const std::size_t so_far = lane_.on([&] { return client_.size(); });
   EXPECT_LT(so_far, 20'000u * 51u);
   EXPECT_FALSE(lane_.on([&] { return result_.has_value(); }));
   lane_.on([&] {
+    takes_ = SIZE_MAX;
     congested_ = false;
     scatter_->resume();
   });
