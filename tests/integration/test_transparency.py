@@ -9,9 +9,9 @@ import socket
 import threading
 
 import pytest
-from harness import sequences
+from harness import sequences, wire
 from harness.tessera import Tessera, database_config
-from twins import Twins
+from twins import Twins, report
 
 COUNT = int(os.environ.get("TESSERA_SEEDS", "300"))
 FIXED = 300  # the first seeds are the same in every run, so that a mistake that came back is seen at once
@@ -122,3 +122,32 @@ def test_one_server_connection_for_all_sequences(servers, reset, tmp_path):
         twins = Twins((plain.host, plain.port), (proxy.host, proxy.port), "twin", reset)
         for seed in seeds()[: COUNT // 2]:
             twins.check(seed)
+
+
+COPY_ITEM = wire.parse("copy item (id, name) from stdin") + wire.bind() + wire.execute()
+DEALLOCATE = wire.parse("deallocate all", "s2") + wire.describe_statement("s2") + wire.bind(name="s2") + wire.execute() + wire.SYNC
+KNOWN = {
+    "DEALLOCATE ALL, and the same text again": DEALLOCATE + DEALLOCATE,
+    "DISCARD ALL keeps the unnamed statement": wire.parse("discard all") + wire.bind() + wire.execute() + wire.bind() + wire.describe_statement("") + wire.SYNC,
+    "a name that is taken, twice": wire.query("begin") + wire.parse("select 1", "s") + (wire.parse("select 2", "s") + wire.SYNC) * 2,
+    "Close and Flush behind a Sync": wire.parse("select 1") + wire.bind() + wire.execute() + wire.SYNC + wire.close_portal("") + wire.FLUSH + wire.SYNC,
+    "a Sync in COPY data that fail before it": COPY_ITEM + wire.copy_data(b"x\ty\n") + wire.SYNC + wire.COPY_DONE + wire.parse("select 1") + wire.SYNC,
+    "a Sync in COPY data that fail behind it": COPY_ITEM + wire.copy_data(b"8\tdouble\n") + wire.SYNC + wire.COPY_DONE + wire.parse("select 1") + wire.SYNC,
+    "the same in a transaction": wire.query("begin") + COPY_ITEM + wire.copy_data(b"8\tdouble\n") + wire.SYNC + wire.COPY_DONE + wire.SYNC,
+    "a Sync in COPY data that are good": COPY_ITEM + wire.copy_data(b"300\tnew\n") + wire.SYNC + wire.COPY_DONE + wire.SYNC,
+    "a query in the middle of COPY data": COPY_ITEM + wire.copy_data(b"300\tnew\n") + wire.query("select 1"),
+    "a function call behind a Parse that fails": wire.parse("select * from nowhere", "s") + wire.function_call(1397, [b"-5"]) + wire.SYNC,
+    "UNLISTEN ends the unit that it comes in": wire.parse("select 1") + wire.bind() + wire.execute() + wire.query("unlisten *") + wire.execute() + wire.SYNC,
+}
+
+
+def test_what_went_wrong_once(servers, reset, tmp_path):
+    """Each cut into pieces in several ways, since what had arrived by then made the difference."""
+    plain, behind = servers
+    with Tessera(_proxy_config(behind, pool={"mode": "transaction"}), tmp_path) as proxy:
+        twins = Twins((plain.host, plain.port), (proxy.host, proxy.port), "twin", reset)
+        for name, data in KNOWN.items():
+            steps = [sequences.Step(name, data)]
+            for cut in range(8):
+                server, tested = twins.talk(cut, steps)
+                assert server == tested, report(cut, steps, server, tested)

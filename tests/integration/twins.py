@@ -58,7 +58,8 @@ class Twins:
             with wire.connect(host, port, "app", self.database, "app", parameters={"client_encoding": "UTF8"}) as connection:
                 replies, outcome = connection.exchange(sequences.chunks(seed, data), sequences.is_complete)
                 results.append(Conversation(connection.parameters, replies, outcome))
-                connection.send(wire.TERMINATE)
+                if outcome != "closed":
+                    connection.send(wire.TERMINATE)
         return results
 
     def check(self, seed):
