@@ -10,18 +10,10 @@
 namespace tessera::pool {
 namespace {
 
-struct Counter final : ReplySink {
+struct Counter final : script::SilentSink {
   std::size_t bytes = 0;
 
   void on_relay(std::string_view relayed) override { bytes += relayed.size(); }
-  void on_done(const ExpectedReply&, char, std::string_view) override {}
-  bool on_error(const ExpectedReply&, const postgres::ErrorFields&) override { return true; }
-  void on_skipped(const ExpectedReply&) override {}
-  bool on_ready(const ExpectedReply&, postgres::TransactionStatus) override { return true; }
-  void on_copy(const ExpectedReply&, char) override {}
-  bool on_parameter(std::string_view, std::string_view, bool) override { return true; }
-  bool on_notice(const postgres::ErrorFields&, bool) override { return true; }
-  bool on_notification(const postgres::NotificationView&) override { return true; }
 };
 
 // In pieces as large as the event loop reads them; a message may be cut anywhere.

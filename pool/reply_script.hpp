@@ -155,6 +155,19 @@ struct Trace : ReplySink {
   }
 };
 
+// Takes everything and writes nothing down.
+struct SilentSink : ReplySink {
+  void on_relay(std::string_view) override {}
+  void on_done(const ExpectedReply&, char, std::string_view) override {}
+  bool on_error(const ExpectedReply&, const postgres::ErrorFields&) override { return true; }
+  void on_skipped(const ExpectedReply&) override {}
+  bool on_ready(const ExpectedReply&, postgres::TransactionStatus) override { return true; }
+  void on_copy(const ExpectedReply&, char) override {}
+  bool on_parameter(std::string_view, std::string_view, bool) override { return true; }
+  bool on_notice(const postgres::ErrorFields&, bool) override { return true; }
+  bool on_notification(const postgres::NotificationView&) override { return true; }
+};
+
 // Feeds `bytes` from a block of memory of its own, so that a view which is kept too long is seen by the sanitizer.
 inline Result<void> feed(ReplyReader& reader, ReplySink& sink, std::string_view bytes) {
   const std::unique_ptr<char[]> copy(new char[bytes.size()]);

@@ -63,7 +63,7 @@ void Session::greet(std::uint32_t attempt) {
 
 void Session::opened(const GreetingRef& greeting) {
   greeting_ = greeting;
-  same_encoding_.reset();
+  encodings_.reset();
   stop_waiting();
   const auto ready = std::exchange(on_open_, nullptr);
   on_open_failed_ = nullptr;
@@ -137,7 +137,7 @@ namespace {
 // The others belong to a request that has begun already, or to none: a COPY's data goes on coming when it has failed.
 bool begins_request(char type) {
   return type != frontend::copy_data && type != frontend::copy_done && type != frontend::copy_fail &&
-         type != frontend::flush && type != frontend::terminate;
+         type != frontend::flush;
 }
 }  // namespace
 
@@ -146,18 +146,18 @@ bool Session::handle(char type, std::string_view whole) {
     host_.leave_retired_database();
     if (ending_) return true;
   }
-  if (type != frontend::terminate && wait_for_copy()) return false;
-  if (discard_until_sync() && type != frontend::sync && type != frontend::terminate) return true;
-  // Of a transaction that is open in name only: what has been asked on the side may fail, and it with that.
-  const bool on_the_side = lazy_ == LazyTransaction::open && type != frontend::terminate;
-  if (on_the_side && wait_for_replies() == Got::wait) return false;
-  if (type != frontend::terminate && (breaks_copy_ || breaks_copy(type))) return break_copy(whole);
   if (backend_ != nullptr && backend_->pending() > net::Stream::high_water) {
     // A client that sends and does not read stops the server, and we must not take what the server does not.
     wait_ = Wait::drain;
     return false;
   }
-  if (type != frontend::terminate && is_congested()) {
+  if (type == frontend::terminate) return dispatch(type, whole);
+  if (wait_for_copy()) return false;
+  if (discard_until_sync() && type != frontend::sync) return true;
+  // Of a transaction that is open in name only: what has been asked on the side may fail, and it with that.
+  if (lazy_ == LazyTransaction::open && wait_for_replies() == Got::wait) return false;
+  if (breaks_copy_ || breaks_copy(type)) return break_copy(whole);
+  if (is_congested()) {
     // Our own answers would pile up: as from a server, who does not read is not read from.
     wait_ = Wait::client;
     return false;

@@ -200,6 +200,11 @@ private:
     bool may_copy = false;  // FROM STDIN
   };
 
+  struct Encodings {
+    bool same = false;    // the client's and the server's
+    bool unsafe = false;  // a byte of a longer character can look like a quote or a backslash
+  };
+
   // ---- session_copy.cpp
   static bool may_copy(const router::PlannedText& text);
   bool copy_undecided() const;
@@ -282,7 +287,8 @@ private:
   std::optional<Error> parsed_otherwise(const Prepared& statement) const;
   bool standard_conforming_strings() const;
   std::string_view parameter(std::string_view name) const;
-  bool same_encoding() const;
+  const Encodings& encodings() const;
+  bool same_encoding() const { return encodings().same; }
   std::optional<Error> unreadable(std::string_view sql) const;
   bool may_be_misread(std::string_view sql) const;
   void send_query(std::string_view whole, const router::PlannedTextRef& text, std::vector<SettingChange> changes);
@@ -422,7 +428,7 @@ private:
   std::string shard_setting_;        // SET tessera.shard
   pool::SettingsMap parameters_;     // as the client knows them, where they differ from the greeting's
   GreetingRef greeting_;
-  mutable std::optional<bool> same_encoding_;  // of client and server; asked for with every key
+  mutable std::optional<Encodings> encodings_;  // asked for with every statement
 
   std::string input_;          // what could not be handled yet
   std::size_t copy_left_ = 0;  // bytes of a CopyData message that still pass through

@@ -49,7 +49,7 @@ bool Session::handle_copy(char type, std::string_view whole) {
 bool Session::breaks_copy(char type) const {
   if (backend_ == nullptr || !backend_->replies().copying_in()) return false;
   return type != frontend::copy_data && type != frontend::copy_done && type != frontend::copy_fail &&
-         type != frontend::sync && type != frontend::flush && type != frontend::terminate;
+         type != frontend::sync && type != frontend::flush;
 }
 
 // It says so in its own words, and nothing after that message counts.

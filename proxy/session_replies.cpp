@@ -263,7 +263,7 @@ bool Session::on_parameter(std::string_view name, std::string_view value, bool f
   if (had && before == value && !forwarding) return false;
   parameters_.insert_or_assign(std::string(name), std::string(value));
   if (name == "standard_conforming_strings") view_stale_ = true;
-  same_encoding_.reset();
+  encodings_.reset();
   if (forwarding) return true;
   std::string message;
   if (postgres::append_parameter_status(message, name, value)) host_.stream().append(message);

@@ -167,24 +167,25 @@ bool Session::standard_conforming_strings() const {
   return parameter("standard_conforming_strings") != "off";
 }
 
-bool Session::same_encoding() const {
-  if (!same_encoding_) same_encoding_ = parameter("client_encoding") == parameter("server_encoding");
-  return *same_encoding_;
-}
-
 namespace {
-// In these a byte of a longer character can look like a quote or a backslash.
 bool is_unsafe(std::string_view encoding) {
   static constexpr std::string_view unsafe[] = {"SJIS", "BIG5", "GBK", "UHC", "GB18030", "JOHAB", "SHIFT_JIS_2004"};
   return std::find(std::begin(unsafe), std::end(unsafe), encoding) != std::end(unsafe);
 }
 }  // namespace
 
+const Session::Encodings& Session::encodings() const {
+  if (!encodings_) {
+    const std::string_view client = parameter("client_encoding");
+    encodings_ = Encodings{client == parameter("server_encoding"), is_unsafe(client)};
+  }
+  return *encodings_;
+}
+
 // Could the server see other strings in the text, and so other statements, than our grammar?
 bool Session::may_be_misread(std::string_view sql) const {
   if (!view_.lexer.standard_conforming_strings && sql.contains('\\')) return true;
-  return is_unsafe(parameter("client_encoding")) &&
-         std::ranges::any_of(sql, [](char c) { return static_cast<unsigned char>(c) >= 0x80; });
+  return encodings().unsafe && std::ranges::any_of(sql, [](char c) { return static_cast<unsigned char>(c) >= 0x80; });
 }
 
 // Texts whose meaning our grammar could get wrong. One shard needs no understanding.
@@ -197,10 +198,9 @@ std::optional<Error> Session::unreadable(std::string_view sql) const {
                  {},
                  "SET standard_conforming_strings = on, or write E'…'",
                  0};
-  const std::string_view encoding = parameter("client_encoding");
-  if (!is_unsafe(encoding)) return {};
+  if (!encodings().unsafe) return {};
   return Error{sqlstate::feature_not_supported,
-               fmt::format("statements in client_encoding {} cannot be routed", encoding),
+               fmt::format("statements in client_encoding {} cannot be routed", parameter("client_encoding")),
                {},
                "SET client_encoding = UTF8",
                0};

@@ -47,7 +47,10 @@ Result<std::vector<Statement>> parse(std::string_view sql) {
   if (sql.find('\0') != std::string_view::npos) {
     return fail(SqlState("22021"), "invalid byte sequence for encoding \"UTF8\": 0x00");
   }
-  if (rescanning(sql) > most_rescanning) return fail(SqlState("54001"), "the statement has too many comments in a row");
+  if (rescanning(sql) > most_rescanning) {
+    return fail(SqlState("54001"), "the statement has too many comments in a row",
+                "Take the comments out, or put blanks between them.");
+  }
   const TokenList tokens(sql);
   if (nesting_bound(tokens) > most_nesting) {
     return fail(SqlState("54001"), "the statement is nested too deeply",

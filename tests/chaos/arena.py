@@ -80,18 +80,6 @@ class Arena:
     def connect(self, **options):
         return log_in(self.proxy, DATABASE, **options)
 
-    def processes_of(self, server):
-        """The server's first process, then its children."""
-        parent = (server.data / "postmaster.pid").read_text().split()[0]
-        children = []
-        for entry in os.listdir("/proc"):
-            try:
-                if entry.isdigit() and open(f"/proc/{entry}/stat").read().rsplit(")", 1)[1].split()[1] == parent:
-                    children.append(int(entry))
-            except OSError:
-                pass  # it has ended meanwhile
-        return [int(parent), *children]
-
     @staticmethod
     def ask(server, sql):
         """Of the server itself, past Tessera; one that recovers from a crash is waited for."""

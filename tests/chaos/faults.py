@@ -14,6 +14,7 @@ from chaos.arena import DATABASE, POOL_SIZE, SHARDS, Violation
 from chaos.ledger import FAILED, UNKNOWN
 from chaos.load import IMPORTS, Blame
 from harness import wire
+from harness.hanging import Stopped
 from harness.meddler import Harm
 from talk import code
 
@@ -105,21 +106,9 @@ class ServerHangs(Fault):
     measures = True
 
     def strike(self, arena, rng, seconds):
-        processes = arena.processes_of(arena.servers[self.shard])
-        try:
-            self._signal(processes, signal.SIGSTOP)
+        with Stopped(arena.servers[self.shard]):
             time.sleep(max(5.0, seconds))  # longer than Tessera's time limit and patience
-        finally:
-            self._signal(reversed(processes), signal.SIGCONT)
         return f"s{self.shard}, {max(5.0, seconds):.0f} s"
-
-    @staticmethod
-    def _signal(processes, number):
-        for process in processes:
-            try:
-                os.kill(process, number)
-            except ProcessLookupError:
-                pass  # a child that has ended meanwhile
 
 
 class TesseraKilled(Fault):

@@ -27,6 +27,11 @@ def make_role(server, name, password, more="login"):
     server.run(f"drop role if exists {name}; create role {name} {more} password '{password}'")
 
 
+def need_role(server, name, more=""):
+    """For a server that others use too: made once, its name for a password."""
+    server.run(f"do $$ begin if not exists (select from pg_roles where rolname = '{name}') then create role {name} login password '{name}'; {more} end if; end $$")
+
+
 def refused(proxy, database, user, password, **options):
     """The fields of the error with which the login ends."""
     with pytest.raises(wire.WireError) as problem:

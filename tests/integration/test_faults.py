@@ -12,6 +12,7 @@ import time
 
 import pytest
 from harness import wire
+from harness.hanging import Stopped
 from mock_server import GREETING, MockServer, Relay
 from talk import backends_of, code, config_of, errors, eventually, log_in, rows, value
 
@@ -35,41 +36,6 @@ def stoppable(new_server, new_database, shards):
     """Two shards of which the first may be stopped: (servers, database)."""
     pair = [new_server("stoppable"), shards(2)[1]]
     return pair, new_database(pair, SCHEMA)
-
-
-def processes_of(server):
-    """The server and all its children."""
-    parent = (server.data / "postmaster.pid").read_text().split()[0]
-    found = [int(parent)]
-    for entry in os.listdir("/proc"):
-        try:
-            if entry.isdigit() and open(f"/proc/{entry}/stat").read().rsplit(")", 1)[1].split()[1] == parent:
-                found.append(int(entry))
-        except OSError:
-            pass
-    return found
-
-
-class Stopped:
-    """with Stopped(server): all its processes hang."""
-
-    def __init__(self, server):
-        self.server = server
-
-    def __enter__(self):
-        self.processes = processes_of(self.server)
-        self._signal(self.processes, signal.SIGSTOP)
-
-    def __exit__(self, *_):
-        self._signal(reversed(self.processes), signal.SIGCONT)
-
-    @staticmethod
-    def _signal(processes, number):
-        for process in processes:
-            try:
-                os.kill(process, number)
-            except ProcessLookupError:
-                pass  # a child that has ended meanwhile
 
 
 def times_of(connection, statement, count):

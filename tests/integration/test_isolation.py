@@ -11,6 +11,7 @@ import time
 
 import pytest
 from harness import wire
+from roles import need_role
 from talk import backends_of, code, config_of, errors, eventually, log_in, rows, value
 
 SCHEMA = """
@@ -34,9 +35,9 @@ def server(shards):
 @pytest.fixture(scope="module")
 def database(server, new_database):
     name = new_database([server], SCHEMA)
-    server.run("do $$ begin if not exists (select from pg_roles where rolname = 'guest') then create role guest; grant guest to app; end if; end $$")
+    need_role(server, "guest", "grant guest to app;")
     for role in ("alice", "bob"):
-        server.run(f"do $$ begin if not exists (select from pg_roles where rolname = '{role}') then create role {role} login password '{role}'; end if; end $$")
+        need_role(server, role)
     server.run("create schema alice authorization alice; create schema bob authorization bob", name)
     return name
 

@@ -2,6 +2,7 @@
 
 import pytest
 from harness import wire
+from roles import need_role
 from talk import code, config_of, log_in, rows, value
 
 
@@ -19,7 +20,7 @@ def server(shards):
 @pytest.fixture(scope="module")
 def database(server, new_database):
     name = new_database([server], SCHEMA)
-    server.run("do $$ begin if not exists (select from pg_roles where rolname = 'bob') then create role bob login password 'bob'; end if; end $$")
+    need_role(server, "bob")
     return name
 
 
@@ -30,7 +31,7 @@ def two(shards, new_database):
                                  "create policy own on secrets using (owner = current_user); grant all on t, secrets to public;")
     for number, server in enumerate(servers):
         for role in ("alice", "bob"):
-            server.run(f"do $$ begin if not exists (select from pg_roles where rolname = '{role}') then create role {role} login password '{role}'; end if; end $$")
+            need_role(server, role)
         server.run("grant alice, bob to app")
         server.run(f"create schema alice authorization alice; create table alice.t (id int, v text); insert into alice.t select i, 'alice {number}' from generate_series(1, 20) i;"
                    f"alter table alice.t owner to alice; insert into t select i, 'public {number}' from generate_series(1, 20) i; insert into secrets values ('alice', 'a'), ('bob', 'b')", name)

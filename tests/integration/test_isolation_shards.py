@@ -14,6 +14,7 @@ import test_isolation as one
 from chaos import load
 from chaos.ledger import Ledger
 from harness import wire
+from roles import need_role
 from talk import backends_of, code, config_of, eventually, log_in, rows
 
 SHARDS = 3
@@ -29,9 +30,9 @@ def servers(shards):
 def database(servers, new_database):
     name = new_database(servers, one.SCHEMA)
     for server in servers:
-        server.run("do $$ begin if not exists (select from pg_roles where rolname = 'guest') then create role guest; grant guest to app; end if; end $$")
+        need_role(server, "guest", "grant guest to app;")
         for role in ("alice", "bob"):
-            server.run(f"do $$ begin if not exists (select from pg_roles where rolname = '{role}') then create role {role} login password '{role}'; end if; end $$")
+            need_role(server, role)
         server.run("create schema alice authorization alice; create schema bob authorization bob", name)
     return name
 
