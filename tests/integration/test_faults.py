@@ -14,7 +14,7 @@ import pytest
 from harness import wire
 from harness.hanging import Stopped
 from mock_server import GREETING, MockServer, Relay
-from talk import backends_of, code, config_of, errors, eventually, log_in, rows, value
+from talk import code, config_of, errors, eventually, log_in, rows, value
 
 SCHEMA = "create table t (id int primary key, v text); insert into t select i, 'row ' || i from generate_series(1, 200) i"
 RULES = {"rules": {"r": {"type": "range", "ranges": [{"below": "100", "shard": "s0"}, {"shard": "s1"}]}}, "tables": {"t": {"rule": "r", "key": "id"}}}

@@ -5,7 +5,6 @@ TESSERA_SEED=n repeats one random walk; TESSERA_LOAD_SECONDS=n runs the self-ide
 
 import os
 import random
-import struct
 import threading
 import time
 
