@@ -12,6 +12,7 @@ endif()
 
 option(TESSERA_FUZZ "Build the libFuzzer targets (clang only)" OFF)
 option(TESSERA_BENCH "Make the target micro_bench (needs Google Benchmark)" OFF)
+set(TESSERA_PROFILE "" CACHE STRING "Profile that guides the optimizer (clang 19 and newer), or 'record' to make one: ./dev profile")
 set(TESSERA_SANITIZE "" CACHE STRING "Sanitizers for the whole build, as for -fsanitize=")
 
 find_program(CCACHE ccache)
@@ -33,6 +34,17 @@ if(TESSERA_SANITIZE)
 endif()
 if(TESSERA_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+if(TESSERA_PROFILE STREQUAL "record")
+  add_compile_options(-fprofile-generate)
+  add_link_options(-fprofile-generate)
+elseif(TESSERA_PROFILE AND CMAKE_CXX_COMPILER_ID STREQUAL "Clang" AND CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 19)
+  # Copied under a name of its own, so that a new profile compiles everything anew and ccache tells the two apart.
+  # A function that has changed since the profile was made is compiled without it, silently.
+  set_property(DIRECTORY ${CMAKE_SOURCE_DIR} APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${TESSERA_PROFILE})
+  file(MD5 ${TESSERA_PROFILE} digest)
+  configure_file(${TESSERA_PROFILE} ${CMAKE_BINARY_DIR}/${digest}.profdata COPYONLY)
+  add_compile_options(-fprofile-use=${digest}.profdata -Wno-backend-plugin)
 endif()
 
 find_package(Threads REQUIRED)
