@@ -165,6 +165,9 @@ bool Session::handle(char type, std::string_view whole) {
   handling_extended_ = type != frontend::query && type != frontend::function_call;
   asks_sequences_ = false;
   if (request_started_ == TimePoint{} && begins_request(type)) request_started_ = options_.database->loop().now();
+  if (handling_extended_ && begins_request(type) && type != frontend::sync) {
+    if (const Got got = relieve_unit(); got != Got::ready) return got == Got::refused;
+  }
   const bool taken = dispatch(type, whole);
   if (taken) note_for_retry(type, whole);
   return taken;

@@ -179,6 +179,7 @@ private:
     bool named = false;  // the client's statement `name` was (re)defined or closed; an empty name: the unnamed one
     std::string name;
     std::optional<Prepared> previous;
+    std::size_t previous_bytes = 0;      // what it counts for in undo_bytes_
     bool was_on_backend = false;         // the unnamed one
     std::uint32_t unit = 0;              // of the client's messages
     std::string sql_prepared;            // PREPARE of this name was sent
@@ -247,6 +248,7 @@ private:
   // words.
   void expect_named(pool::ReplyKind kind, std::string_view statement);
   Undo& new_undo(std::uint32_t& tag);
+  void keep_unnamed(Undo& undo);
   void local_reply(std::string_view bytes);
   void refuse(const Error& error);
   void count(const router::PlannedText& text, ShardId shard);
@@ -309,6 +311,8 @@ private:
   bool handle_close(std::string_view whole);
   bool handle_flush(std::string_view whole);
   bool handle_sync(std::string_view whole);
+  Got pass_on_deferred();
+  Got relieve_unit();
   std::optional<ShardId> deferred_shard() const;
   Got settle();
   void emit_deferred();
@@ -486,6 +490,7 @@ private:
   std::vector<Deferred> deferred_;
   std::string deferred_bytes_;
   std::map<std::uint32_t, Undo> undo_;
+  std::size_t undo_bytes_ = 0;  // of the texts of statements in there
   std::uint32_t next_tag_ = 1;
 
   Retry retry_;

@@ -188,10 +188,7 @@ bool Session::handle_parse(std::string_view whole) {
     statement->text = options_.database->intern(parse.query, parse.parameter_types, parse_settings(literals));
   } else if (unit_open_ || !deferred_.empty()) {
     // Something before it may fail, and then the one before it stays.
-    Undo& undo = new_undo(tag);
-    undo.named = true;
-    undo.was_on_backend = unnamed_on_backend_;
-    undo.previous = unnamed_;
+    keep_unnamed(new_undo(tag));
     statement->sql.assign(parse.query);
     statement->types.assign(parse.parameter_types.begin(), parse.parameter_types.end());
   } else {
@@ -218,6 +215,15 @@ bool Session::handle_parse(std::string_view whole) {
   deferred_.back().shard = preparing_shard(*statement->plan);
   if (statement->text) deferred_.back().statement = *statement;
   return true;
+}
+
+// Should the message at hand not take place, the unnamed statement is what it is now.
+void Session::keep_unnamed(Undo& undo) {
+  undo.named = true;
+  undo.was_on_backend = unnamed_on_backend_;
+  undo.previous = unnamed_;
+  undo.previous_bytes = unnamed_.sql.size() + unnamed_.slots.size() * sizeof(parser::Slot);
+  undo_bytes_ += undo.previous_bytes;
 }
 
 // The server itself says that the name is taken: the name is taken there for the occasion.

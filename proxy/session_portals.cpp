@@ -159,12 +159,7 @@ bool Session::handle_close(std::string_view whole) {
   if (wait_for_definition(target.name) == Got::wait) return false;
   std::uint32_t tag = 0;
   if (target.name.empty()) {
-    if (engaged() && unnamed_.valid) {
-      Undo& undo = new_undo(tag);
-      undo.named = true;
-      undo.was_on_backend = unnamed_on_backend_;
-      undo.previous = unnamed_;
-    }
+    if (engaged() && unnamed_.valid) keep_unnamed(new_undo(tag));
     unnamed_.valid = false;
   } else if (const auto found = prepared_.find(target.name); found != prepared_.end()) {
     if (engaged()) {
@@ -190,13 +185,26 @@ bool Session::needs_server() const {
   return false;
 }
 
+// To a server, if one must answer it.
+Session::Got Session::pass_on_deferred() {
+  if (needs_server()) return settle();
+  if (!deferred_.empty()) emit_local_deferred();
+  return Got::ready;
+}
+
+// Before a message of a unit: a client may send any number of them without a Sync, and what is held for them here must
+// not grow with it. What waits for a shard is passed on as if the client had sent Flush; what an error would bring back
+// is let go by the answers.
+Session::Got Session::relieve_unit() {
+  constexpr std::size_t most_deferred = 1000;
+  constexpr std::size_t most_bytes = 1024 * 1024;  // of texts
+  if (deferred_.size() >= most_deferred || deferred_bytes_.size() >= most_bytes) return pass_on_deferred();
+  if (undo_bytes_ >= most_bytes && engaged()) return wait_for_replies();
+  return Got::ready;
+}
+
 bool Session::handle_flush(std::string_view whole) {
-  if (needs_server()) {
-    const Got got = settle();
-    if (got != Got::ready) return got == Got::refused;
-  } else if (!deferred_.empty()) {
-    emit_local_deferred();
-  }
+  if (const Got got = pass_on_deferred(); got != Got::ready) return got == Got::refused;
   if (engaged()) backend_->append(whole);
   return true;
 }

@@ -62,6 +62,7 @@ void Session::forget_undo(std::uint32_t tag) {
   const auto found = undo_.find(tag);
   if (found == undo_.end()) return;
   if (found->second.delays_planning) --pending_effects_;
+  undo_bytes_ -= found->second.previous_bytes;
   undo_.erase(found);
 }
 
@@ -387,6 +388,7 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
   unnamed_on_backend_ = false;
   pending_effects_ = 0;
   undo_.clear();
+  undo_bytes_ = 0;
   portals_.clear();
   in_transaction_ = false;
   may_have_written_ = false;
