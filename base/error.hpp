@@ -47,6 +47,7 @@ inline constexpr SqlState undefined_object{"42704"};
 inline constexpr SqlState insufficient_privilege{"42501"};
 inline constexpr SqlState too_many_connections{"53300"};
 inline constexpr SqlState out_of_memory{"53200"};
+inline constexpr SqlState configuration_limit_exceeded{"53400"};
 inline constexpr SqlState program_limit_exceeded{"54000"};
 inline constexpr SqlState query_canceled{"57014"};
 inline constexpr SqlState admin_shutdown{"57P01"};

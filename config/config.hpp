@@ -149,7 +149,8 @@ struct Limits {
   Milliseconds idle_in_transaction_timeout{0};
   Milliseconds client_idle_timeout{0};
   std::uint64_t message_size = 1ull << 30;  // bytes, largest message from a client or a server that is held in memory
-  int plan_cache = 10'000;                  // plan templates per worker
+  std::uint64_t prepared_memory = 64ull << 20;  // bytes, for the prepared statements of one client
+  int plan_cache = 10'000;                      // plan templates per worker
 };
 
 enum class HashFunction { postgres, md5, crc32 };

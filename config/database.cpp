@@ -103,6 +103,7 @@ void read_limits(Section section, Limits& limits) {
   section.read("idle_in_transaction_timeout", limits.idle_in_transaction_timeout);
   section.read("client_idle_timeout", limits.client_idle_timeout);
   section.read("message_size", limits.message_size);
+  section.read("prepared_memory", limits.prepared_memory);
   section.read("plan_cache", limits.plan_cache);
   section.finish();
 }

@@ -158,6 +158,7 @@ Json describe_limits(const Limits& limits) {
       .put("idle_in_transaction_timeout", limits.idle_in_transaction_timeout)
       .put("client_idle_timeout", limits.client_idle_timeout)
       .put("message_size", size_text(limits.message_size))
+      .put("prepared_memory", size_text(limits.prepared_memory))
       .put("plan_cache", limits.plan_cache);
   return out.take();
 }

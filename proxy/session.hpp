@@ -28,6 +28,7 @@
 #include "executor/scatter.hpp"
 #include "net/stream.hpp"
 #include "pool/pool.hpp"
+#include "proxy/prepared_table.hpp"
 #include "proxy/setting_calls.hpp"
 #include "proxy/worker_database.hpp"
 #include "wire/postgres/frontend.hpp"
@@ -144,6 +145,9 @@ private:
     bool valid = false;
     std::string_view sql_text() const { return text ? std::string_view(text->sql) : std::string_view(sql); }
     const std::vector<postgres::Oid>& parameter_types() const { return text ? text->types : types; }
+    std::size_t bytes() const {
+      return sql_text().size() + parameter_types().size() * sizeof(postgres::Oid) + slots.size() * sizeof(parser::Slot);
+    }
   };
   // A message that waits for its unit's shard to be known.
   struct Deferred {
@@ -163,6 +167,7 @@ private:
     std::string parse_settings;
     std::vector<router::TypeOid> types;  // of its first parameters, as declared
     std::set<BackendId> known_to;        // connections that have it
+    std::size_t bytes() const { return prepare_sql.size() + body.size() + types.size() * sizeof(router::TypeOid); }
   };
   // The client's messages from the first Bind or Describe of a unit on, until that is known to have gone well.
   struct Retry {
@@ -342,6 +347,7 @@ private:
   Portal* find_portal(std::string_view name);
   std::span<const router::Values::Parameter> parameters_of(const postgres::BindView& bind, const Prepared& statement);
   Prepared* find_prepared(std::string_view name);
+  std::optional<Error> too_much_prepared(std::size_t more) const;
   const router::PlannedText& current_plan(Prepared& statement);
   bool discard_until_sync() const;
   Got wait_for_effects();
@@ -479,11 +485,11 @@ private:
   std::vector<std::string> lazy_savepoints_;
   std::optional<Error> lazy_error_;  // why the transaction failed, if the client was not told yet
 
-  std::map<std::string, Prepared, std::less<>> prepared_;
+  PreparedTable<Prepared> prepared_;
   Prepared unnamed_;
   std::uint32_t unnamed_defined_ = unnamed_tag;  // the tag of the Parse that defined it last…
   std::uint32_t unnamed_sent_ = 0;               // …and of the one that was last sent to the current connection
-  std::map<std::string, SqlPrepared, std::less<>> sql_prepared_;
+  PreparedTable<SqlPrepared> sql_prepared_;
   std::uint64_t next_sql_prepared_ = 1;
   std::map<std::string, Portal, std::less<>> portals_;
   Portal unnamed_portal_;

@@ -281,7 +281,7 @@ bool Session::local_statement(const Statement& statement, std::string& reply, st
         reply = complete("DEALLOCATE ALL");
         return true;
       }
-      if (prepared_.erase(statement.prepared->name) == 0) return false;
+      if (!prepared_.erase(statement.prepared->name)) return false;
       reply = complete("DEALLOCATE");
       return true;
     default:

@@ -35,8 +35,18 @@ bool Session::engaged() const {
 
 Session::Prepared* Session::find_prepared(std::string_view name) {
   if (name.empty()) return unnamed_.valid ? &unnamed_ : nullptr;
-  const auto found = prepared_.find(name);
-  return found == prepared_.end() ? nullptr : &found->second;
+  return prepared_.find(name);
+}
+
+// Would `more` bytes for another statement be above what one client may have?
+std::optional<Error> Session::too_much_prepared(std::size_t more) const {
+  const std::uint64_t most = options_.database->settings().limits.prepared_memory;
+  const std::size_t taken = prepared_.bytes() + sql_prepared_.bytes();
+  if (taken + more <= most) return {};
+  return Error{sqlstate::configuration_limit_exceeded, "the session has too many prepared statements",
+               fmt::format("{} of them take {} bytes, this one would take {}, and all of them may take {}",
+                           prepared_.size() + sql_prepared_.size(), taken, more, most),
+               "close those that are not used any more (DEALLOCATE), or raise limits.prepared_memory", 0};
 }
 
 // Names may mean other tables by now, and tables may be sharded otherwise: the server looks again, too
@@ -178,14 +188,12 @@ bool Session::handle_parse(std::string_view whole) {
     return true;
   }
   std::uint32_t tag = 0;
+  Prepared named;
   Prepared* statement = &unnamed_;
   const bool literals = has_string_literals(print);
   if (!parse.statement.empty()) {
-    Undo& undo = new_undo(tag);
-    undo.named = true;
-    undo.name = parse.statement;
-    statement = &prepared_[undo.name];
-    statement->text = options_.database->intern(parse.query, parse.parameter_types, parse_settings(literals));
+    statement = &named;
+    named.text = options_.database->intern(parse.query, parse.parameter_types, parse_settings(literals));
   } else if (unit_open_ || !deferred_.empty()) {
     // Something before it may fail, and then the one before it stays.
     keep_unnamed(new_undo(tag));
@@ -202,6 +210,16 @@ bool Session::handle_parse(std::string_view whole) {
   statement->routing_version = routing()->version;
   statement->meaning = view().meaning;
   statement->valid = true;
+  if (statement == &named) {
+    if (const std::optional<Error> problem = too_much_prepared(PreparedTable<Prepared>::cost(parse.statement, named))) {
+      refuse(*problem);
+      return true;
+    }
+    Undo& undo = new_undo(tag);
+    undo.named = true;
+    undo.name = parse.statement;
+    statement = &prepared_.put(undo.name, std::move(named));
+  }
   if (is_ours(*statement->plan)) {
     // A server would refuse it.
     forget_undo(tag);

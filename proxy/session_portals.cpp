@@ -161,14 +161,14 @@ bool Session::handle_close(std::string_view whole) {
   if (target.name.empty()) {
     if (engaged() && unnamed_.valid) keep_unnamed(new_undo(tag));
     unnamed_.valid = false;
-  } else if (const auto found = prepared_.find(target.name); found != prepared_.end()) {
+  } else if (Prepared* found = prepared_.find(target.name)) {
     if (engaged()) {
       Undo& undo = new_undo(tag);
       undo.named = true;
       undo.name = target.name;
-      undo.previous = std::move(found->second);
+      undo.previous = std::move(*found);
     }
-    prepared_.erase(found);
+    prepared_.erase(target.name);
   }
   if (!engaged()) return answer_in_unit(made<postgres::append_close_complete>());
   backend_->replies().expect({.kind = ReplyKind::local, .tag = tag, .local = made<postgres::append_close_complete>()});

@@ -88,8 +88,8 @@ std::optional<bool> Session::handle_sql_prepared(const router::PlannedText& text
   if (statement.kind == StatementKind::deallocate) {
     if (statement.prepared->all)
       sql_prepared_.clear();
-    else if (sql_prepared_.erase(statement.prepared->name) > 0)
-      prepared_.try_emplace(statement.prepared->name);  // for the ordinary answer below
+    else if (sql_prepared_.erase(statement.prepared->name))
+      prepared_.put(statement.prepared->name, {});  // for the ordinary answer below
   }
   return {};
 }
@@ -109,14 +109,18 @@ bool Session::sql_prepare(const parser::Statement& statement, const router::Plan
   parser::Fingerprint print;
   router::PlannedTextRef body_plan;
   options_.database->plan(body, view(), routing(), print, &body_plan);
-  const Got got = engage_for_statement(preparing_shard(*body_plan));
-  if (got != Got::ready) return got == Got::refused;
   SqlPrepared prepared;
-  prepared.server_name = fmt::format("tessera_sql_{}", next_sql_prepared_++);
+  prepared.server_name = fmt::format("tessera_sql_{}", next_sql_prepared_);
   prepared.prepare_sql = renamed(statement, sql, prepared.server_name);
   prepared.body = body;
   prepared.parse_settings = parse_settings(has_string_literals(print));
   prepared.types = types_of(statement.prepared->types);
+  if (const std::optional<Error> problem = too_much_prepared(PreparedTable<SqlPrepared>::cost(name, prepared))) {
+    refuse(*problem);
+    return true;
+  }
+  const Got got = engage_for_statement(preparing_shard(*body_plan));
+  if (got != Got::ready) return got == Got::refused;
   prepared.known_to.insert(backend_->id());
   std::uint32_t tag = 0;
   Undo& undo = new_undo(tag);
@@ -127,15 +131,16 @@ bool Session::sql_prepare(const parser::Statement& statement, const router::Plan
     refuse({sqlstate::program_limit_exceeded, "the statement is too long", {}, {}, 0});
     return true;
   }
-  sql_prepared_.insert_or_assign(name, std::move(prepared));
+  ++next_sql_prepared_;
+  sql_prepared_.put(name, std::move(prepared));
   expect(ReplyKind::query, tag);
   unnamed_on_backend_ = false;
   return true;
 }
 
 bool Session::sql_execute(const parser::Statement& statement, std::string_view sql) {
-  const auto found = sql_prepared_.find(statement.prepared->name);
-  if (found == sql_prepared_.end()) {
+  SqlPrepared* found = sql_prepared_.find(statement.prepared->name);
+  if (found == nullptr) {
     refuse({SqlState("26000"),
             fmt::format("prepared statement \"{}\" does not exist", statement.prepared->name),
             {},
@@ -145,7 +150,7 @@ bool Session::sql_execute(const parser::Statement& statement, std::string_view s
             0});
     return true;
   }
-  SqlPrepared& prepared = found->second;
+  SqlPrepared& prepared = *found;
   // The servers have read it under the settings of its PREPARE; we would read it under today's.
   if (const std::optional<Error> problem = unreadable(prepared.body)) {
     refuse(*problem);

@@ -84,7 +84,7 @@ void Session::undo(std::uint32_t tag, bool skipped) {
     unnamed_on_backend_ = entry.was_on_backend && skipped;
   } else if (entry.named) {
     if (entry.previous)
-      prepared_.insert_or_assign(entry.name, std::move(*entry.previous));
+      prepared_.put(entry.name, std::move(*entry.previous));
     else
       prepared_.erase(entry.name);
   }

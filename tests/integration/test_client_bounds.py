@@ -71,3 +71,93 @@ def test_a_unit_that_was_passed_on_still_finds_its_shard(tessera, servers, datab
         answers = connection.ask(many + wire.parse("select nonsense from t", "bad") + wire.bind([b"5"], name="s1") + wire.execute() + wire.SYNC)
         assert code(answers) == "42703" and not rows(answers)
         is_healthy(connection)
+
+
+# ---- prepared statements --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(tessera, servers, database):
+    """For prepared statements: some twenty of them."""
+    return tessera(config_of(servers, database, limits={"prepared_memory": "64kB"}, **RULES))
+
+
+def by_protocol(connection, name, sql="select v from t where id = $1"):
+    return connection.ask(wire.parse(sql, name) + wire.SYNC)
+
+
+def by_sql(connection, name, sql="select v from t where id = $1"):
+    return connection.ask(wire.query(f"prepare {name}(int) as {sql}"))
+
+
+def prepared_until_refused(connection, prepare):
+    for number in range(1000):
+        if errors(answers := prepare(connection, f"s{number}")):
+            return number, errors(answers)[0]
+    raise AssertionError("never refused")
+
+
+def refused_as_too_much(error):
+    return error["C"] == "53400" and "prepared statements" in error["M"] and "65536" in error["D"] and "DEALLOCATE" in error["H"] and "limits.prepared_memory" in error["H"]
+
+
+@pytest.mark.parametrize("prepare", [by_protocol, by_sql])
+def test_prepared_statements_have_their_bound(small, database, prepare):
+    with log_in(small, database) as connection:
+        number, error = prepared_until_refused(connection, prepare)
+        assert 10 <= number <= 64 and refused_as_too_much(error), error
+        assert connection.status == "I"
+        is_healthy(connection)
+        if prepare is by_protocol:
+            assert rows(connection.ask(wire.bind([b"5"], name="s0") + wire.execute() + wire.SYNC)) == [["row 5"]]
+        else:
+            assert rows(connection.ask(wire.query("execute s0(150)"))) == [["row 150"]]
+        for _ in range(3):  # its room is given back, and once only
+            assert not errors(connection.ask(wire.query("deallocate s1")))
+            assert not errors(prepare(connection, "s1"))
+            assert code(prepare(connection, "more")) == "53400"
+        assert not errors(connection.ask(wire.query("deallocate all")))
+        assert prepared_until_refused(connection, prepare)[0] == number
+        assert not errors(connection.ask(wire.query("discard all")))
+        assert prepared_until_refused(connection, prepare)[0] == number
+    with log_in(small, database) as connection:
+        assert not errors(prepare(connection, "s0"))
+        is_healthy(connection)
+
+
+@pytest.mark.parametrize("prepare", [by_protocol, by_sql])
+def test_a_statement_too_many_fails_its_transaction(small, database, prepare):
+    with log_in(small, database) as connection:
+        number, _ = prepared_until_refused(connection, prepare)
+        for first in ("select 1", "update t set v = v where id = 150"):
+            connection.ask(wire.query("begin"))
+            connection.ask(wire.query(first))
+            assert refused_as_too_much(errors(prepare(connection, "more"))[0])
+            assert connection.status == "E"
+            assert code(connection.ask(wire.query("select 1"))) == "25P02"
+            connection.ask(wire.query("rollback"))
+            assert connection.status == "I"
+            is_healthy(connection)
+
+
+def test_what_failed_to_prepare_counts_nothing(small, database):
+    with log_in(small, database) as connection:
+        for number in range(300):
+            assert code(by_protocol(connection, f"bad{number}", "select nonsense from t where id = 5")) == "42703"
+            assert code(by_sql(connection, f"bad{number}", "select nonsense from t where id = $1")) == "42703"
+        for number in range(300):
+            answers = connection.ask(wire.parse("select 1", "s") + wire.close_statement("s") + wire.SYNC)
+            assert not errors(answers)
+        assert prepared_until_refused(connection, by_protocol)[0] > 10
+        is_healthy(connection)
+
+
+def test_a_long_statement_counts_for_its_length(small, database):
+    with log_in(small, database) as connection:
+        long = f"select '{'x' * 70_000}' from t where id = $1"
+        many = "select v from t where id in (" + ",".join(["1"] * 6000) + ")"
+        for sql in (long, many):
+            assert refused_as_too_much(errors(by_protocol(connection, "s", sql))[0])
+            assert not errors(connection.ask(wire.parse(sql) + wire.SYNC)), "without a name it is not kept"
+            is_healthy(connection)
+        assert refused_as_too_much(errors(by_sql(connection, "s", long))[0])

@@ -1,0 +1,59 @@
+// A client's prepared statements by name, and how much of the proxy's memory they count for (limits.prepared_memory).
+// Owned by its session.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace tessera::proxy {
+
+// Statement::bytes(): the size of its texts and lists.
+template <typename Statement>
+class PreparedTable {
+public:
+  // With an allowance for what stands around it: plan, names on the server, the table itself.
+  static std::size_t cost(std::string_view name, const Statement& statement) {
+    constexpr std::size_t around = 1024;
+    return around + name.size() + statement.bytes();
+  }
+
+  Statement* find(std::string_view name) {
+    const auto found = entries_.find(name);
+    return found == entries_.end() ? nullptr : &found->second.statement;
+  }
+  bool contains(std::string_view name) const { return entries_.contains(name); }
+  std::size_t size() const { return entries_.size(); }
+  std::size_t bytes() const { return bytes_; }
+
+  // In place of the one of that name, if there is one.
+  Statement& put(std::string_view name, Statement statement) {
+    erase(name);
+    const std::size_t bytes = cost(name, statement);
+    bytes_ += bytes;
+    return entries_.emplace(std::string(name), Entry{std::move(statement), bytes}).first->second.statement;
+  }
+  bool erase(std::string_view name) {
+    const auto found = entries_.find(name);
+    if (found == entries_.end()) return false;
+    bytes_ -= found->second.bytes;
+    entries_.erase(found);
+    return true;
+  }
+  void clear() {
+    entries_.clear();
+    bytes_ = 0;
+  }
+
+private:
+  struct Entry {
+    Statement statement;
+    std::size_t bytes;  // as it was put: planning anew may change the statement
+  };
+  std::map<std::string, Entry, std::less<>> entries_;
+  std::size_t bytes_ = 0;
+};
+
+}  // namespace tessera::proxy
