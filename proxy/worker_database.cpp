@@ -349,7 +349,7 @@ const router::PlannedText& WorkerDatabase::plan(std::string_view sql, const Plan
   const bool by_key = print.exact && view.cacheable && routing == routing_ && !hinted && !misreads(sql, view.lexer);
   const router::PlanCache::Key key{print.high, print.low, view.meaning};
   if (by_key) {
-    if (const router::PlannedTextRef* found = cache_.find(key)) {
+    if (const router::PlannedTextRef* found = cache_.find(key); found != nullptr && (*found)->is_for(sql)) {
       metrics_->cache_hits.add();
       if (keep != nullptr) *keep = *found;
       return **found;
@@ -389,7 +389,8 @@ router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const Pla
     note_settings(statement, sql, view, planned);
     if (!concerns_session(statement) && planned.setting_calls.empty()) continue;
     text->session_effects = true;
-    // SET x = '1' and SET x = '2' share a fingerprint.
+    text->exact_text = sql;
+    // SET x = '1' and SET x = '2' share a fingerprint; so do BEGIN READ ONLY and the same with a comment before it.
     if (!print.slots.empty()) text->cacheable = false;
     planned.statement = std::make_shared<const parser::Statement>(std::move(statement));
   }

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -48,6 +49,8 @@ struct PlannedText {
   bool session_effects = false;                 // some statement changes or asks the session
   std::shared_ptr<StatementCounters> counters;  // of all texts of this shape; may be null
   bool cacheable = true;                        // false: what it says depends on its literals
+  std::string exact_text = {};  // not empty: places in this text are part of it, so it is for no other of its shape
+  bool is_for(std::string_view sql) const { return exact_text.empty() || exact_text == sql; }
   bool single() const { return statements.size() == 1; }
 };
 using PlannedTextRef = std::shared_ptr<const PlannedText>;

@@ -175,3 +175,21 @@ def test_of_two_catalogs_that_are_read_at_once_the_newer_counts(tessera, servers
             eventually(lambda: ask(connection, "select v from late where id = 1") == [], timeout=1.5)
             time.sleep(2.5)
             assert ask(connection, "select v from late where id = 1") == []
+
+
+# Texts that differ in white space and comments only share a plan, and what is taken out of them must be their own.
+@pytest.mark.parametrize("sql, told", [
+    ("begin read only", ("show transaction_read_only", "on")), ("begin isolation level serializable", ("show transaction_isolation", "serializable")),
+    ("set search_path to b, other", ("show search_path", "b, other")), ("prepare p as select 7", ("execute p", "7")),
+    ("savepoint deep", ("select 7", "7")), ("set local search_path to b, other", ("show search_path", "b, other"))])
+def test_a_plan_for_other_spaces_is_for_other_spaces(tessera, servers, database, sql, told):
+    proxy = tessera({**config_of(servers, database, **RULES), "workers": 1})
+    spelled = [sql, "    " + sql, "/* " + "x" * 40 + " */" + sql, sql.replace(" ", "   "), sql.replace(" ", "/**/ "), sql + "   -- nothing", sql]
+    for text in spelled:
+        with log_in(proxy, database) as connection:
+            if sql.startswith(("savepoint", "set local")):
+                ask(connection, "begin")
+            assert ask(connection, text) == [], text
+            assert ask(connection, "select v from b.t where id = 101") == [["b"]], text  # on a connection with what was said
+            assert ask(connection, told[0]) == [[told[1]]], text
+            assert connection.status in "IT"
