@@ -378,6 +378,7 @@ private:
   void lazy_end(const parser::Statement& statement, std::string& reply);
   bool lazy_savepoint(const parser::Statement& statement, std::string_view sql, std::string& reply);
   Got engage_for_statement(std::optional<ShardId> shard);
+  bool add_to_lazy(const parser::Statement& statement, std::string_view sql, std::string& reply);
   void joining_failed(const Error& error);
   postgres::TransactionStatus local_status() const;
   bool multi_shard() const { return options_.database->shard_count() > 1; }
@@ -482,7 +483,12 @@ private:
 
   LazyTransaction lazy_ = LazyTransaction::none;
   std::string lazy_sql_;  // BEGIN and what followed it, to be sent when a shard joins
-  std::vector<std::string> lazy_savepoints_;
+  struct LazySavepoint {
+    std::string name;
+    std::size_t statements, end;  // behind BEGIN up to it, and where it ends in lazy_sql_
+  };
+  std::vector<LazySavepoint> lazy_savepoints_;
+  std::size_t lazy_statements_ = 0;  // behind BEGIN
   std::optional<Error> lazy_error_;  // why the transaction failed, if the client was not told yet
 
   PreparedTable<Prepared> prepared_;

@@ -115,15 +115,14 @@ bool Session::lazy_statement(const router::PlannedText& text, std::string_view s
     case StatementKind::rollback_to_savepoint:
       return lazy_savepoint(statement, sql, reply);
     case StatementKind::set_transaction:
-      lazy_sql_ += fmt::format(";{}", text_of(statement, sql));
-      reply = complete("SET");
+      if (add_to_lazy(statement, sql, reply)) reply = complete("SET");
       return true;
     case StatementKind::set:
       if (!statement.setting || !statement.setting->local || statement.setting->name.starts_with("tessera."))
         return false;
+      if (!add_to_lazy(statement, sql, reply)) return true;
       settings_.set_local(statement.setting->name,
                           statement.setting->to_default ? std::string() : std::string(text_of(statement, sql)));
-      lazy_sql_ += fmt::format(";{}", text_of(statement, sql));
       reply = complete("SET");
       return true;
     default:
@@ -145,6 +144,7 @@ void Session::lazy_begin(const Statement& statement, std::string_view sql, std::
   }
   lazy_ = LazyTransaction::open;
   lazy_sql_ = text_of(statement, sql);
+  lazy_statements_ = 0;
   lazy_savepoints_.clear();
   settings_.begin();
   reply = complete(statement.command == "START TRANSACTION" ? "START TRANSACTION" : "BEGIN");
@@ -163,6 +163,7 @@ void Session::lazy_end(const Statement& statement, std::string& reply) {
   if (statement.transaction && statement.transaction->chain) {
     lazy_ = LazyTransaction::open;
     lazy_sql_.resize(std::min(lazy_sql_.size(), lazy_sql_.find(';')));
+    lazy_statements_ = 0;
     settings_.begin();
     return;
   }
@@ -171,11 +172,32 @@ void Session::lazy_end(const Statement& statement, std::string& reply) {
   channels_settled();
 }
 
+// Behind BEGIN, for the shard that will be chosen. False: there is no room for it, and the transaction has failed. A
+// client may send any number of them, each savepoint keeps the settings as they were, and all of it is held here.
+bool Session::add_to_lazy(const Statement& statement, std::string_view sql, std::string& reply) {
+  constexpr std::size_t most_statements = 1000;
+  constexpr std::size_t most_bytes = 256 * 1024;
+  const std::string_view text = text_of(statement, sql);
+  if (lazy_statements_ < most_statements && lazy_sql_.size() + text.size() < most_bytes) {
+    lazy_sql_ += fmt::format(";{}", text);
+    ++lazy_statements_;
+    return true;
+  }
+  reply = error_message(
+      {sqlstate::program_limit_exceeded, "too many savepoints and settings before the transaction's first statement",
+       fmt::format("they are kept until a statement says on which shard the transaction runs: at most {}, of {} bytes",
+                   most_statements, most_bytes),
+       "roll back, to one of the savepoints or all of it, and send a statement with a sharding key before so many", 0});
+  lazy_ = LazyTransaction::failed;
+  return false;
+}
+
 bool Session::lazy_savepoint(const Statement& statement, std::string_view sql, std::string& reply) {
   const std::string& name = statement.transaction ? statement.transaction->name : std::string();
-  const auto found = std::find(lazy_savepoints_.rbegin(), lazy_savepoints_.rend(), name);
+  const auto found = std::ranges::find(lazy_savepoints_.rbegin(), lazy_savepoints_.rend(), name, &LazySavepoint::name);
   if (statement.kind == StatementKind::savepoint) {
-    lazy_savepoints_.push_back(name);
+    if (!add_to_lazy(statement, sql, reply)) return true;
+    lazy_savepoints_.push_back({name, lazy_statements_, lazy_sql_.size()});
     settings_.savepoint(name);
     reply = complete("SAVEPOINT");
   } else if (found == lazy_savepoints_.rend()) {
@@ -184,15 +206,18 @@ bool Session::lazy_savepoint(const Statement& statement, std::string_view sql, s
     lazy_ = LazyTransaction::failed;
     return true;
   } else if (statement.kind == StatementKind::release_savepoint) {
+    if (!add_to_lazy(statement, sql, reply)) return true;
     lazy_savepoints_.erase(std::prev(found.base()), lazy_savepoints_.end());
     settings_.release(name);
     reply = complete("RELEASE");
   } else {
+    // Nothing behind it has happened, then; the server need not hear of it.
+    lazy_sql_.resize(found->end);
+    lazy_statements_ = found->statements;
     lazy_savepoints_.erase(found.base(), lazy_savepoints_.end());
     settings_.rollback_to(name);
     reply = complete("ROLLBACK");
   }
-  lazy_sql_ += fmt::format(";{}", text_of(statement, sql));
   return true;
 }
 

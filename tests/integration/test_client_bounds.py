@@ -161,3 +161,74 @@ def test_a_long_statement_counts_for_its_length(small, database):
             assert not errors(connection.ask(wire.parse(sql) + wire.SYNC)), "without a name it is not kept"
             is_healthy(connection)
         assert refused_as_too_much(errors(by_sql(connection, "s", long))[0])
+
+
+# ---- transactions that have no shard yet ----------------------------------------------------------------------------
+
+
+def command(connection, sql):
+    return connection.ask(wire.query(sql))
+
+
+def savepoints(number):
+    return f"savepoint s{number}"
+
+
+def released_savepoints(number):
+    return ("savepoint s", "release s")[number % 2]
+
+
+def settings(number):
+    return f"set local a.s{number} = '{number}'"
+
+
+def by_query(connection, sql):
+    return connection.ask(wire.query(sql))
+
+
+def by_execute(connection, sql):
+    return connection.ask(wire.parse(sql) + wire.bind() + wire.execute() + wire.SYNC)
+
+
+def opened_until_refused(connection, send, opening):
+    for number in range(5000):
+        if errors(answers := send(connection, opening(number))):
+            return number, errors(answers)[0]
+    raise AssertionError("never refused")
+
+
+@pytest.mark.parametrize("send", [by_query, by_execute])
+@pytest.mark.parametrize("opening", [savepoints, released_savepoints, settings])
+def test_what_opens_a_transaction_has_its_bound(tessera, servers, database, opening, send):
+    proxy = tessera(config_of(servers, database, **RULES))
+    with log_in(proxy, database) as connection:
+        command(connection, "begin")
+        number, error = opened_until_refused(connection, send, opening)
+        assert 900 <= number <= 1000 and error["C"] == "54000" and "savepoints" in error["M"] and "roll back" in error["H"]
+        assert connection.status == "E"
+        assert code(command(connection, "select v from t where id = 5")) == "25P02"
+        command(connection, "rollback")
+        assert connection.status == "I"
+        is_healthy(connection)
+        # Back to a savepoint there is room again, and nothing of what came behind it is left.
+        command(connection, "begin")
+        command(connection, "set local a.s7 = 'mine'")
+        command(connection, "savepoint before")
+        assert opened_until_refused(connection, send, opening)[1]["C"] == "54000"
+        command(connection, "rollback to before")
+        assert connection.status == "T"
+        assert rows(command(connection, "select v, current_setting('a.s7') from t where id = 150")) == [["row 150", "mine"]]
+        assert not errors(command(connection, "release before"))
+        command(connection, "commit")
+        assert connection.status == "I"
+        is_healthy(connection)
+
+
+def test_a_long_setting_opens_no_transaction(tessera, servers, database):
+    proxy = tessera(config_of(servers, database, **RULES))
+    with log_in(proxy, database) as connection:
+        command(connection, "begin")
+        assert not errors(command(connection, f"set local a.b = '{'x' * 100_000}'"))
+        assert code(command(connection, f"set local a.c = '{'x' * 200_000}'")) == "54000"
+        command(connection, "rollback")
+        is_healthy(connection)
