@@ -9,6 +9,7 @@
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <boost/beast/ssl.hpp>
+#include <vector>
 
 #include "admin/http_server.hpp"
 
@@ -19,11 +20,22 @@ namespace beast = boost::beast;
 namespace http = boost::beast::http;
 using Tcp = asio::ip::tcp;
 
+class Droppable {
+public:
+  virtual void drop() = 0;  // at once, without a word
+
+protected:
+  ~Droppable() = default;
+};
+
 // What connections share with their server, which owns it; a reply under way may keep it a moment longer. Connections
 // live in handlers that `io` holds and borrow it: were they to own it, it would never go.
 struct HttpShared {
   HttpServer::Handler handler;
   int connections = 0;
+  // Those whose peers are waited for (to shake hands, to send a request, to take the answer, to send the next one, to
+  // go), the one that has been waited for longest first.
+  std::vector<Droppable*> waiting;
   asio::io_context io{1};  // goes first, and the connections with it
 };
 
@@ -37,7 +49,7 @@ http::response<http::string_body> to_message(HttpResponse response, bool keep_al
 HttpResponse answer_to_garbage(const beast::error_code& error);
 
 template <typename Stream>
-class HttpConnection : public std::enable_shared_from_this<HttpConnection<Stream>> {
+class HttpConnection final : public std::enable_shared_from_this<HttpConnection<Stream>>, public Droppable {
 public:
   template <typename... Arguments>
   explicit HttpConnection(const std::shared_ptr<HttpShared>& shared, Tcp::socket socket, Arguments&... arguments)
@@ -47,12 +59,22 @@ public:
     const Tcp::endpoint peer = beast::get_lowest_layer(stream_).socket().remote_endpoint(unknown);
     from_loopback_ = !unknown && peer.address().is_loopback();
   }
-  ~HttpConnection() { --shared_->connections; }
+  ~HttpConnection() {
+    std::erase(shared_->waiting, this);
+    --shared_->connections;
+  }
   HttpConnection(const HttpConnection&) = delete;
   HttpConnection& operator=(const HttpConnection&) = delete;
 
+  void drop() override {
+    std::erase(shared_->waiting, this);
+    beast::error_code ignored;  // what is under way on the socket ends with an error, and the connection with that
+    beast::get_lowest_layer(stream_).socket().close(ignored);
+  }
+
   void start() {
     if constexpr (is_tls) {
+      wait_for_peer();
       expire(HttpServer::request_timeout);
       stream_.async_handshake(asio::ssl::stream_base::server,
                               [self = this->shared_from_this()](beast::error_code error) {
@@ -68,7 +90,13 @@ private:
 
   void expire(std::chrono::milliseconds after) { beast::get_lowest_layer(stream_).expires_after(after); }
 
+  void wait_for_peer() {
+    std::erase(shared_->waiting, this);
+    shared_->waiting.push_back(this);
+  }
+
   void read() {
+    wait_for_peer();
     parser_.emplace();
     parser_->header_limit(HttpServer::max_header);
     parser_->body_limit(HttpServer::max_body);
@@ -89,6 +117,7 @@ private:
     keep_alive_ = message.keep_alive();
     version_ = message.version();
     head_ = message.method() == http::verb::head;
+    std::erase(shared_->waiting, this);
     beast::get_lowest_layer(stream_).expires_never();
     const std::chrono::milliseconds limit = shared_->handler(to_request(message, from_loopback_), make_reply());
     deadline_.expires_after(limit);
@@ -116,6 +145,7 @@ private:
 
   void write(HttpResponse response) {
     message_ = to_message(std::move(response), keep_alive_, version_, head_);
+    wait_for_peer();
     expire(HttpServer::request_timeout);
     http::async_write(stream_, *message_, [self = this->shared_from_this()](beast::error_code error, std::size_t) {
       if (error || !self->keep_alive_) return self->close();

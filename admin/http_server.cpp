@@ -126,10 +126,18 @@ private:
   void accept() {
     acceptor_.async_accept([this](beast::error_code error, Tcp::socket socket) {
       if (error) return accept_later(error);
-      // Full: closed without a word. Idle connections end by themselves.
-      if (shared_->connections < max_connections) serve(std::move(socket));
+      if (make_room()) serve(std::move(socket));
       accept();
     });
+  }
+
+  // When all places are taken the peer that has been waited for longest loses its own: who is slow, or idle, keeps
+  // nobody out. False: all are being answered.
+  bool make_room() {
+    if (shared_->connections < max_connections) return true;
+    if (shared_->waiting.empty()) return false;
+    shared_->waiting.front()->drop();
+    return true;
   }
 
   // Out of descriptors, most likely: not in a loop as fast as the processor goes.

@@ -1,6 +1,6 @@
 // The admin endpoint's sockets: HTTP/1.1 by Boost.Beast on one thread of its own, plain or TLS. Bounded in everything:
-// 64 connections, headers of 8 kB, bodies of 1 MB, 15 s to send a request, a deadline for each answer. Knows nothing of
-// routes and tokens.
+// 64 connections (one more takes the place of the one that has been idle or slow for longest), headers of 8 kB, bodies
+// of 1 MB, 15 s to send a request, a deadline for each answer. Knows nothing of routes and tokens.
 #pragma once
 
 #include <chrono>
