@@ -8,6 +8,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -267,6 +268,9 @@ struct Database {
   std::vector<std::string> read_only_functions;
   SourcePosition position;
 };
+
+// What clients connect to for the administration console; no database has this name.
+inline constexpr std::string_view console_database = "pgbouncer";
 
 struct Config {
   Listen listen;

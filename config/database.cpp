@@ -140,6 +140,11 @@ Database read_database(Section section) {
   database.name = section.node().key;
   database.position = section.context().position(section.mark());
   check_name(section.context(), section.mark(), database.name, "a database");
+  if (database.name == console_database)
+    section.context().problem(section.mark(), fmt::format("a database cannot be called \"{}\" here", console_database),
+                              fmt::format("clients that ask for it get the administration console: choose another "
+                                          "name, and say backend: {{dbname: {}}} if the shards call it so",
+                                          console_database));
   Engine engine = Engine::postgres;
   section.read("engine", engine);
   database.mysql = engine == Engine::mysql;

@@ -223,7 +223,7 @@ void Client::on_startup(postgres::StartupMessage message) {
   state_ = State::looking_up;
   const auto& databases = worker_.runtime().databases;
   if (const auto found = databases.find(startup_.database); found != databases.end()) database_ = found->second;
-  if (place_ == Place::reserved && startup_.database != console_database)
+  if (place_ == Place::reserved && startup_.database != config::console_database)
     return fail({sqlstate::too_many_connections, "sorry, too many clients already", {}, {}, 0});
   for (const auto& [name, value] : startup_.parameters)
     if (name == "application_name") application_name_ = value;
@@ -254,7 +254,7 @@ void Client::on_startup(postgres::StartupMessage message) {
 // ---- ending ---------------------------------------------------------------------------------------------------------
 
 void Client::count_failure(SqlState code) {
-  const bool known = database_ != nullptr || startup_.database == console_database;
+  const bool known = database_ != nullptr || startup_.database == config::console_database;
   worker_.server().login_failures().count(known ? startup_.database : "", code);
   if (database_ == nullptr) return;
   if (WorkerDatabase* database = worker_.find_database(startup_.database)) database->metrics().login_failures.add();

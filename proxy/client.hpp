@@ -19,8 +19,6 @@ namespace tessera::proxy {
 
 class Worker;
 
-inline constexpr std::string_view console_database = "pgbouncer";
-
 class Client final : public net::EventHandler, public SessionHost {
 public:
   // Where the client stands: one of the places for all, or one that is kept for the console when those are taken.

@@ -44,7 +44,7 @@ void Client::begin_passthrough(bool may_come_in) {
 }
 
 void Client::look_up_credential() {
-  if (startup_.database == console_database) {
+  if (startup_.database == config::console_database) {
     const auto console = worker_.server().console_credential(startup_.user, address_);
     return begin_login(console.value_or(postgres::UnknownUser{}), Proof::credential);
   }
@@ -178,7 +178,7 @@ void Client::ask_server() {
 }
 
 void Client::logged_in() {
-  if (startup_.database == console_database) {
+  if (startup_.database == config::console_database) {
     state_ = State::console;
     login_.reset();
     deadline_ = never;

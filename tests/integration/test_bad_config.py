@@ -61,6 +61,7 @@ MISTAKES = {
     "file that is not there": ("password: secret-canary", 'password: "${file:/no/such/file}"', r":15:\d+: error: .*/no/such/file"),
     "certificate that is not there": ("databases:", "  tls: {mode: require, certificate: nowhere.crt, private_key: nowhere.key}\ndatabases:", r":3:\d+: error: .*nowhere\.crt"),
     "tls without a certificate": ("databases:", "  tls: {mode: require}\ndatabases:", r':3:\d+: error: .*certificate'),
+    "the console's name": ("  shop:", "  pgbouncer:", r':4:\d+: error: a database cannot be called "pgbouncer" here\n.*administration console.*another name.*dbname: pgbouncer'),
     "not yaml": ("databases:", "databases: [", r":\d+:\d+: error: "),
     "tab": ("  shop:", "\tshop:", r":4:\d+: error: "),
     "key twice": ("default_shard: s0", "default_shard: s0\n    default_shard: s1", r":9:5: error: .*default_shard"),
