@@ -17,6 +17,7 @@
 #include "parser/statement.hpp"
 #include "router/plan.hpp"
 #include "router/statement_counters.hpp"
+#include "router/text.hpp"
 
 namespace tessera::router {
 
@@ -50,7 +51,8 @@ struct PlannedText {
   std::shared_ptr<StatementCounters> counters;  // of all texts of this shape; may be null
   bool cacheable = true;                        // false: what it says depends on its literals
   std::string exact_text = {};  // not empty: places in this text are part of it, so it is for no other of its shape
-  bool is_for(std::string_view sql) const { return exact_text.empty() || exact_text == sql; }
+  // Of one shape and of one text but for the case of letters (BEGIN, begin): everything stands at the same place.
+  bool is_for(std::string_view sql) const { return exact_text.empty() || equal_ignoring_case(exact_text, sql); }
   bool single() const { return statements.size() == 1; }
 };
 using PlannedTextRef = std::shared_ptr<const PlannedText>;
