@@ -111,6 +111,9 @@ private:
       case Operand::Kind::literal:
         shown = (o.negative ? "-" : "") + span(o.span);
         break;
+      case Operand::Kind::boolean:
+        shown = span(o.span);
+        break;
       case Operand::Kind::parameter:
         shown = fmt::format("${}", o.parameter);
         break;

@@ -65,10 +65,11 @@ enum class StatementKind {
 struct Operand {
   enum class Kind {
     literal,    // stands in the text at `span`
+    boolean,    // TRUE or FALSE: a word at `span`, no slot of the fingerprint but part of it
     parameter,  // $n
     null,
     default_,  // DEFAULT in VALUES
-    array,     // of `elements`, each a literal, parameter or null: ARRAY[...], or '{…}' seen as a literal
+    array,     // of `elements`, each a literal, boolean, parameter or null: ARRAY[...], or '{…}' seen as a literal
     opaque     // any other expression
   };
   Kind kind = Kind::opaque;

@@ -44,8 +44,11 @@ std::vector<router::TypeOid> types_of(const std::vector<std::string>& names) {
 router::Values::Parameter parameter_of(const Operand& argument, std::string_view sql, router::TypeOid declared,
                                        std::string& text) {
   if (argument.kind == Operand::Kind::null) return {{}, true, false, declared};
-  if (argument.kind != Operand::Kind::literal || !argument.cast.empty()) return {{}, false, false, undecidable};
+  const bool boolean = argument.kind == Operand::Kind::boolean;
+  if ((argument.kind != Operand::Kind::literal && !boolean) || !argument.cast.empty())
+    return {{}, false, false, undecidable};
   const std::string_view token = sql.substr(argument.span.begin, argument.span.end - argument.span.begin);
+  if (boolean) return {token.size() == 4 ? "true" : "false", false, false, declared};
   const bool quoted = token.starts_with('\'');
   if (quoted && !parser::decode_string(token, parser::LiteralKind::string, text))
     return {{}, false, false, undecidable};

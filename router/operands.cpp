@@ -121,6 +121,7 @@ std::optional<KeyOperand> key_operand(const parser::Operand& operand, KeyType co
       key.inferred = parameters.inferred(operand, column, array);
       return key;
     case parser::Operand::Kind::literal:
+    case parser::Operand::Kind::boolean:
       break;
     default:
       return std::nullopt;

@@ -179,10 +179,12 @@ Operand Builder::constant(const PgQuery__AConst& node) const {
   }
   if (tokens_.kind(at) == TokenKind::national_prefix) ++at;
   const TokenKind kind = tokens_.kind(at);
-  if (!is_literal(kind) || is_number(kind) != number) {  // TRUE is a word
-    if (node.val_case == PG_QUERY__A__CONST__VAL_BOOLVAL) result.span = tokens_.span(at, at);
+  if (node.val_case == PG_QUERY__A__CONST__VAL_BOOLVAL && tokens_.is(at, node.boolval->boolval ? "true" : "false")) {
+    result.kind = Operand::Kind::boolean;
+    result.span = tokens_.span(at, at);
     return result;
   }
+  if (!is_literal(kind) || is_number(kind) != number) return result;
   if (kind == TokenKind::unicode_string) return {};  // a UESCAPE behind it may change it
   if (!number && is_literal(tokens_.kind(at + 1)) && tokens_.text(at + 1).front() == '\'') return {};  // goes on below
   result.kind = Operand::Kind::literal;
