@@ -266,7 +266,7 @@ struct Transaction {    // BEGIN and friends
   bool chain = false;  // AND CHAIN
 };
 
-struct Prepared {    // PREPARE, EXECUTE, DEALLOCATE
+struct Prepared {    // PREPARE, EXECUTE, EXPLAIN EXECUTE, DEALLOCATE
   std::string name;  // empty with `all`
   SourceSpan name_span;
   bool all = false;  // DEALLOCATE ALL

@@ -304,6 +304,7 @@ private:
   std::string explain(const parser::Statement& statement, std::string_view sql);
 
   // ---- session_prepare.cpp
+  static bool names_sql_prepared(const router::PlannedStatement& planned);
   std::optional<bool> handle_sql_prepared(const router::PlannedText& text, std::string_view sql);
   bool sql_prepare(const parser::Statement& statement, const router::PlanTemplate& plan, std::string_view sql);
   bool sql_execute(const parser::Statement& statement, std::string_view sql);
@@ -377,8 +378,8 @@ private:
   void lazy_begin(const parser::Statement& statement, std::string_view sql, std::string& reply);
   void lazy_end(const parser::Statement& statement, std::string& reply);
   bool lazy_savepoint(const parser::Statement& statement, std::string_view sql, std::string& reply);
-  Got engage_for_statement(std::optional<ShardId> shard);
   bool add_to_lazy(const parser::Statement& statement, std::string_view sql, std::string& reply);
+  Got engage_for_statement(std::optional<ShardId> shard);
   void joining_failed(const Error& error);
   postgres::TransactionStatus local_status() const;
   bool multi_shard() const { return options_.database->shard_count() > 1; }

@@ -395,7 +395,7 @@ std::optional<Error> Session::extended_refusal(const router::PlannedText& text, 
   if (std::optional<Error> problem = unreadable(sql)) return problem;
   if (!multi_shard() || in_failed_transaction()) return {};
   for (const router::PlannedStatement& planned : text.statements)
-    if (planned.plan.kind == StatementKind::prepare || planned.plan.kind == StatementKind::execute)
+    if (names_sql_prepared(planned))
       return Error{sqlstate::feature_not_supported,
                    fmt::format("{} cannot be sent by the extended protocol", planned.plan.command),
                    {},

@@ -1,6 +1,6 @@
-// SQL-level PREPARE, EXECUTE and DEALLOCATE with several shards. PREPARE is checked by one shard and remembered;
-// EXECUTE is routed by its arguments, and a shard that has not seen the statement is given it first. On the servers the
-// statements have names of our own. A session that uses them keeps its connections.
+// SQL-level PREPARE, (EXPLAIN) EXECUTE and DEALLOCATE with several shards. PREPARE is checked by one shard and
+// remembered; EXECUTE is routed by its arguments, and a shard that has not seen the statement is given it first. On the
+// servers the statements have names of our own. A session that uses them keeps its connections.
 #include <fmt/format.h>
 
 #include "parser/fingerprint.hpp"
@@ -64,16 +64,18 @@ router::Values::Parameter parameter_of(const Operand& argument, std::string_view
 
 }  // namespace
 
+// PREPARE, EXECUTE or EXPLAIN EXECUTE.
+bool Session::names_sql_prepared(const router::PlannedStatement& planned) {
+  return planned.statement && planned.statement->prepared && planned.plan.kind != StatementKind::deallocate;
+}
+
 // PREPARE, EXECUTE or DEALLOCATE as the only statement of a simple query. Nothing: it is none of them, or not ours to
 // handle.
 std::optional<bool> Session::handle_sql_prepared(const router::PlannedText& text, std::string_view sql) {
   if (!multi_shard() || in_failed_transaction()) return {};
-  const auto concerns = [](const router::PlannedStatement& planned) {
-    return planned.plan.kind == StatementKind::prepare || planned.plan.kind == StatementKind::execute;
-  };
   if (!text.single()) {
     for (const router::PlannedStatement& planned : text.statements) {
-      if (!concerns(planned)) continue;
+      if (!names_sql_prepared(planned)) continue;
       refuse({sqlstate::feature_not_supported,
               fmt::format("{} cannot be sent together with other statements", planned.plan.command),
               {},
@@ -87,7 +89,8 @@ std::optional<bool> Session::handle_sql_prepared(const router::PlannedText& text
   if (!planned.statement || !planned.statement->prepared) return {};
   const parser::Statement& statement = *planned.statement;
   if (statement.kind == StatementKind::prepare) return sql_prepare(statement, planned.plan, sql);
-  if (statement.kind == StatementKind::execute) return sql_execute(statement, sql);
+  if (statement.kind == StatementKind::execute || statement.kind == StatementKind::explain)
+    return sql_execute(statement, sql);
   if (statement.kind == StatementKind::deallocate) {
     if (statement.prepared->all)
       sql_prepared_.clear();
@@ -171,12 +174,14 @@ bool Session::sql_execute(const parser::Statement& statement, std::string_view s
     refuse(*plan->syntax_error);
     return true;
   }
+  const bool explains = statement.kind == StatementKind::explain;
   Result<Target> target = target_of(*plan, {prepared.body, print.slots, parameters, same_encoding()});
   if (target && target->scatter) {
     target = fail(sqlstate::feature_not_supported,
-                  fmt::format("EXECUTE of a statement that concerns {} shards is not supported by this version",
-                              target->plan.shards.size()),
-                  "send the statement itself, or prepare it by the protocol");
+                  fmt::format("{} of a statement that concerns {} shards is not supported by this version",
+                              explains ? "EXPLAIN EXECUTE" : "EXECUTE", target->plan.shards.size()),
+                  explains ? "EXPLAIN (TESSERA) of the statement itself tells its shards"
+                           : "send the statement itself, or prepare it by the protocol");
   }
   if (!target) {
     refuse(target.error());

@@ -34,15 +34,13 @@ bool concerns_session(const parser::Statement& statement) {
     case StatementKind::reset:
     case StatementKind::show:
     case StatementKind::discard:
-    case StatementKind::prepare:
-    case StatementKind::execute:
-    case StatementKind::deallocate:
     case StatementKind::listen:
     case StatementKind::unlisten:
     case StatementKind::notify:
       return true;
     default:
-      return statement.effects.temporary_objects || statement.explain_tessera || statement.kind == StatementKind::ddl;
+      return statement.prepared || statement.effects.temporary_objects || statement.explain_tessera ||
+             statement.kind == StatementKind::ddl;
   }
 }
 
@@ -389,9 +387,9 @@ router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const Pla
     note_settings(statement, sql, view, planned);
     if (!concerns_session(statement) && planned.setting_calls.empty()) continue;
     text->session_effects = true;
-    text->exact_text = sql;
     // SET x = '1' and SET x = '2' share a fingerprint; so do BEGIN READ ONLY and the same with a comment before it.
     if (!print.slots.empty()) text->cacheable = false;
+    text->exact_text = sql;
     planned.statement = std::make_shared<const parser::Statement>(std::move(statement));
   }
   if (!print.exact) text->cacheable = false;

@@ -147,6 +147,11 @@ std::vector<parser::FunctionCall> Planning::calls(const parser::Block& block) co
 
 // EXPLAIN x, PREPARE … AS x, DECLARE … FOR x, COPY (x) TO.
 void Planning::inner_statement() {
+  if (statement_.kind == Kind::ddl && statement_.inner.front().kind == Kind::execute) {
+    // The statement has another name on the servers, and perhaps another shard than the new table.
+    return refuse_all(refuse(request_, fmt::format("{} EXECUTE is not supported over several shards", out_.command),
+                             statement_.inner.front().span, "write the query itself behind AS"));
+  }
   PlanTemplate inner = plan(statement_.inner.front(), request_.sql, request_.slots, request_.hint, request_.topology,
                             request_.catalog, request_.session);
   inner.kind = out_.kind;

@@ -125,7 +125,9 @@ void Builder::explain(const PgQuery__ExplainStmt& node) {
     while (tokens_.is(first, "analyze") || tokens_.is(first, "analyse") || tokens_.is(first, "verbose")) ++first;
   }
   nested(node.query, first);
-  if (out_.explain_analyze && !out_.inner.empty()) out_.effects = out_.inner[0].effects;
+  if (out_.inner.empty()) return;
+  if (out_.explain_analyze) out_.effects = out_.inner[0].effects;
+  if (out_.inner[0].kind == StatementKind::execute && !out_.explain_tessera) out_.prepared = out_.inner[0].prepared;
 }
 
 bool Builder::rows(const Node* node) {

@@ -5,7 +5,7 @@ import time
 import pytest
 from harness import wire
 from harness.meddler import Harm, Meddler
-from talk import code, config_of, eventually, log_in, rows, value
+from talk import code, config_of, errors, eventually, log_in, rows, value
 
 SCHEMA = """
 create schema b; create schema other;
@@ -184,7 +184,7 @@ def test_of_two_catalogs_that_are_read_at_once_the_newer_counts(tessera, servers
     ("savepoint deep", ("select 7", "7")), ("set local search_path to b, other", ("show search_path", "b, other"))])
 def test_a_plan_for_other_spaces_is_for_other_spaces(tessera, servers, database, sql, told):
     proxy = tessera({**config_of(servers, database, **RULES), "workers": 1})
-    spelled = [sql, "    " + sql, "/* " + "x" * 40 + " */" + sql, sql.replace(" ", "   "), sql.replace(" ", "/**/ "), sql + "   -- nothing", sql]
+    spelled = [sql, "    " + sql, "/* " + "x" * 40 + " */" + sql, sql.replace(" ", "   "), sql.replace(" ", "/**/ "), sql + "   -- nothing", sql.upper(), sql]
     for text in spelled:
         with log_in(proxy, database) as connection:
             if sql.startswith(("savepoint", "set local")):
@@ -193,3 +193,45 @@ def test_a_plan_for_other_spaces_is_for_other_spaces(tessera, servers, database,
             assert ask(connection, "select v from b.t where id = 101") == [["b"]], text  # on a connection with what was said
             assert ask(connection, told[0]) == [[told[1]]], text
             assert connection.status in "IT"
+
+
+def joined(answer):
+    return "\n".join(row[0] for row in answer)
+
+
+def test_explain_execute_is_routed_as_execute_is(connection):
+    ask(connection, "prepare p (int) as select v from b.t where id = $1")
+    ask(connection, "prepare w (int) as update b.t set v = 'written' where id = $1")
+    for key in (1, 101, 1):
+        assert f"id = {key}" in joined(ask(connection, f"explain (costs off) execute p({key})"))
+        assert "rows=1 " in joined(ask(connection, f"EXPLAIN  ANALYZE  VERBOSE /* of p */ EXECUTE p ( {key} )"))
+        ask(connection, "begin")
+        assert "Update on" in joined(ask(connection, f"explain (analyze, costs off) execute w({key})"))
+        assert ask(connection, f"select v from b.t where id = {key}") == [["written"]]
+        ask(connection, "rollback")
+        assert ask(connection, f"execute p({key})") == [["b"]]
+    assert ask(connection, "explain execute nothing(1)") == "26000"
+    ask(connection, "prepare everywhere as select v from b.t")
+    assert ask(connection, "explain execute everywhere") == "0A000"
+    assert ask(connection, "explain execute p(1); select 1") == "0A000"
+    refused = connection.ask(wire.parse("explain execute p(1)") + wire.bind() + wire.execute() + wire.SYNC)
+    assert code(refused) == "0A000" and "simple query" in errors(refused)[0]["H"]
+    assert ask(connection, "execute p(101)") == [["b"]]
+
+
+def test_a_table_made_of_execute_is_refused_by_name(connection, servers, database):
+    ask(connection, "prepare p (int) as select v from b.t where id = $1")
+    for name in ("p", "tessera_sql_1"):  # the latter is its name on the servers
+        for sql in ("create table made as execute {}(1)", "create temp table made as execute {}(1)", "explain create table made as execute {}(1)",
+                    "create table if not exists d as execute {}(1) with no data"):
+            failed = errors(connection.ask(wire.query(sql.format(name))))
+            assert failed and failed[0]["C"] == "0A000" and "AS EXECUTE is not supported" in failed[0]["M"] and "query itself" in failed[0]["H"], sql
+    assert {server.run("select count(*) from pg_class where relname = 'made'", database).strip() for server in servers} == {"0"}
+
+
+def test_with_one_shard_execute_is_the_servers(tessera, servers, database):
+    with log_in(tessera(config_of(servers[:1], database)), database) as connection:
+        ask(connection, "prepare p (int) as select v from b.t where id = $1")
+        assert "id = 1" in joined(ask(connection, "explain (costs off) execute p(1)"))
+        ask(connection, "create temp table made as execute p(1)")
+        assert ask(connection, "select * from made") == [["b"]]
