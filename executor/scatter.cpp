@@ -1,5 +1,6 @@
 #include "executor/scatter.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <fmt/format.h>
 
@@ -35,6 +36,14 @@ public:
   std::size_t index() const { return index_; }
   void resume() {
     if (backend_ != nullptr) backend_->resume_reading();
+  }
+  bool sent() const { return sent_; }
+  void stop_waiting() { pool_.forget(*this); }
+  // The client has the first part of a message. From now on it gets the rest of that and nothing else.
+  bool ends_with_message() {
+    if (backend_ == nullptr || !backend_->replies().inside_message()) return false;
+    backend_->replies().queue().front().delivery = Delivery::ignore;
+    return true;
   }
 
 private:
@@ -89,7 +98,7 @@ private:
   void on_checkout_failed(const Error& reason) override { scatter_.failed(reason); }
   void on_backend_prepared(Backend&, const Result<void>& result) override {
     if (!result) return scatter_.failed(result.error());
-    if (send()) scatter_.acquire_next();
+    if (!scatter_.failure_ && send()) scatter_.acquire_next();
   }
 
   void on_relay(std::string_view bytes) override {
@@ -133,6 +142,7 @@ private:
   void on_backend_turn(Backend&) override {
     if (error_) return scatter_.failed(*error_);
     scatter_.events_.flush();
+    if (scatter_.failure_) return scatter_.failed(*scatter_.failure_);
     if (!finished_) return;
     pool_.checkin(*std::exchange(backend_, nullptr), false);
     scatter_.branch_done(*this, tag_);
@@ -140,7 +150,7 @@ private:
   void on_backend_lost(Backend& backend, const Error& reason) override {
     backend_ = nullptr;
     // A server that ends the connection right behind its answer has answered.
-    if (finished_ && !error_) return scatter_.branch_done(*this, tag_);
+    if (finished_ && !error_ && !scatter_.failure_) return scatter_.branch_done(*this, tag_);
     scatter_.cut_ |= backend.replies().inside_message();
     scatter_.failed(error_.value_or(reason));
   }
@@ -178,7 +188,7 @@ void Scatter::start() {
 }
 
 void Scatter::acquire_next() {
-  while (acquired_ < branches_.size() && !concluded_)
+  while (acquired_ < branches_.size() && !failure_)
     if (!branches_[acquired_++]->acquire()) return;
 }
 
@@ -236,9 +246,16 @@ void Scatter::branch_done(Branch&, std::string_view tag) {
   conclude({});
 }
 
+void Scatter::cancel(const Error& reason) {
+  if (!std::ranges::all_of(branches_, &Branch::sent)) failed(reason);
+}
+
+// The client hears of it when it has whole messages only; nobody else waits for that.
 void Scatter::failed(const Error& reason) {
-  for (const Backend* backend : active()) cut_ |= backend->replies().inside_message();
-  conclude(std::unexpected(reason));
+  if (!failure_) failure_ = reason;
+  for (const auto& branch : branches_) branch->stop_waiting();
+  if (current_ < branches_.size() && branches_[current_]->ends_with_message()) return;
+  conclude(std::unexpected(*failure_));
 }
 
 // From the loop: the owner will destroy us.

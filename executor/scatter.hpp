@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -38,12 +39,13 @@ public:
 
   void start();
   void resume();  // the client can take more
-  // Ends it with this error, from the loop.
-  void abort(const Error& reason) { failed(reason); }
+  // A part that is not with its server yet cannot be cancelled there: it is given up, and the statement ends with
+  // `reason`. Otherwise the servers will say so.
+  void cancel(const Error& reason);
   // The server processes that work for it, for a cancel request.
   std::vector<pool::Backend*> active() const;
   const ScatterRequest& request() const { return request_; }
-  // It failed when the client had the first part of a row: nothing that is sent now would be understood.
+  // A connection was lost when the client had the first part of a row: nothing that is sent now would be understood.
   bool cut() const { return cut_; }
 
 private:
@@ -63,7 +65,8 @@ private:
   std::size_t current_ = 0;  // whose rows go to the client
   std::string description_;  // the first shard's
   std::uint64_t rows_ = 0;
-  std::string verb_;  // "SELECT"
+  std::string verb_;              // "SELECT"
+  std::optional<Error> failure_;  // the first one
   bool concluded_ = false;
   bool cut_ = false;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

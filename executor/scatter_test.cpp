@@ -253,23 +253,89 @@ TEST_F(ScatterTest, AnAbandonedScatterDestroysWhatIsUnderWay) {
   EXPECT_FALSE(result_) << "nobody is called any more";
 }
 
-TEST_F(ScatterTest, WaitsForConnectionsInAscendingOrder) {
+// Another client has all connections of a pool.
+class Holders {
+public:
+  Holders(Lane& lane, pool::Pool& pool) : lane_(lane), pool_(pool) {
+    lane_.on([this] {
+      for (Holder& holder : holders_) holder.backend = pool_.checkout(holder);
+    });
+    EXPECT_TRUE(lane_.eventually([this] { return holders_[0].backend != nullptr && holders_[1].backend != nullptr; }));
+  }
+  ~Holders() { release(); }
+  void release() {
+    lane_.on([this] {
+      for (Holder& holder : holders_)
+        if (pool::Backend* backend = std::exchange(holder.backend, nullptr)) pool_.checkin(*backend, false);
+    });
+  }
+
+private:
   struct Holder final : pool::PoolClient {
     pool::Backend* backend = nullptr;
     void on_checkout(pool::Backend& got) override { backend = &got; }
     void on_checkout_failed(const Error&) override {}
-  } holders[2];
-  lane_.on([&] {
-    for (Holder& holder : holders) holder.backend = pools_[1]->checkout(holder);
-  });
-  ASSERT_TRUE(lane_.eventually([&] { return holders[0].backend != nullptr && holders[1].backend != nullptr; }));
+  } holders_[2];
+  Lane& lane_;
+  pool::Pool& pool_;
+};
+
+TEST_F(ScatterTest, WaitsForConnectionsInAscendingOrder) {
+  Holders holders(lane_, *pools_[1]);
   start({.sql = "SELECT v FROM t"});
   ASSERT_TRUE(lane_.eventually([&] { return pools_[1]->counts().waiting == 1; }));
   EXPECT_EQ(server_[2].accepted(), 0) << "shard 2 is not touched before shard 1 is ours";
-  lane_.on([&] { pools_[1]->checkin(*holders[0].backend, false); });
+  holders.release();
   ASSERT_TRUE(finish());
   EXPECT_TRUE(*result_) << message();
-  lane_.on([&] { pools_[1]->checkin(*holders[1].backend, false); });
+}
+
+const Error canceled{sqlstate::query_canceled, "canceled", {}, {}, 0};
+
+TEST_F(ScatterTest, ACancelGivesUpAPartThatWaitsThoughTheOthersHaveEnded) {
+  const Holders holders(lane_, *pools_[1]);
+  congested_ = true;
+  start({.sql = "SELECT v FROM t"});
+  ASSERT_TRUE(lane_.eventually([&] { return pools_[1]->counts().waiting == 1; }));
+  ASSERT_TRUE(lane_.eventually([&] { return server_[0].times_asked("S") == 1; }));
+  lane_.on([&] { scatter_->cancel(canceled); });
+  EXPECT_EQ(lane_.on([&] { return pools_[1]->counts().waiting; }), 0);
+  ASSERT_TRUE(finish());
+  EXPECT_EQ(message(), "canceled");
+  EXPECT_FALSE(cut_);
+  lane_.on([&] { scatter_.reset(); });
+  EXPECT_EQ(idle_and_busy(0).second, 0);
+}
+
+TEST_F(ScatterTest, ARowThatTheClientHasTheFirstPartOfIsCompletedBeforeAnError) {
+  const Holders holders(lane_, *pools_[1]);
+  server_[0].answer("E", row("0123456789").substr(0, 12));
+  server_[0].answer("S", "");
+  start({.sql = "SELECT v FROM t"});
+  ASSERT_TRUE(lane_.eventually([&] { return client_.size() > columns().size(); }));
+  lane_.on([&] { scatter_->cancel(canceled); });
+  EXPECT_EQ(lane_.on([&] { return pools_[1]->counts().waiting; }), 0) << "others need not wait for the client";
+  lane_.settle();
+  EXPECT_FALSE(lane_.on([&] { return result_.has_value(); }));
+  server_[0].say(row("0123456789").substr(12) + row("more").substr(0, 9));
+  ASSERT_TRUE(finish());
+  EXPECT_EQ(message(), "canceled");
+  EXPECT_FALSE(cut_);
+  EXPECT_EQ(client_, columns() + row("0123456789"));
+}
+
+TEST_F(ScatterTest, ACancelIsTheServersBusinessWhereAllPartsAreWithThem) {
+  server_[0].answer("E", "");
+  server_[0].answer("S", "");
+  start({.sql = "SELECT v FROM t"});
+  ASSERT_TRUE(lane_.eventually([&] { return server_[2].times_asked("S") == 1; }));
+  lane_.on([&] { scatter_->cancel(canceled); });
+  lane_.settle();
+  EXPECT_FALSE(lane_.on([&] { return result_.has_value(); }));
+  server_[0].say(error("57014") + ready());
+  ASSERT_TRUE(finish());
+  ASSERT_FALSE(*result_);
+  EXPECT_EQ(result_->error().code.view(), "57014");
 }
 
 }  // namespace

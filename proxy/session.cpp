@@ -567,7 +567,7 @@ std::vector<Backend*> Session::cancel_targets() {
 void Session::cancel_wait() {
   const Error reason{sqlstate::query_canceled, "canceling statement due to user request", {}, {}, 0};
   if (wait_ == Wait::prepare) prepare_attempts_ = most_prepare_attempts;  // the server will say so; that ends it
-  if (scatter_ && scatter_->active().empty()) return scatter_->abort(reason);
+  if (scatter_) return scatter_->cancel(reason);
   const bool waits_here = (wait_ == Wait::checkout && waiting_in_ != nullptr) || wait_ == Wait::listening;
   if (!waits_here) return;
   if (waiting_in_ != nullptr) std::exchange(waiting_in_, nullptr)->forget(*this);

@@ -78,6 +78,27 @@ def test_a_scatter_is_cancelled_on_every_shard(tessera, shards, new_database):
         assert value(connection, "select 7") == "7"
 
 
+@pytest.mark.parametrize("megabytes", (1, 6))
+def test_a_scatter_is_cancelled_that_waits_for_a_connection(tessera, shards, new_database, megabytes):
+    """The first shard's part has ended, and its rows wait for a slow client; the second shard's part waits in the pool."""
+    servers = shards(2)
+    name = new_database(servers, "create table spread (id int primary key); insert into spread select generate_series(1, 100)")
+    proxy = tessera(config_of(servers, name, pool={"size": 1, "checkout_timeout": "20s"}, rules={"r": {"type": "range", "ranges": [{"below": 1000, "shard": "s0"}, {"shard": "s1"}]}},
+                              tables={"spread": {"rule": "r", "key": "id"}}))
+    with log_in(proxy, name) as holder, log_in(proxy, name) as slow:
+        holder.ask(wire.query("begin"))
+        assert value(holder, "select count(*) from spread where id = 1000") == "0"
+        slow.send(wire.query(f"select repeat('x', {megabytes * 10000}) from spread"))
+        idle = f"select count(*) from pg_stat_activity where datname = '{name}' and state = 'idle' and query like '%repeat%' and pid <> pg_backend_pid()"
+        eventually(lambda: servers[0].run(idle, name).strip() == "1", what="the first shard's part has ended")
+        cancel(proxy, slow.process_id, slow.secret_key)
+        assert code(slow.read_until("Z")) == "57014"
+        assert value(slow, "select count(*) from spread where id = 1") == "1"
+        assert value(holder, "select count(*) from spread where id = 1000") == "0"
+        holder.ask(wire.query("commit"))
+        assert len(rows(slow.ask(wire.query("select id from spread")))) == 200
+
+
 def test_a_client_that_waits_for_a_connection_can_be_cancelled(tessera, server, database):
     proxy = tessera(config_of([server], database, pool={"size": 1, "checkout_timeout": "20s"}))
     with log_in(proxy, database) as holder, log_in(proxy, database) as waiting:
