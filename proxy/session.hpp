@@ -379,6 +379,9 @@ private:
   void lazy_end(const parser::Statement& statement, std::string& reply);
   bool lazy_savepoint(const parser::Statement& statement, std::string_view sql, std::string& reply);
   bool add_to_lazy(const parser::Statement& statement, std::string_view sql, std::string& reply);
+  static bool is_for_session(const parser::Statement& statement);
+  bool may_be_mistaken(const router::PlannedText& text) const;
+  Got try_out(const router::PlannedText& text, std::string_view sql);
   Got engage_for_statement(std::optional<ShardId> shard);
   void joining_failed(const Error& error);
   postgres::TransactionStatus local_status() const;
@@ -446,6 +449,7 @@ private:
   std::size_t copy_left_ = 0;  // bytes of a CopyData message that still pass through
   bool copy_dropped_ = false;
   bool joining_ = false;  // BEGIN is on its way to the server
+  bool trying_ = false;   // the statement at hand was sent to be tried out
   enum class Swallowed : std::uint8_t { nothing, to_ask, asked } swallowed_ = Swallowed::nothing;
   std::size_t readies_ = 0;    // since it was asked
   bool breaks_copy_ = false;   // the client has broken the protocol inside of it; the server will hang up

@@ -496,8 +496,9 @@ bool Session::is_local(const router::PlannedText& text) const {
     case StatementKind::savepoint:
     case StatementKind::release_savepoint:
     case StatementKind::rollback_to_savepoint:
-    case StatementKind::set_transaction:
       return lazy_ != LazyTransaction::none && !engaged();
+    case StatementKind::set_transaction:
+      return lazy_ != LazyTransaction::none && !engaged() && !is_for_session(statement);
     case StatementKind::set:
       return ours || (lazy_ == LazyTransaction::open && !engaged() && statement.setting && statement.setting->local);
     case StatementKind::show:

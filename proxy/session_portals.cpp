@@ -97,6 +97,7 @@ bool Session::handle_execute(std::string_view whole) {
   if (portal->local) {
     if (wait_for_replies() == Got::wait) return false;
     if (const Got got = wait_for_listen(*portal->plan); got != Got::ready) return got == Got::refused;
+    if (const Got got = try_out(*portal->plan, portal->sql); got != Got::ready) return got == Got::refused;
     return execute_local(*portal);
   }
   if (portal->scatter) return execute_scatter(*portal, execute.max_rows);

@@ -94,7 +94,7 @@ void Session::undo(std::uint32_t tag, bool skipped) {
 }
 
 namespace {
-// Is this the answer to a BEGIN of ours? (While one is on its way.)
+// Is this the answer to a BEGIN of ours? (While one is on its way, or a statement is tried out.)
 bool is_joining(const ExpectedReply& expected) {
   return expected.kind == ReplyKind::query && expected.delivery == Delivery::ignore;
 }
@@ -103,7 +103,7 @@ bool is_joining(const ExpectedReply& expected) {
 bool Session::on_error(const ExpectedReply& expected, const postgres::ErrorFields& fields) {
   if (begin_retry(expected, fields)) return false;
   disarm_retry();
-  if (joining_ && is_joining(expected) && !fields.is_fatal()) {
+  if ((joining_ || trying_) && is_joining(expected) && !fields.is_fatal()) {
     joining_failed(std::exchange(timed_out_at_, TimePoint{}) == TimePoint{} ? fields.to_error() : timeout_error());
     return false;
   }
@@ -165,6 +165,7 @@ void Session::on_skipped(const ExpectedReply& expected) {
 
 bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) {
   if (expected.delivery == Delivery::ignore) {
+    if (trying_) return false;  // nothing of it is the session's
     in_transaction_ = status != TransactionStatus::idle;
     joining_ = joining_ && !is_joining(expected);
     // What stands behind BEGIN has failed, and the transaction is the server's.
@@ -248,6 +249,7 @@ void Session::slow_log(Duration took) {
 void Session::on_copy(const ExpectedReply&, char) {}
 
 bool Session::on_parameter(std::string_view name, std::string_view value, bool forwarding) {
+  if (trying_) return false;  // it will be undone
   // The client is told when its view changes, and only then: what settings do while they are restored is no news to it.
   const auto known = parameters_.find(name);
   std::string_view before;
@@ -381,7 +383,8 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
     skip_local_ = true;
   }
   host_.stream().append(message);
-  const bool joining = std::exchange(joining_, false);
+  const bool joining = joining_ || trying_;
+  joining_ = trying_ = false;
   unit_open_ = false;
   retry_ = {};
   swallowed_ = Swallowed::nothing;

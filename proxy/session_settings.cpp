@@ -60,7 +60,7 @@ void Session::apply_change(const SettingChange& change) {
 
 // SET SESSION CHARACTERISTICS AS TRANSACTION …: three settings by other names.
 void Session::set_characteristics(const Statement& statement) {
-  if (statement.command != "SET SESSION CHARACTERISTICS" || !statement.transaction) return;
+  if (!is_for_session(statement) || !statement.transaction) return;
   std::string options = statement.transaction->options;
   for (char& c : options)
     c = static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c == ',' || c == '\t' || c == '\n' || c == '\r' ? ' ' : c);

@@ -74,6 +74,7 @@ bool Session::handle_query(std::string_view whole) {
   router::PlannedTextRef keep;
   const router::PlannedText& text = options_.database->plan(sql, view(), routing(), print, &keep);
 
+  if (const Got got = try_out(text, sql); got != Got::ready) return got == Got::refused;
   std::string reply;
   if (lazy_statement(text, sql, reply)) {
     postgres::append_ready_for_query(reply, local_status());

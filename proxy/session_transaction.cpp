@@ -1,6 +1,6 @@
 // Lazy transactions. With several shards, BEGIN says nothing about where the transaction will run: it is answered here
 // and sent to the shard that the first statement chooses, together with the savepoints and SET LOCALs that came in
-// between.
+// between. Those that may be mistaken are tried out on some server, so that the client hears of it at once.
 #include <algorithm>
 #include <fmt/format.h>
 
@@ -67,6 +67,11 @@ bool begins_with_rollback(const router::PlannedText& text) {
 }
 }  // namespace
 
+// A SET TRANSACTION that is a plain SET of what later transactions begin with.
+bool Session::is_for_session(const Statement& statement) {
+  return statement.command == "SET SESSION CHARACTERISTICS";
+}
+
 // Can the one statement of `text` be answered without a shard? Then `reply` holds the answer, without ReadyForQuery.
 bool Session::lazy_statement(const router::PlannedText& text, std::string_view sql, std::string& reply) {
   if (backend_ != nullptr && (in_transaction_ || unit_open_ || !backend_->replies().empty())) return false;
@@ -115,6 +120,7 @@ bool Session::lazy_statement(const router::PlannedText& text, std::string_view s
     case StatementKind::rollback_to_savepoint:
       return lazy_savepoint(statement, sql, reply);
     case StatementKind::set_transaction:
+      if (is_for_session(statement)) return false;
       if (add_to_lazy(statement, sql, reply)) reply = complete("SET");
       return true;
     case StatementKind::set:
@@ -128,6 +134,43 @@ bool Session::lazy_statement(const router::PlannedText& text, std::string_view s
     default:
       return false;
   }
+}
+
+// Could a server refuse this statement of a transaction that has none? Without savepoints SET TRANSACTION is always
+// right before the first query. (A snapshot belongs to one server: no other can say whether it is there.)
+bool Session::may_be_mistaken(const router::PlannedText& text) const {
+  if (lazy_ != LazyTransaction::open || engaged() || !text.single() || !text.statements.front().statement) return false;
+  const Statement& statement = *text.statements.front().statement;
+  if (statement.kind == StatementKind::set_transaction) return !is_for_session(statement) && !lazy_savepoints_.empty();
+  return statement.kind == StatementKind::set && statement.setting && statement.setting->local &&
+         !statement.setting->name.starts_with("tessera.");
+}
+
+// Any server will do. What it did is undone, and the transaction has no shard yet. Ready: it went well.
+Session::Got Session::try_out(const router::PlannedText& text, std::string_view sql) {
+  if (!may_be_mistaken(text)) return Got::ready;
+  const bool tried = std::exchange(trying_, false);
+  if (!tried) {
+    const Got got = engage({});
+    if (got != Got::ready) return got;
+    const std::string trial = fmt::format("{};{}", lazy_sql_, text_of(*text.statements.front().statement, sql));
+    if (!postgres::append_query(backend_->out(), trial)) {
+      fatal({sqlstate::program_limit_exceeded, "the transaction's opening statements are too long", {}, {}, 0});
+      return Got::refused;
+    }
+    expect(pool::ReplyKind::query, 0, pool::Delivery::ignore);
+  }
+  // A cancel request may hit the ROLLBACK as well: then it is sent again.
+  if (!tried || (backend_ != nullptr && backend_->transaction_status() != TransactionStatus::idle)) {
+    if (postgres::append_query(backend_->out(), "ROLLBACK")) expect(pool::ReplyKind::query, 0, pool::Delivery::ignore);
+    unnamed_on_backend_ = false;
+    trying_ = true;
+    wait_ = Wait::drain;
+    return Got::wait;
+  }
+  if (!wait_error_) return Got::ready;
+  refuse(*std::exchange(wait_error_, std::nullopt));
+  return Got::refused;
 }
 
 void Session::lazy_begin(const Statement& statement, std::string_view sql, std::string& reply) {

@@ -56,5 +56,33 @@ TEST_F(SessionTest, AConnectionThatIsLostAtBeginHasWrittenNothing) {
   EXPECT_THAT(asked(0), IsEmpty());
 }
 
+TEST_F(SessionTest, AConnectionThatIsLostWhileASettingIsTriedOutFailsTheTransaction) {
+  open();
+  for (FakeServer& server : server_) server.answer("BEGIN;SET LOCAL work_mem = '1MB'", "");
+  EXPECT_EQ(types(ask(query("BEGIN"))), "C Z:T");
+  send(query("SET LOCAL work_mem = '1MB'"));
+  ASSERT_TRUE(lane_.eventually([&] { return server_[0].times_asked("BEGIN;SET LOCAL work_mem = '1MB'") == 1; }));
+  server_[0].hang_up();
+  EXPECT_EQ(types(answers()), "E:08006 Z:E");
+  EXPECT_EQ(types(ask(query(update))), "E:25P02 Z:E");
+  EXPECT_EQ(types(ask(query("ROLLBACK"))), "C Z:I");
+  EXPECT_EQ(types(ask(query(update))), "C Z:I");
+}
+
+TEST_F(SessionTest, WhatIsTriedOutIsUndoneThoughTheUndoingIsCancelled) {
+  open();
+  const char* trial = "BEGIN;SET LOCAL work_mem = '1MB'";
+  server_[0].answer(trial, complete("BEGIN") + complete("SET") + ready('T'));
+  server_[0].answer("ROLLBACK", "");
+  EXPECT_EQ(types(ask(query("BEGIN"))), "C Z:T");
+  send(query("SET LOCAL work_mem = '1MB'"));
+  ASSERT_TRUE(lane_.eventually([&] { return server_[0].times_asked("ROLLBACK") == 1; }));
+  server_[0].answer("ROLLBACK", complete("ROLLBACK") + ready('I'));
+  server_[0].say(error("57014") + ready('E'));
+  EXPECT_EQ(types(answers()), "E:57014 Z:E");
+  EXPECT_THAT(asked(0), ElementsAre(trial, "ROLLBACK", "ROLLBACK"));
+  EXPECT_EQ(busy(), 0);
+}
+
 }  // namespace
 }  // namespace tessera::proxy

@@ -84,3 +84,38 @@ def test_rollback_with_more_behind_it_ends_a_transaction_that_failed_without_a_s
         connection.ask(query("rollback to s"))
         replies = connection.ask(query("rollback; select 1"))
         assert (b"ROLLBACK\0" in [r.body for r in replies], connection.status) == (True, "I")
+
+
+# What each answers, and the transaction's state then, must be as on one server.
+MISTAKES = {
+    "unknown setting": ["begin", "set local nosuch = 1", "select 1", "commit"],
+    "bad value": ["begin", "set local work_mem = 'much'", "commit"],
+    "bad isolation": ["begin", "set local transaction_isolation = 'none'", "rollback"],
+    "of a superuser": ["begin", "set local log_statement = 'all'", "commit"],
+    "unknown role": ["begin", "set local role nosuch", "commit"],
+    "behind a savepoint": ["begin", "savepoint a", "set local nosuch = 1", "rollback to a", "set local work_mem = '1MB'", "show work_mem", "commit"],
+    "in a subtransaction": ["begin", "savepoint a", "set transaction isolation level serializable", "commit"],
+    "write inside of read only": ["begin read only", "savepoint a", "set transaction read write", "rollback to a", "commit"],
+    "what comes before counts": ["begin", "set local work_mem = '1MB'", "set local work_mem = 'much'", "commit", "show work_mem"],
+    "none": ["begin", "set local work_mem = '1234kB'", "set transaction read only", "show work_mem", "show transaction_read_only", "commit", "show work_mem"],
+    "for the session": ["begin", "set session characteristics as transaction read only", "commit", "show default_transaction_read_only",
+                        "begin", "set session characteristics as transaction read write", "rollback", "show default_transaction_read_only"],
+}
+
+
+@pytest.mark.parametrize("way", [query, lambda sql: statement(sql) + SYNC], ids=["simple", "extended"])
+@pytest.mark.parametrize("statements", MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_before_a_transaction_has_its_shard_shows_where_it_is_made(tessera, config, shards, statements, way):
+    proxy = tessera(config)
+    server, name = shards(1)[0], config["databases"]["shop"]["backend"]["dbname"]
+    with wire.connect(proxy.host, proxy.port, "app", "shop", "app") as ours, wire.connect(server.host, server.port, "app", name, "app") as plain:
+        for sql in statements:
+            told = []
+            for connection in (plain, ours):
+                replies = connection.ask(way(sql))
+                kept = [r for r in replies if r.type in "123CD"]
+                told.append((kept, [(e["C"], e["M"]) for e in (wire.error_fields(r.body) for r in replies if r.type == "E")], connection.status))
+            assert told[0] == told[1], sql
+    with wire.connect(proxy.host, proxy.port, "app", "shop", "app") as other:
+        for key in range(1, 9):
+            assert [r.type for r in other.ask(query(f"insert into users values ({key})"))] == ["C", "Z"], "nobody's settings are left over"
