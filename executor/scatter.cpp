@@ -108,7 +108,9 @@ private:
       description_.append(bytes);
   }
   void on_done(const pool::ExpectedReply& expected, char, std::string_view body) override {
-    if (expected.kind == ReplyKind::describe_portal) {
+    if (expected.kind == ReplyKind::bind && index_ == 0) {
+      scatter_.events_.relay(scatter_.request_.bound);
+    } else if (expected.kind == ReplyKind::describe_portal) {
       described_ = true;
       scatter_.branch_described(*this, description_);
     } else if (expected.kind == ReplyKind::execute) {

@@ -19,7 +19,8 @@ namespace tessera::executor {
 struct ScatterRequest {
   std::string sql;
   std::vector<postgres::Oid> types;  // declared parameter types
-  std::string bind;  // body of the client's Bind behind the two names (formats, values, result formats); empty: none
+  std::string bind;   // body of the client's Bind behind the two names (formats, values, result formats); empty: none
+  std::string bound;  // for the client when the servers have taken the parameters: BindComplete
   bool describe = true;  // the client wants a RowDescription
   bool simple = false;   // came as a simple query: ReadyForQuery ends the answer
 };

@@ -117,6 +117,21 @@ TEST_F(ScatterTest, WithoutADescriptionIfNobodyAskedForOne) {
   EXPECT_EQ(client_, row("a") + row("b") + row("c") + complete("SELECT 3"));
 }
 
+TEST_F(ScatterTest, WhatTheClientIsToldOfBindStandsBeforeTheRowsAndNotBeforeAnErrorInBind) {
+  start({.sql = "SELECT v FROM t", .bound = raw('2', "")});
+  ASSERT_TRUE(finish());
+  EXPECT_EQ(client_, raw('2', "") + columns() + row("a") + row("b") + row("c") + complete("SELECT 3"));
+  lane_.on([&] {
+    client_.clear();
+    result_.reset();
+  });
+  server_[0].answer("B", error("22P02"));
+  for (const char* skipped : {"D", "E"}) server_[0].answer(skipped, "");
+  start({.sql = "SELECT v FROM t", .bound = raw('2', "")});
+  ASSERT_TRUE(finish());
+  EXPECT_EQ(client_, "");
+}
+
 TEST_F(ScatterTest, AShardWhoseTurnHasNotComeWaits) {
   server_[0].answer("S", "");
   server_[0].answer("E", "");

@@ -158,6 +158,7 @@ private:
     std::string reply;             // local: all of the answer
     std::optional<ShardId> shard;  // the only one, or the best, to ask about the statement
     bool local = false;            // nothing goes to the server
+    bool bound = false;            // local: the BindComplete of a scatter, which the servers have not seen yet
   };
   // A statement that was prepared by SQL, with several shards.
   struct SqlPrepared {
@@ -323,6 +324,7 @@ private:
   Got settle();
   void emit_deferred();
   void emit_local_deferred();
+  std::string take_bound();
   void emit_parse(const Prepared& statement, std::string_view raw, std::uint32_t tag);
   void emit_describe(const Prepared& statement, std::string_view raw);
   void send_parse(const Prepared& statement, std::uint32_t tag, pool::Delivery delivery);

@@ -156,6 +156,17 @@ void Session::emit_local_deferred() {
   clear_deferred();
 }
 
+// The BindComplete of a scatter that begins, and the answers behind it.
+std::string Session::take_bound() {
+  const auto first = std::ranges::find(deferred_, true, &Deferred::bound);
+  // A statement that is prepared in between is not worth holding back.
+  if (!std::all_of(first, deferred_.end(), [](const Deferred& deferred) { return deferred.local; })) return {};
+  std::string replies;
+  for (auto deferred = first; deferred != deferred_.end(); ++deferred) replies += deferred->reply;
+  deferred_.erase(first, deferred_.end());
+  return replies;
+}
+
 // ---- Parse ----------------------------------------------------------------------------------------------------------
 
 bool Session::handle_parse(std::string_view whole) {

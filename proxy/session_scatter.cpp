@@ -40,6 +40,8 @@ bool Session::start_scatter(executor::ScatterRequest request, const router::Plan
     return false;
   }
   release_if_free();
+  request.bound = take_bound();
+  emit_local_deferred();
   std::vector<pool::Pool*> pools;
   for (const ShardId shard : plan.shards) pools.push_back(&pool_of(shard));
   DatabaseMetrics& metrics = options_.database->metrics();
@@ -131,11 +133,10 @@ bool Session::bind_scatter(const Prepared& statement, const postgres::BindView& 
   set_portal(bind.portal, {.counters = statement.plan ? statement.plan->counters.get() : nullptr,
                            .scatter = std::move(request),
                            .scatter_plan = plan});
-  defer_local([] {
-    std::string message;
-    postgres::append_bind_complete(message);
-    return message;
-  }());
+  std::string complete;
+  postgres::append_bind_complete(complete);
+  defer_local(std::move(complete));
+  deferred_.back().bound = true;
   return true;
 }
 
@@ -148,7 +149,6 @@ bool Session::execute_scatter(Portal& portal, std::int32_t max_rows) {
             0});
     return true;
   }
-  emit_local_deferred();
   return start_scatter(*portal.scatter, portal.scatter_plan, portal.counters);
 }
 

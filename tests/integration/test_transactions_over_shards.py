@@ -119,3 +119,17 @@ def test_a_mistake_before_a_transaction_has_its_shard_shows_where_it_is_made(tes
     with wire.connect(proxy.host, proxy.port, "app", "shop", "app") as other:
         for key in range(1, 9):
             assert [r.type for r in other.ask(query(f"insert into users values ({key})"))] == ["C", "Z"], "nobody's settings are left over"
+
+
+def test_bind_complete_of_a_statement_over_several_shards_waits_for_the_servers(tessera, config, shards):
+    proxy = tessera(config)
+    server, name = shards(1)[0], config["databases"]["shop"]["backend"]["dbname"]
+    select = parse("select id from users where id > $1")
+    pipelines = [select + bind([value], result_formats=formats) + more + SYNC
+                 for value, formats in ((b"0", ()), (b"zero", ()), (b"0", (7,)), (b"0", (0, 0)))
+                 for more in (execute(), wire.describe_portal() + execute(), wire.message("C", b"Snone\0") + execute())]
+    with wire.connect(proxy.host, proxy.port, "app", "shop", "app") as ours, wire.connect(server.host, server.port, "app", name, "app") as plain:
+        for pipeline in pipelines:
+            told = [[r.type for r in connection.ask(pipeline)] for connection in (plain, ours)]
+            assert told[0] == told[1], pipeline
+        assert [r.type for r in ours.ask(select + bind([b"0"]) + execute() + SYNC)] == ["1", "2", "C", "Z"]
