@@ -371,6 +371,7 @@ private:
                     const router::Plan& plan);
   bool execute_scatter(Portal& portal, std::int32_t max_rows);
   bool describes_later() const;
+  std::optional<Error> own_connection_in_the_way(const std::vector<ShardId>& shards);
   void scatter_done(const Result<void>& result);
 
   // ---- session_transaction.cpp

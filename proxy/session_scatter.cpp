@@ -40,6 +40,10 @@ bool Session::start_scatter(executor::ScatterRequest request, const router::Plan
     return false;
   }
   release_if_free();
+  if (const std::optional<Error> problem = own_connection_in_the_way(plan.shards)) {
+    refuse(*problem);
+    return true;
+  }
   request.bound = take_bound();
   emit_local_deferred();
   std::vector<pool::Pool*> pools;
@@ -66,6 +70,24 @@ bool Session::start_scatter(executor::ScatterRequest request, const router::Plan
                                                  options_.database->loop(), std::move(events));
   scatter_->start();
   return true;
+}
+
+// A scatter takes connections besides those that the session keeps. It would wait for one in vain where there may be no
+// other.
+std::optional<Error> Session::own_connection_in_the_way(const std::vector<ShardId>& shards) {
+  std::vector<const pool::Backend*> own(parked_.begin(), parked_.end());
+  if (backend_ != nullptr) own.push_back(backend_);
+  for (const pool::Backend* backend : own) {
+    const ShardId shard = backend->endpoint().shard;
+    if (std::ranges::find(shards, shard) == shards.end() || pool_of(shard).budget().limit() > 1) continue;
+    return Error{sqlstate::too_many_connections,
+                 fmt::format("this session keeps the only connection to shard \"{}\" (pool.size is 1), and a statement "
+                             "over several shards needs another",
+                             backend->endpoint().name),
+                 pins_ != 0 ? fmt::format("it is kept because of: {}", pin_reasons()) : "it is kept by session pooling",
+                 "raise pool.size, or use transaction pooling", 0};
+  }
+  return {};
 }
 
 // Is there a Describe of a statement among the messages that were put off?

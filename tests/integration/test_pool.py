@@ -430,3 +430,24 @@ def test_a_wrong_password_is_told_at_once_and_not_hammered(tessera, server, data
         log_in(proxy, database, "mistaken", "client")
     assert time.monotonic() - started < 3 and refused.value.fields["C"] == "28P01"
     assert 'login to shard "s0" failed' in refused.value.fields["M"]
+
+
+def test_a_scatter_does_not_wait_for_the_connection_that_its_own_session_keeps(tessera, shards, new_database):
+    servers = shards(2)
+    name = new_database(servers, "create table spread (id int primary key); insert into spread values (1), (2)")
+    more = {"rules": {"r": {"type": "hash", "shards": ["s0", "s1"]}}, "tables": {"spread": {"rule": "r", "key": "id"}}}
+    keeps = {"session": ("session", "select 1"), "pinned": ("transaction", "select pg_advisory_lock(1)")}
+    for kept_by, (mode, sql) in keeps.items():
+        proxy = tessera(config_of(servers, name, pool={"mode": mode, "size": 1, "checkout_timeout": "20s"}, **more))
+        with log_in(proxy, name) as connection:
+            assert len(rows(connection.ask(wire.query("select id from spread")))) == 4
+            assert not errors(connection.ask(wire.query(sql)))
+            for way in (wire.query("select id from spread"), wire.parse("select id from spread") + wire.bind() + wire.execute() + wire.SYNC):
+                started = time.monotonic()
+                refusal = errors(connection.ask(way))[0]
+                assert time.monotonic() - started < 2 and refusal["C"] == "53300" and "pool.size" in refusal["M"], (kept_by, refusal)
+            assert value(connection, "select 7") == "7"
+        proxy = tessera(config_of(servers, name, pool={"mode": mode, "size": 2}, **more))
+        with log_in(proxy, name) as connection:
+            assert not errors(connection.ask(wire.query(sql)))
+            assert len(rows(connection.ask(wire.query("select id from spread")))) == 4
