@@ -27,18 +27,15 @@ bool Session::start_scatter(executor::ScatterRequest request, const router::Plan
             0});
     return true;
   }
-  if (backend_ != nullptr && (!backend_->replies().empty() || unit_open_)) {
-    if (unit_open_) {
-      refuse({sqlstate::feature_not_supported,
-              "a statement over several shards cannot share a pipeline with others",
-              {},
-              "send Sync before it",
-              0});
-      return true;
-    }
-    wait_ = Wait::drain;
-    return false;
+  if ((backend_ != nullptr && unit_open_) || describes_later()) {
+    refuse({sqlstate::feature_not_supported,
+            "a statement over several shards cannot share a pipeline with others",
+            {},
+            "send Sync before it",
+            0});
+    return true;
   }
+  if (wait_for_replies() == Got::wait) return false;
   release_if_free();
   if (const std::optional<Error> problem = own_connection_in_the_way(plan.shards)) {
     refuse(*problem);

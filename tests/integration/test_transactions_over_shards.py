@@ -133,3 +133,11 @@ def test_bind_complete_of_a_statement_over_several_shards_waits_for_the_servers(
             told = [[r.type for r in connection.ask(pipeline)] for connection in (plain, ours)]
             assert told[0] == told[1], pipeline
         assert [r.type for r in ours.ask(select + bind([b"0"]) + execute() + SYNC)] == ["1", "2", "C", "Z"]
+
+
+def test_a_describe_between_bind_and_execute_over_several_shards_is_not_swallowed(tessera, config):
+    proxy = tessera(config)
+    with wire.connect(proxy.host, proxy.port, "app", "shop", "app") as connection:
+        connection.ask(parse("select 1", "other") + SYNC)
+        replies = connection.ask(parse("select id from users") + bind() + describe_statement("other") + execute() + SYNC)
+        assert [r.type for r in replies] == ["1", "2", "E", "Z"] and wire.error_fields(replies[2].body)["C"] == "0A000"
