@@ -266,6 +266,7 @@ struct Database {
   std::vector<User> users;
   std::optional<AuthQuery> auth_query;
   std::vector<std::string> read_only_functions;
+  Milliseconds catalog_interval{60'000};  // how often the shards' catalog is looked at for changes; 0: never
   SourcePosition position;
 };
 

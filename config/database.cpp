@@ -45,6 +45,19 @@ void check_port(Section& section, std::string_view key, const Address& address) 
                   "a port from 1 to 65535");
 }
 
+// Two shards in one place would show every row twice. (Other names of one place are found when they are resolved.)
+void check_place(Section& section, const Shard& shard, const Database& database) {
+  const auto dbname = [&](const Shard& one) { return one.dbname.empty() ? database.backend.dbname : one.dbname; };
+  const auto there = std::ranges::find_if(database.shards, [&](const Shard& other) {
+    return other.primary == shard.primary && dbname(other) == dbname(shard);
+  });
+  if (there == database.shards.end() || shard.primary.port == 0) return;
+  section.problem("primary",
+                  fmt::format("shard \"{}\" is database \"{}\" on {}, which is shard \"{}\" already", shard.name,
+                              dbname(shard), shard.primary.text(), there->name),
+                  "each shard has a server, or a dbname, of its own");
+}
+
 Shard read_shard(Section section) {
   Shard shard;
   shard.name = section.node().key;
@@ -152,7 +165,11 @@ Database read_database(Section section) {
 
   database.backend.dbname = database.name;
   section.section("backend", [&](Section one) { read_backend(std::move(one), database.backend); });
-  section.each_named_section("shards", [&](Section one) { database.shards.push_back(read_shard(std::move(one))); });
+  section.each_named_section("shards", [&](Section one) {
+    Shard shard = read_shard(one);
+    check_place(one, shard, database);
+    database.shards.push_back(std::move(shard));
+  });
   const Node* shards = section.find("shards");
   if (shards != nullptr && shards->kind == Node::Kind::mapping && shards->items.empty()) {
     section.problem("shards", "there are no shards", "s0: {primary: host:port}");
@@ -172,6 +189,7 @@ Database read_database(Section section) {
   section.section("auth_query",
                   [&](Section one) { read_auth_query(std::move(one), names, database.auth_query.emplace()); });
   section.read("read_only_functions", database.read_only_functions);
+  section.read("catalog_interval", database.catalog_interval);
   if (database.auth_query && database.backend.unknown_users == UnknownUsers::passthrough)
     section.problem("auth_query", "\"auth_query\" and \"backend.unknown_users: passthrough\" exclude each other",
                     "one of them says who may come in beside the listed users");

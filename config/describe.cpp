@@ -226,7 +226,8 @@ Json describe_database(const Database& database) {
       .put("tables", std::move(tables))
       .put("users", std::move(users))
       .put("auth_query", describe_auth_query(database.auth_query))
-      .put("read_only_functions", database.read_only_functions);
+      .put("read_only_functions", database.read_only_functions)
+      .put("catalog_interval", database.catalog_interval);
   return out.take();
 }
 

@@ -47,7 +47,10 @@ constexpr SectionSpec shard_section{"a shard", shard_keys};
 
 constexpr Key pool_keys[] = {
     choice("mode", pool_modes, "transaction", "How long a client keeps a server connection."),
-    integer("size", 1, 100'000, "20", "Server connections per user, shard and role."),
+    integer(
+        "size", 1, 100'000, "20",
+        "Server connections per user, shard and role. Statements over several shards need one besides those that their "
+        "session keeps (session pooling, temporary tables, locks), so at least 2 there."),
     integer("min_idle", 0, 100'000, "0", "Connections that are kept open without work; at most `size`."),
     integer("max_server_connections", 0, int_max, "0", "Server connections per shard over all users; 0: unlimited."),
     of(Kind::duration, "checkout_timeout", "Longest wait for a server connection; 0: no limit.", "5s"),
@@ -216,6 +219,9 @@ constexpr Key database_keys[] = {
     section(Kind::sections, "users", user_section, "Who may log in."),
     section(Kind::section, "auth_query", auth_query_section, "Finds the verifiers of users that are not listed."),
     of(Kind::texts, "read_only_functions", "Functions that only read, so that a SELECT with them may go to a replica."),
+    of(Kind::duration, "catalog_interval",
+       "How soon definitions that were changed on the servers themselves are seen, while statements come; 0: never.",
+       "1m"),
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <fmt/format.h>
 
 #include "parser/postgres/parse.hpp"
 #include "router/view_definition.hpp"
@@ -57,6 +58,14 @@ JOIN pg_catalog.pg_language l ON l.oid = p.prolang GROUP BY p.proname)";
 constexpr std::size_t relation_columns = 16;
 constexpr std::size_t function_columns = 5;
 
+std::string digest_of(std::string_view query) {
+  return fmt::format(
+      "SELECT pg_catalog.md5(coalesce(pg_catalog.string_agg(q::pg_catalog.text, E'\\n' ORDER BY q::pg_catalog.text), "
+      "'')) FROM ({}) "
+      "q",
+      query);
+}
+
 router::Relation::Kind kind_of(char relkind) {
   using Kind = router::Relation::Kind;
   switch (relkind) {
@@ -101,6 +110,7 @@ void flatten_views(router::Catalog& catalog) {
       }
       relation.steady = relation.steady && below->steady;
       relation.runs_code = relation.runs_code || below->runs_code;
+      relation.volatile_code = relation.volatile_code || below->volatile_code;
       for (const std::string& next : below->depends_on) {
         if (std::find(seen.begin(), seen.end(), next) != seen.end()) continue;
         seen.push_back(next);
@@ -187,29 +197,37 @@ void judge_view_row(router::Catalog& catalog, const Row& row) {
   const router::ViewDefinition view = router::judge_view(parsed->front(), catalog);
   relation->steady = view.steady && relation->kind == router::Relation::Kind::view;
   relation->runs_code = view.runs_code;
+  relation->volatile_code = view.volatile_code && relation->kind == router::Relation::Kind::view;
 }
 
 }  // namespace
 
 std::vector<std::string> catalog_queries() {
-  return {std::string(relations_sql), std::string(functions_sql)};
+  const std::string digest = fmt::format("SELECT ({}) || ({})", digest_of(relations_sql), digest_of(functions_sql));
+  return {digest, std::string(relations_sql), std::string(functions_sql)};
+}
+
+std::string catalog_digest(const std::vector<std::vector<Row>>& results) {
+  const std::vector<Row>& rows = results.at(0);
+  return rows.empty() || rows[0].empty() ? "" : text(rows[0], 0);
 }
 
 std::shared_ptr<router::Catalog> read_catalog(const std::vector<std::vector<Row>>& results,
                                               const std::vector<std::string>& read_only_functions) {
   auto catalog = std::make_shared<router::Catalog>();
-  for (const Row& row : results.at(0))
-    if (row.size() == relation_columns) add_relation_row(*catalog, row);
   for (const Row& row : results.at(1))
+    if (row.size() == relation_columns) add_relation_row(*catalog, row);
+  for (const Row& row : results.at(2))
     if (row.size() == function_columns) add_function_row(*catalog, row);
   for (const std::string& name : read_only_functions)
     if (const auto found = catalog->functions.find(name);
         found != catalog->functions.end() && found->second.volatility == 'v')
       found->second.volatility = 's';
   catalog->loaded = true;
-  for (const Row& row : results.at(0))
+  for (const Row& row : results.at(1))
     if (row.size() == relation_columns) judge_view_row(*catalog, row);
   flatten_views(*catalog);
+  catalog->index();
   return catalog;
 }
 

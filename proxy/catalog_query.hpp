@@ -10,9 +10,11 @@
 
 namespace tessera::proxy {
 
-// Relations with their columns, unique indexes and views' queries, and functions. Names are qualified, so that nobody's
-// search_path can put objects of his own in between.
+// A digest of what follows, relations with their columns, unique indexes and views' queries, and functions. Names are
+// qualified, so that nobody's search_path can put objects of his own in between. The digest is asked for first: what
+// changes before the rest has been read shows in the next one.
 std::vector<std::string> catalog_queries();
+std::string catalog_digest(const std::vector<std::vector<pool::TextQuery::Row>>& results);
 // `read_only_functions`: what the configuration says may be called like a function that only reads.
 std::shared_ptr<router::Catalog> read_catalog(const std::vector<std::vector<pool::TextQuery::Row>>& results,
                                               const std::vector<std::string>& read_only_functions);

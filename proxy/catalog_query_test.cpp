@@ -38,7 +38,7 @@ Row view(std::string name, std::string depends_on) {
 }
 std::shared_ptr<router::Catalog> read(std::vector<Row> relations, std::vector<Row> functions = {},
                                       std::vector<std::string> read_only = {}) {
-  return read_catalog({std::move(relations), std::move(functions)}, read_only);
+  return read_catalog({{}, std::move(relations), std::move(functions)}, read_only);
 }
 
 TEST(CatalogQuery, ColumnsOfARelation) {
@@ -190,6 +190,26 @@ TEST(CatalogQuery, WhatAViewsQuerySaysOfIt) {
   EXPECT_EQ(judged("SELECT t.plain_code FROM t;"), code);
   EXPECT_EQ(judged("SELECT what is this"), code);
   EXPECT_EQ(judged("SELECT t.a FROM t;", "m"), moody) << "what was there when it was refreshed";
+}
+
+TEST(CatalogQuery, AViewWithVolatileCodeMayChangeTheSession) {
+  Row sets = view("sets", "public.t");
+  sets[14] = "SELECT set_config('a.b'::text, t.a, false) AS set_config FROM t;";
+  Row above = view("above", "public.sets");
+  above[14] = "SELECT sets.set_config FROM sets;";
+  Row reads = view("reads", "public.t");
+  reads[14] = "SELECT lower(t.a) AS lower FROM t;";
+  const auto catalog = read({relation("t", "r", "a"), sets, above, reads},
+                            {{"set_config", "3", "t", "f", "t"}, {"lower", "1", "t", "f", "t"}});
+  EXPECT_TRUE(catalog->has_volatile_view("sets"));
+  EXPECT_TRUE(catalog->has_volatile_view("above"));
+  EXPECT_FALSE(catalog->has_volatile_view("reads"));
+  EXPECT_FALSE(catalog->has_volatile_view("t"));
+}
+
+TEST(CatalogQuery, TheDigestIsTheFirstAnswer) {
+  EXPECT_EQ(catalog_digest({{{"abc"}}, {}, {}}), "abc");
+  EXPECT_EQ(catalog_digest({{}, {}, {}}), "");
 }
 
 TEST(CatalogQuery, AViewIsNoSteadierThanThoseThatItReads) {

@@ -37,6 +37,8 @@ HiddenState hidden_state(const parser::Statement& statement, const router::Catal
       call.name = field.name;
       add_function(call, catalog, harmless, state);
     }
+  for (const parser::TableRef& table : statement.tables)
+    if (catalog.has_volatile_view(table.name)) state.changes = true;
   // An UPDATE of this view is a SET.
   if (statement.kind == parser::StatementKind::update)
     for (const parser::TableRef& table : statement.tables)

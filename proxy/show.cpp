@@ -30,7 +30,9 @@ RowBuilder show_topology(const WorkerDatabase& database) {
               : table.kind == Kind::reference ? "reference"
                                               : "plain",
               sharded ? fmt::format("{}", fmt::join(table.key_columns, ", ")) : "",
-              sharded ? topology.rule(table.rule).describe() : "",
+              !sharded                  ? ""
+              : table.key_types.empty() ? "not in force: the type of the key is not known"
+                                        : topology.rule(table.rule).describe(),
               table.kind == Kind::plain ? std::string(topology.shard_name(table.shard)) : ""});
   }
   return rows;

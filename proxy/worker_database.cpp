@@ -1,13 +1,11 @@
 #include "proxy/worker_database.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <fmt/format.h>
 
 #include "base/crypto.hpp"
 #include "parser/postgres/parse.hpp"
-#include "proxy/catalog_query.hpp"
 #include "proxy/hidden_state.hpp"
 #include "proxy/log.hpp"
 #include "proxy/setting_calls.hpp"
@@ -226,6 +224,7 @@ void WorkerDatabase::reconfigure(std::shared_ptr<const DatabaseRuntime> runtime,
   const auto plans = static_cast<std::size_t>(settings().limits.plan_cache);
   if (plans != cache_.capacity()) cache_ = router::PlanCache(plans);
   greetings_.clear();
+  look_at_catalog(loop_->now());
   metrics_->resize(shard_count());
   for (auto& [key, pool] : pools_) {
     const std::size_t shard = pool->options().endpoint->shard.value();
@@ -267,35 +266,6 @@ void WorkerDatabase::routing_failed(const Error& reason) {
   routing_problem_->message = fmt::format("the sharding rules do not fit the database: {}", reason.message);
   const Result<void> failed = std::unexpected(*routing_problem_);
   for (auto& waiting : std::exchange(waiting_for_catalog_, {})) waiting(failed);
-}
-
-bool WorkerDatabase::ensure_catalog(const pool::IdentityRef& identity, std::function<void(const Result<void>&)> then) {
-  if (routing_) return true;
-  waiting_for_catalog_.push_back(std::move(then));
-  if (!loading_catalog_) catalog_changed(identity);
-  return false;
-}
-
-void WorkerDatabase::catalog_changed(const pool::IdentityRef& identity) {
-  const std::uint32_t shard = settings().default_shard.empty() ? 0 : [&] {
-    for (std::uint32_t i = 0; i < shard_count(); ++i)
-      if (settings().shards[i].name == settings().default_shard) return i;
-    return 0u;
-  }();
-  loading_catalog_ = true;
-  static std::atomic<std::uint64_t> next_reading = 1;
-  const std::uint64_t reading = next_reading.fetch_add(1, std::memory_order_relaxed);
-  run(pool(identity, identity->user, ShardId(shard)), pool::no_settings(), catalog_queries(),
-      [this, reading](Result<pool::TextQuery::Answer> answer) {
-        loading_catalog_ = false;
-        // What the servers of old say is better than nothing, and no more.
-        if (answer)
-          return shared_.publish_catalog(name_, read_catalog(answer->results, settings().read_only_functions),
-                                         retired_ ? 0 : reading);
-        log::error("the catalog cannot be read", {{"database", name_}, {"reason", answer.error().message}});
-        const Result<void> failed = std::unexpected(answer.error());
-        for (auto& waiting : std::exchange(waiting_for_catalog_, {})) waiting(failed);
-      });
 }
 
 void WorkerDatabase::run(pool::Pool& pool, pool::Settings settings, std::vector<std::string> queries,
@@ -379,6 +349,11 @@ router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const Pla
     planned.plan = router::plan(
         statement, sql, print.exact ? std::span<const parser::Slot>(print.slots) : std::span<const parser::Slot>(),
         hint, *routing.topology, *routing.catalog, view.session);
+    // The catalog may say something else by now.
+    if (planned.plan.refusal) {
+      text->cacheable = false;
+      look_at_catalog(loop_->now() + std::chrono::seconds(1));
+    }
     if (planned.plan.literals_matter) text->cacheable = false;
     const HiddenState hidden = hidden_state(statement, *routing.catalog, settings().read_only_functions);
     planned.changes_hidden_state = hidden.changes;
@@ -420,6 +395,7 @@ void WorkerDatabase::sweep(TimePoint now) {
   if (retired_)
     for (auto& [key, pool] : pools_) pool->reconnect();
   for (auto& [key, pool] : pools_) pool->sweep(now);
+  check_catalog(now);
   note_health();
 }
 

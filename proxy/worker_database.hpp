@@ -128,6 +128,11 @@ public:
 
 private:
   void drop_superseded();
+  ShardId catalog_shard() const;
+  void check_catalog(TimePoint now);
+  void look_at_catalog(TimePoint when);
+  pool::IdentityRef connected_identity() const;
+  std::uint64_t total_checkouts() const;
   config::Pool pool_limits(const std::string& role) const;
   void run(pool::Pool& pool, pool::Settings settings, std::vector<std::string> queries,
            std::function<void(Result<pool::TextQuery::Answer>)> done);
@@ -171,6 +176,14 @@ private:
   };
   std::unordered_map<const pool::Pool*, Health> health_;  // as the log has it
   bool loading_catalog_ = false;
+  struct KnownCatalog {  // what this worker has read last
+    std::string digest;
+    std::uint64_t checkouts = 0;  // of all pools, when it was read or checked
+    TimePoint next_check{};       // not set until the interval's first tick
+    bool wanted = false;          // also when nothing was done since: after a reload, after a refusal
+    bool checking = false;
+  };
+  KnownCatalog known_catalog_;
   bool paused_ = false;
   std::unique_ptr<DatabaseMetrics> metrics_;
   std::vector<std::function<void(const Result<void>&)>> waiting_for_catalog_;

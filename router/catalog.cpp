@@ -42,9 +42,11 @@ const Relation* Catalog::find(std::string_view schema, std::string_view name) co
 void Catalog::index() {
   by_name_.clear();
   children_.clear();
+  volatile_views_.clear();
   for (std::size_t i = 0; i < relations.size(); ++i) {
     by_name_[relations[i].schema + '.' + relations[i].name] = i;
     for (const std::string& parent : relations[i].parents) children_[parent].push_back(i);
+    if (relations[i].volatile_code) volatile_views_.insert(relations[i].name);
   }
 }
 

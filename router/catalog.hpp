@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "config/config.hpp"
@@ -52,6 +53,8 @@ struct Relation {
   // Of a view: the same rows on every shard whose base tables have the same rows; no code that reads tables runs in it.
   bool steady = false;
   bool runs_code = true;
+  // Of a view: it calls volatile functions, so that reading it may change the session, or more.
+  bool volatile_code = false;
   const Column* find_column(std::string_view column) const;
 };
 
@@ -69,6 +72,8 @@ struct Catalog {
   const Relation* find(std::string_view schema, std::string_view name) const;
   // Its partitions and the tables that inherit from it, on all levels.
   std::vector<const Relation*> descendants(const Relation& relation) const;
+  // Whether a view of that name, in any schema, has volatile code.
+  bool has_volatile_view(std::string_view name) const { return volatile_views_.contains(std::string(name)); }
 
   // Offline: only what the configuration says (key, key_type, columns).
   static Catalog from_config(const config::Database& database);
@@ -76,6 +81,7 @@ struct Catalog {
   void index();
 
 private:
+  std::unordered_set<std::string> volatile_views_;                      // unqualified names
   std::unordered_map<std::string, std::size_t> by_name_;                // "schema.name"
   std::unordered_map<std::string, std::vector<std::size_t>> children_;  // by the parent's "schema.name"
 };

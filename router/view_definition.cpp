@@ -20,6 +20,7 @@ void judge(const parser::FunctionCall& call, const Catalog& catalog, ViewDefinit
   const FunctionTrait trait = trait_of(call, catalog);
   const auto known = catalog.functions.find(call.name);
   const bool random = known != catalog.functions.end() && known->second.volatility == 'v';
+  if (random || trait.unknown) view.volatile_code = true;
   if (call.window || random || trait.per_server || trait.by_order || trait.server_state || trait.user) {
     view.steady = false;
   }
@@ -30,7 +31,7 @@ void judge(const parser::FunctionCall& call, const Catalog& catalog, ViewDefinit
 
 ViewDefinition judge_view(const parser::Statement& query, const Catalog& catalog) {
   if (query.kind != parser::StatementKind::select || query.blocks.empty()) return {};
-  ViewDefinition view{true, false};
+  ViewDefinition view{.steady = true, .runs_code = false, .volatile_code = false};
   if (std::ranges::any_of(query.tables, of_system)) view.steady = false;
   for (const parser::Block& block : query.blocks) {
     if (has_moody_clause(block.clauses)) view.steady = false;

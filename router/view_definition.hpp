@@ -1,4 +1,5 @@
-// What a view's query says of the view: whether its tables alone decide its rows, and whether users' code runs in it.
+// What a view's query says of the view: whether its tables alone decide its rows, whether users' code runs in it, and
+// whether reading it may change something.
 #pragma once
 
 #include "parser/statement.hpp"
@@ -7,8 +8,9 @@
 namespace tessera::router {
 
 struct ViewDefinition {
-  bool steady = false;    // as Relation::steady, its own query alone: views that it reads have their own
-  bool runs_code = true;  // as Relation::runs_code
+  bool steady = false;        // as Relation::steady, its own query alone: views that it reads have their own
+  bool runs_code = true;      // as Relation::runs_code
+  bool volatile_code = true;  // as Relation::volatile_code
 };
 
 // `catalog` needs its functions. A query that is not understood runs code and is not steady.

@@ -22,6 +22,9 @@ create function listens() returns void language plpgsql as $$ begin listen from_
 create function locks() returns void language plpgsql as $$ begin perform pg_advisory_lock(4242); end $$;
 create function makes_temp() returns void language plpgsql as $$ begin create temp table from_function (v int); end $$;
 create function prepares() returns void language plpgsql as $$ begin execute 'prepare hidden as select 1'; end $$;
+create view leaks as select set_config('work_mem', '9MB', false);
+create view leaks_too as select 1 as one from leaks;
+create view leaks_by_code as select sets()::text;
 create function declares() returns void language plpgsql as $$ begin execute 'declare held cursor with hold for select 1'; end $$;
 """
 
@@ -106,7 +109,7 @@ OBJECTS = [
     "select pg_advisory_lock(id) from t where id < 4", "begin; select pg_advisory_lock(6); rollback", "select pg_advisory_lock(7); select pg_advisory_unlock(7)",
     "select nextval('s')", "select nextval('s'); select currval('s')", "select setval('s', 40)", "insert into t values (nextval('s') + 100000, 'x')", "do $$ begin perform nextval('s'); end $$",
     "lock table t in access exclusive mode", "begin; lock table t; commit", "discard all", "discard plans; discard sequences", "reset all", "set work_mem = '5MB'; discard all", "checkpoint",
-    "select pg_sleep(0)", "analyze t", "vacuum t", "explain analyze select sets()", "select * from t where id = (select count(*) from (select sets()) q)", "select setseed(0.5)", "with w as (select set_config('work_mem', '8MB', false)) select * from w",
+    "select pg_sleep(0)", "analyze t", "vacuum t", "explain analyze select sets()", "select * from t where id = (select count(*) from (select sets()) q)", "select setseed(0.5)", "select * from leaks", "select one from leaks_too", "select count(*) from t where exists (select from leaks_by_code)", "with w as (select set_config('work_mem', '8MB', false)) select * from w",
     "begin", "begin isolation level serializable read only", "begin; select 1/0", "start transaction; update t set v = v", "begin; savepoint a; select 1/0", "begin; listen news", "begin; set work_mem = '5MB'",
 ]
 SUPERUSER_ONLY = ["set session authorization alice", "set session authorization alice; set role none", "begin; set local session authorization alice; commit", "set session_replication_role = replica", "load 'auto_explain'",

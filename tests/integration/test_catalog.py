@@ -1,0 +1,80 @@
+"""Definitions that change on the servers themselves, past Tessera: a look at the catalog now and then finds them."""
+
+import pytest
+from harness import wire
+from talk import config_of, errors, eventually, log_in, rows, value
+
+SCHEMA = "create table t (id bigint primary key, v text)"
+OTHER_WAY_ROUND = "truncate t; alter table t drop column id, add column id bigint primary key"
+RULES = {"rules": {"r": {"type": "range", "ranges": [{"below": "100", "shard": "s0"}, {"shard": "s1"}]}}, "tables": {"t": {"rule": "r", "key": "id"}}}
+
+
+@pytest.fixture(scope="module")
+def servers(shards):
+    return shards(2)
+
+
+@pytest.fixture
+def database(servers, new_database):
+    return new_database(servers, SCHEMA)
+
+
+def insert(connection, values):
+    return errors(connection.ask(wire.query(f"insert into t values ({values})")))
+
+
+def test_a_column_moved_on_the_servers_is_seen(tessera, servers, database):
+    proxy = tessera(config_of(servers, database, catalog_interval="200ms", **RULES))
+    with log_in(proxy, database) as connection:
+        assert insert(connection, "1, 'low'") == []
+        for server in servers:
+            server.run(OTHER_WAY_ROUND, database)
+        # By the old order 'x' is no bigint, so nothing is written until the new one is known.
+        eventually(lambda: insert(connection, "'x', 500") == [])
+        assert insert(connection, "'y', 5") == []
+    assert servers[0].run("select v || id from t order by id", database).split() == ["y5"]
+    assert servers[1].run("select v || id from t order by id", database).split() == ["x500"]
+
+
+def test_all_workers_see_it(tessera, servers, database):
+    proxy = tessera({**config_of(servers, database, catalog_interval="200ms", **RULES), "workers": 2})
+    connections = [log_in(proxy, database) for _ in range(4)]
+    for number, connection in enumerate(connections):
+        assert insert(connection, f"{number}, 'low'") == []
+    for server in servers:
+        server.run(OTHER_WAY_ROUND, database)
+    for number, connection in enumerate(connections):
+        eventually(lambda: insert(connection, f"'x', {200 + number}") == [])
+        connection.close()
+
+
+def test_a_database_that_nobody_uses_is_left_in_peace(tessera, servers, database):
+    proxy = tessera(config_of(servers, database, catalog_interval="100ms", pool={"idle_timeout": "500ms"}, **RULES))
+    with log_in(proxy, database) as connection:
+        assert insert(connection, "1, 'low'") == []
+        there = f"select count(*) from pg_stat_activity where datname = '{database}' and backend_type = 'client backend'"
+        eventually(lambda: servers[0].run(there).strip() == "0")
+        assert value(connection, "select v from t where id = 1") == "low"
+
+
+def test_a_table_made_after_the_start_is_known_soon(tessera, servers, new_database):
+    name = new_database(servers)
+    proxy = tessera(config_of(servers, name, **RULES))
+    with log_in(proxy, name) as connection:
+        assert "is not known" in insert(connection, "1, 'low'")[0]["M"]
+        assert [row[4] for row in rows(connection.ask(wire.query("show tessera.topology")))] == ["not in force: the type of the key is not known"]
+        for server in servers:
+            server.run(f"{SCHEMA}; grant all on t to app", name)
+        eventually(lambda: insert(connection, "1, 'low'") == [], what="a look at the catalog, a second after what was refused")
+        assert insert(connection, "500, 'high'") == []
+    assert [server.run("select id from t", name).split() for server in servers] == [["1"], ["500"]]
+
+
+def test_a_reload_looks_at_the_catalog_at_once(tessera, servers, database):
+    proxy = tessera({**config_of(servers, database, catalog_interval=0, **RULES), "workers": 1})
+    with log_in(proxy, database) as connection:
+        assert insert(connection, "1, 'low'") == []
+        for server in servers:
+            server.run(OTHER_WAY_ROUND, database)
+        proxy.reload()
+        eventually(lambda: insert(connection, "'x', 500") == [])
