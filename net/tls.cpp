@@ -48,23 +48,27 @@ void set_common_options(SSL_CTX* context) {
 constexpr long ticket_lifetime = 3'600;
 constexpr long verified_ticket_lifetime = 300;
 
-// Sessions of one listener's configuration are no good for another one: not its certificate, not its client CA.
-Result<void> allow_resumption(SSL_CTX* context, const TlsContext::ServerOptions& options) {
-  std::string all = options.require_client_certificate ? "certificate" : "";
-  for (const std::string& name : {options.certificate, options.client_ca}) {
+Result<std::string> digest_of(std::string_view options, std::initializer_list<std::string> files) {
+  std::string all(options);
+  for (const std::string& name : files) {
+    all += '\0';
     if (name.empty()) continue;
     std::ifstream file(name, std::ios::binary);
     if (!file) return context_failed("file", name);
-    all.append(std::istreambuf_iterator<char>(file), {}) += '\0';
+    all.append(std::istreambuf_iterator<char>(file), {});
   }
-  const Sha256Digest id = sha256(all);
-  static_assert(id.size() <= SSL_MAX_SID_CTX_LENGTH);
-  ::SSL_CTX_set_session_id_context(context, reinterpret_cast<const unsigned char*>(id.data()),
-                                   static_cast<unsigned>(id.size()));
+  const Sha256Digest digest = sha256(all);
+  return std::string(reinterpret_cast<const char*>(digest.data()), digest.size());
+}
+
+// Sessions of one listener's configuration are no good for another one: not its certificate, not its client CA.
+void allow_resumption(SSL_CTX* context, const std::string& digest, bool client_ca) {
+  static_assert(std::tuple_size_v<Sha256Digest> <= SSL_MAX_SID_CTX_LENGTH);
+  ::SSL_CTX_set_session_id_context(context, reinterpret_cast<const unsigned char*>(digest.data()),
+                                   static_cast<unsigned>(digest.size()));
   ::SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);  // tickets only
   ::SSL_CTX_set_num_tickets(context, 1);
-  ::SSL_CTX_set_timeout(context, options.client_ca.empty() ? ticket_lifetime : verified_ticket_lifetime);
-  return {};
+  ::SSL_CTX_set_timeout(context, client_ca ? verified_ticket_lifetime : ticket_lifetime);
 }
 
 bool is_numeric_address(const std::string& host) {
@@ -82,7 +86,11 @@ Result<std::shared_ptr<TlsContext>> TlsContext::server(const ServerOptions& opti
   if (Result<void> pair = load_pair(context, options.certificate, options.private_key); !pair)
     return std::unexpected(pair.error());
   ::SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE);
-  if (Result<void> allowed = allow_resumption(context, options); !allowed) return std::unexpected(allowed.error());
+  Result<std::string> digest =
+      digest_of(options.require_client_certificate ? "certificate" : "", {options.certificate, options.client_ca});
+  if (!digest) return std::unexpected(digest.error());
+  made->digest_ = std::move(*digest);
+  allow_resumption(context, made->digest_, !options.client_ca.empty());
   if (!options.client_ca.empty()) {
     if (::SSL_CTX_load_verify_locations(context, options.client_ca.c_str(), nullptr) != 1)
       return context_failed("client CA", options.client_ca);
@@ -108,6 +116,11 @@ Result<std::shared_ptr<TlsContext>> TlsContext::client(const ClientOptions& opti
     if (loaded != 1) return context_failed("CA", options.ca);
     ::SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);
   }
+  Result<std::string> digest =
+      digest_of(options.verify_chain ? "verify" : "",
+                {options.certificate, options.private_key, options.verify_chain ? options.ca : ""});
+  if (!digest) return std::unexpected(digest.error());
+  made->digest_ = std::move(*digest);
   return made;
 }
 

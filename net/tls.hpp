@@ -31,9 +31,12 @@ public:
   static Result<std::shared_ptr<TlsContext>> server(const ServerOptions& options);
   static Result<std::shared_ptr<TlsContext>> client(const ClientOptions& options);
   SSL_CTX* get() const { return context_.get(); }
+  // Of the options and what their files hold: contexts with the same digest are as good as each other.
+  const std::string& digest() const { return digest_; }
 
 private:
   explicit TlsContext(SSL_CTX* context) : context_(context, &SSL_CTX_free) {}
+  std::string digest_;
   std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)> context_;
 };
 

@@ -55,6 +55,30 @@ Result<std::shared_ptr<net::TlsContext>> backend_context(const config::Backend& 
   return net::TlsContext::client(options);
 }
 
+// Certificates may have been replaced under the same names.
+bool same_tls(const pool::Endpoint& a, const pool::Endpoint& b) {
+  if (!a.tls_context || !b.tls_context) return a.tls_context == b.tls_context;
+  return a.tls_context->digest() == b.tls_context->digest();
+}
+
+// By whatever names they are configured: two shards in one place would show every row twice.
+Result<void> check_places(const DatabaseRuntime& database) {
+  std::map<std::string, std::string> names;
+  for (std::size_t i = 0; i < database.primaries.size(); ++i) {
+    const pool::Endpoint& endpoint = *database.primaries[i];
+    const auto [known, is_new] = names.emplace(addresses_of(endpoint) + endpoint.database, endpoint.name);
+    if (is_new) continue;
+    const config::SourcePosition& position = database.settings->shards[i].position;
+    return std::unexpected(Error{sqlstate::config_file_error,
+                                 fmt::format("shard \"{}\" is the same database as shard \"{}\": both are \"{}\" on {}",
+                                             endpoint.name, known->second, endpoint.database, addresses_of(endpoint)),
+                                 fmt::format("{}:{}:{}", position.file, position.line, position.column),
+                                 {},
+                                 0});
+  }
+  return {};
+}
+
 Result<std::shared_ptr<const DatabaseRuntime>> build_database(const std::shared_ptr<const config::Config>& config,
                                                               const config::Database& database,
                                                               const DatabaseRuntime* previous) {
@@ -67,8 +91,6 @@ Result<std::shared_ptr<const DatabaseRuntime>> build_database(const std::shared_
     if (!context) return std::unexpected(context.error());
     tls = *context;
   }
-  // Certificates may have been replaced under the same names: with verification, every reload renews the contexts.
-  const bool keep_tls = previous != nullptr && database.backend.tls == config::BackendTls::prefer;
   for (std::size_t i = 0; i < database.shards.size(); ++i) {
     const config::Shard& shard = database.shards[i];
     auto endpoint = std::make_shared<pool::Endpoint>();
@@ -97,10 +119,10 @@ Result<std::shared_ptr<const DatabaseRuntime>> build_database(const std::shared_
     endpoint->tls_context = tls;
     endpoint->verify_host = database.backend.tls == config::BackendTls::verify_full;
     endpoint->connect_timeout = database.backend.connect_timeout;
-    const bool unchanged =
-        before != nullptr && same_place(*before, *endpoint) && (endpoint->tls == postgres::ServerTls::off || keep_tls);
+    const bool unchanged = before != nullptr && same_place(*before, *endpoint) && same_tls(*before, *endpoint);
     made->primaries.push_back(unchanged ? previous->primaries[i] : pool::EndpointRef(std::move(endpoint)));
   }
+  if (Result<void> checked = check_places(*made); !checked) return std::unexpected(checked.error());
   return made;
 }
 

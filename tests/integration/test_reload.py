@@ -7,6 +7,7 @@ import time
 
 import pytest
 from harness import wire
+from harness.certificates import CertificateAuthority
 from talk import backends_of, code, config_of, errors, eventually, log_in, rows, value
 
 SCHEMA = "create table t (id int primary key, v text); insert into t select i, current_setting('cluster_name') from generate_series(1, 100) i"
@@ -258,3 +259,22 @@ def test_the_plan_cache_has_its_new_size_at_once(tessera, servers, database):
             value(connection, f"select 1 as d{i}")
         eventually(lambda: cached() <= 5, what="a smaller cache")
 
+
+
+def test_connections_under_tls_stay_unless_the_certificates_are_new(tessera, servers, database, ca, tmp_path):
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(ca.certificate.read_bytes())
+    server = servers[0]
+    config = {**config_of([server], database, backend={"tls": "verify-ca", "ca": str(trusted)}), "workers": 1}
+    proxy = tessera(config)
+    with log_in(proxy, database) as connection:
+        value(connection, "select 1")
+        before = backends_of(server, database)
+        assert before and reload(proxy, config)
+        value(connection, "select 1")
+        assert backends_of(server, database) == before
+        another = CertificateAuthority(tmp_path / "another", "Another CA")
+        trusted.write_bytes(ca.certificate.read_bytes() + another.certificate.read_bytes())
+        assert reload(proxy, config)
+        value(connection, "select 1")
+        eventually(lambda: not set(before) & set(backends_of(server, database)), what="a connection that trusts the new file")
