@@ -276,11 +276,12 @@ Result<std::vector<SettingChange>> Session::changes_of(const router::PlannedText
 
 void Session::send_query(std::string_view whole, const router::PlannedTextRef& text,
                          std::vector<SettingChange> changes) {
-  before_sending(*text, whole.substr(postgres::frame_header_size));
+  const std::string_view sql =
+      whole.substr(postgres::frame_header_size, whole.size() - postgres::frame_header_size - 1);
+  before_sending(*text, sql);
   std::uint32_t tag = 0;
-  begin_effects(text, whole.substr(postgres::frame_header_size, whole.size() - postgres::frame_header_size - 1),
-                std::move(changes), tag);
-  note_text(whole.substr(postgres::frame_header_size));
+  begin_effects(text, sql, std::move(changes), tag);
+  note_text(sql);
   expect(ReplyKind::query, tag);
   backend_->append_large(whole);
   unnamed_on_backend_ = false;  // a simple query drops the unnamed statement

@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
-# Golden plans: runs the golden tests; with --accept the files are rewritten with what the code now says. Read the
-# difference (git diff) before committing it.
+# Golden files (plans, parsed statements, the configuration's messages and schema): runs their tests; with --accept the
+# files are rewritten with what the code now says. Read the difference (git diff) before committing it.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 case ${1:-} in
-  --accept) export TESSERA_GOLDEN_ACCEPT=1 ;;
+  --accept) export TESSERA_ACCEPT=1 ;;
   "") ;;
   *) die "usage: ./dev golden [--accept]" ;;
 esac
 "$ROOT/scripts/install.sh" build
-build_preset release router_test
+tests=(config/config_test parser/postgres/parser_postgres_test router/router_test)
+build_preset release "${tests[@]##*/}"
 cd "$ROOT"
-build/release/router/router_test --gtest_filter='*Golden*:*golden*'
+for test in "${tests[@]}"; do
+  "build/release/$test" --gtest_brief=1 --gtest_filter='*Golden*:BadConfiguration*:*CheckedInFile*'
+done

@@ -1,6 +1,7 @@
 """What is known of statements (by their text without literals) and of events, over HTTP and on the console."""
 
 import json
+import re
 
 import pytest
 from harness import places, wire
@@ -129,3 +130,16 @@ def test_events_of_shards_and_pools(tessera, servers, database, new_server):
         assert proxy.http("POST", "/v1/config/reload")[0] == 200
         eventually(lambda: "E" not in [reply.type for reply in connection.ask(wire.query("select v from t where id = 150"))])
     eventually(lambda: events(proxy, "a shard can be connected to again", shard="s1"))
+
+
+@pytest.mark.parametrize("literals", [True, False])
+def test_slow_statements_are_logged_with_their_text(tessera, servers, database, literals):
+    proxy = tessera({**config_of(servers, database, **RULES), "log": {"slow_statement": "100ms", "statement_text": literals}})
+    with log_in(proxy, database) as connection:
+        connection.ask(wire.query("select pg_sleep(0.15), 'simple'"))
+        connection.ask(wire.parse("select pg_sleep(0.15), 'extended'") + wire.bind() + wire.execute() + wire.SYNC)
+        connection.ask(wire.query("select pg_sleep(0.15), 'scatter' from t where id in (5, 150)"))
+    for how in ("simple", "extended", "scatter"):
+        expected = f"select pg_sleep(0.15), '{how}'" if literals else "select pg_sleep(?), ?"
+        text = expected + (" from t where id in (5, 150)" if literals else " from t where id in (?, ?)") * (how == "scatter")
+        proxy.wait_for_log(f'slow statement.* statement="{re.escape(text)}"')
