@@ -209,6 +209,7 @@ void Pool::on_backend_failed(Backend& backend, const Error& reason) {
     complained_at_ = loop_->now();
     options_.complain(reason);
   }
+  if (healthy()) failing_since_ = loop_->now();
   last_error_ = reason;
   backoff_.failed(loop_->now());
   drop(backend);
@@ -262,26 +263,50 @@ void Pool::sweep(TimePoint now) {
 }
 
 void Pool::sweep_waiters(TimePoint now) {
+  if (stays_away(now)) fail_waiters(unreachable());
   while (!waiters_.empty() && waiters_.front().deadline <= now) {
     const Waiter waiter = waiters_.front();
     waiters_.pop_front();
-    ++totals_.timeouts;
-    Error error{sqlstate::too_many_connections,
-                fmt::format("no connection to shard \"{}\" became free within {} ms", options_.endpoint->name,
-                            options_.limits.checkout_timeout.count()),
-                {},
-                {},
-                0};
-    if (healthy()) {
-      error.detail = fmt::format("all {} connections of user \"{}\" are in use", budget_->limit(), options_.user);
-      error.hint = "raise pool.size, or shorten transactions";
-    } else {
-      error.code = sqlstate::connection_failure;
-      error.detail = last_error_.message;
-    }
-    waiter.client->on_checkout_failed(error);
+    waiter.client->on_checkout_failed(checkout_error());
   }
   if (waiters_.empty() && budget_->starving() > 0) budget_->set_starving(*this, false);
+}
+
+// The shard has been away for longer than a client would wait, and it is not time for another attempt.
+bool Pool::stays_away(TimePoint now) const {
+  const auto timeout = options_.limits.checkout_timeout;
+  return !healthy() && backends_.empty() && timeout.count() > 0 && now - failing_since_ >= timeout &&
+         !backoff_.may_try(now);
+}
+
+Error Pool::unreachable() const {
+  return {sqlstate::connection_failure,
+          fmt::format("shard \"{}\" cannot be reached", options_.endpoint->name),
+          healthy() ? "it has not answered within pool.checkout_timeout" : last_error_.message,
+          {},
+          0};
+}
+
+// Why somebody waited for nothing.
+Error Pool::checkout_error() {
+  // Without any connection that stands it is not clients who hold them.
+  const bool none_stands = static_cast<int>(backends_.size()) == connecting_;
+  if (none_stands && (connecting_ > 0 || !healthy())) return unreachable();
+  ++totals_.timeouts;
+  Error error{sqlstate::too_many_connections,
+              fmt::format("no connection to shard \"{}\" became free within {} ms", options_.endpoint->name,
+                          options_.limits.checkout_timeout.count()),
+              {},
+              {},
+              0};
+  if (healthy()) {
+    error.detail = fmt::format("all {} connections of user \"{}\" are in use", budget_->limit(), options_.user);
+    error.hint = "raise pool.size, or shorten transactions";
+  } else {
+    error.code = sqlstate::connection_failure;
+    error.detail = last_error_.message;
+  }
+  return error;
 }
 
 void Pool::sweep_idle(TimePoint now) {

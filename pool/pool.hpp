@@ -124,6 +124,9 @@ private:
   void open_one();
   void drop(Backend& backend);
   void fail_waiters(const Error& reason);
+  bool stays_away(TimePoint now) const;
+  Error unreachable() const;
+  Error checkout_error();
   void sweep_waiters(TimePoint now);
   void sweep_idle(TimePoint now);
   bool stale(const Backend& backend) const;
@@ -145,6 +148,7 @@ private:
   bool shut_down_ = false;
   int holds_ = 0;
   Error last_error_{sqlstate::internal_error, "", {}, {}, 0};
+  TimePoint failing_since_{};  // while not healthy()
   TimePoint complained_at_{};
   PoolTotals totals_;
 };

@@ -47,6 +47,31 @@ TEST_F(PoolTest, FailedConnectsBackOff) {
   EXPECT_THAT(client.failure->detail, HasSubstr("cannot connect"));
 }
 
+// Whoever meets a restart waits for its end; once the shard has been away for longer than anybody would wait, nobody
+// waits for it any more, until an attempt succeeds.
+TEST_F(PoolTest, AShardThatStaysAwayCostsNoWait) {
+  config::Pool limits = default_limits();
+  limits.checkout_timeout = 300ms;
+  limits.reconnect_min = limits.reconnect_max = 10s;
+  make(limits, nobody_there());
+  Client first, second;
+  EXPECT_FALSE(checkout(first));
+  ASSERT_TRUE(lane_.eventually([&] { return pool_->totals().connect_failures == 1; }));
+  sweep();
+  EXPECT_FALSE(first.failure) << "it may come back";
+  sweep(400ms);
+  ASSERT_TRUE(first.failure);
+  std::this_thread::sleep_for(350ms);
+  EXPECT_FALSE(checkout(second));
+  sweep();
+  ASSERT_TRUE(second.failure) << "at once, not after 300 ms";
+  EXPECT_EQ(second.failure->code, sqlstate::connection_failure);
+  EXPECT_EQ(second.failure->message, "shard \"s0\" cannot be reached");
+  EXPECT_THAT(second.failure->detail, HasSubstr("cannot connect"));
+  EXPECT_EQ(totals().timeouts, 0u) << "the pool is not what is short";
+  EXPECT_EQ(totals().connects, 1u);
+}
+
 TEST_F(PoolTest, ASecondAddressIsTried) {
   auto both = std::make_shared<Endpoint>(*server_.endpoint());
   both->addresses.insert(both->addresses.begin(), nobody_there()->addresses.front());
@@ -104,6 +129,21 @@ TEST_F(PoolTest, ASilentServerCostsTheConnectTimeout) {
   EXPECT_EQ(totals().connect_failures, 1u);
   EXPECT_THAT(lane_.on([&] { return pool_->last_error(); }), HasSubstr("timed out after 5000 ms"));
   EXPECT_EQ(budget_->open(), 0);
+}
+
+TEST_F(PoolTest, WhoWaitsForASilentServerIsNotToldOfAFullPool) {
+  config::Pool limits = default_limits();
+  limits.checkout_timeout = 1s;
+  make(limits);
+  server_.login_with("");
+  Client client;
+  EXPECT_FALSE(checkout(client));
+  ASSERT_TRUE(lane_.eventually([&] { return server_.accepted() == 1; }));
+  sweep(2s);
+  ASSERT_TRUE(client.failure);
+  EXPECT_EQ(client.failure->code, sqlstate::connection_failure);
+  EXPECT_EQ(client.failure->message, "shard \"s0\" cannot be reached");
+  EXPECT_EQ(totals().timeouts, 0u);
 }
 
 // What a server says in the same packet as its greeting was not asked for.
