@@ -1,5 +1,6 @@
 #include "admin/commands.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <fmt/format.h>
@@ -8,6 +9,7 @@
 
 #include "admin/ids.hpp"
 #include "config/load.hpp"
+#include "net/tls.hpp"
 #include "router/catalog.hpp"
 #include "router/topology.hpp"
 
@@ -66,11 +68,41 @@ std::vector<config::Problem> rule_problems(const config::Config& config) {
   return problems;
 }
 
+// A key that does not fit its certificate, or files that OpenSSL does not understand.
+std::vector<config::Problem> tls_problems(const config::Config& config) {
+  std::vector<config::Problem> problems;
+  const auto look = [&](std::string_view section, const auto& context) {
+    if (context) return;
+    config::Problem& problem = problems.emplace_back();
+    problem.where.file = config.source;
+    problem.message = fmt::format("{}: {}", section, context.error().message);
+    problem.hint = context.error().hint;
+  };
+  const config::ClientTls& tls = config.listen.tls;
+  if (tls.mode != config::ClientTlsMode::disable)
+    look("listen.tls",
+         net::TlsContext::server({tls.certificate, tls.private_key, tls.client_ca, false, tls.min_version}));
+  if (!config.admin.certificate.empty())
+    look("admin",
+         net::TlsContext::server(
+             {.certificate = config.admin.certificate, .private_key = config.admin.private_key, .client_ca = {}}));
+  for (const config::Database& database : config.databases) {
+    const config::Backend& backend = database.backend;
+    if (backend.tls != config::BackendTls::disable)
+      look(fmt::format("databases.{}.backend", database.name),
+           net::TlsContext::client(
+               {.ca = backend.ca, .certificate = backend.client_certificate, .private_key = backend.client_key}));
+  }
+  return problems;
+}
+
 int check(const CheckOptions& options) {
   const config::Loaded loaded = config::load(options.config, config::real_environment());
   std::vector<config::Problem> problems = loaded.problems;
-  if (loaded.config)
-    for (config::Problem& problem : rule_problems(*loaded.config)) problems.push_back(std::move(problem));
+  if (loaded.config) {
+    problems = rule_problems(*loaded.config);
+    std::ranges::move(tls_problems(*loaded.config), std::back_inserter(problems));
+  }
   const int code = problems.empty() ? 0 : 1;
   if (options.json) {
     print(nlohmann::ordered_json{
@@ -108,7 +140,7 @@ int take_id_apart(const IdOptions& options) {
 }
 
 int print_schema() {
-  print(config::json_schema());
+  std::fputs(config::json_schema().c_str(), stdout);
   return 0;
 }
 

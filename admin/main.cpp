@@ -2,13 +2,49 @@
 // this is the command line.
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <fmt/format.h>
 
 #include "admin/commands.hpp"
+#include "config/suggest.hpp"
 #include "proxy/version.hpp"
+
+namespace {
+
+// What stands on the command line and means nothing, said before anything that may be missing; empty: all is known.
+std::string unknown_word(CLI::App& app, const std::vector<std::string_view>& words) {
+  if (words.empty()) return {};
+  CLI::App* of = &app;
+  if (!words.front().starts_with('-')) {
+    of = nullptr;
+    std::vector<std::string> names;
+    for (CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+      names.push_back(command->get_name());
+      if (names.back() == words.front()) of = command;
+    }
+    const std::vector<std::string_view> commands(names.begin(), names.end());
+    if (of == nullptr)
+      return fmt::format("there is no command \"{}\"\n  hint: {}", words.front(),
+                         tessera::config::suggestion(words.front(), commands, "the commands are"));
+  }
+  for (const std::string_view word : words) {
+    if (word == "--") break;
+    const std::string name(word.substr(0, word.find('=')));
+    if (!name.starts_with("--") || of->get_option_no_throw(name) != nullptr) continue;
+    std::vector<std::string> long_names;
+    for (const CLI::Option* option : of->get_options())
+      for (const std::string& long_name : option->get_lnames()) long_names.push_back("--" + long_name);
+    const std::vector<std::string_view> options(long_names.begin(), long_names.end());
+    return fmt::format("unknown option \"{}\"\n  hint: {}", name,
+                       tessera::config::suggestion(name, options, "the options are"));
+  }
+  return {};
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   using namespace tessera::admin;
-  CLI::App app{"Tessera: a SQL sharding proxy"};
+  CLI::App app{"Tessera: a SQL sharding proxy", "tessera"};
   app.set_version_flag("--version", "tessera " + std::string(tessera::proxy::version));
   app.require_subcommand(1);
   int code = 0;
@@ -26,7 +62,7 @@ int main(int argc, char** argv) {
   CheckOptions check_options;
   CLI::App* check_command = app.add_subcommand(
       "check", "Validate a configuration: every mistake with file:line:column; exit code 1 if there is one.");
-  check_command->add_option("config", check_options.config, "configuration file or folder")->required();
+  check_command->add_option("-c,--config,config", check_options.config, "configuration file or folder")->required();
   check_command->add_flag("--json", check_options.json, "print JSON");
   check_command->callback([&] { code = check(check_options); });
 
@@ -50,6 +86,15 @@ int main(int argc, char** argv) {
   CLI::App* schema_command = app.add_subcommand("schema", "Print the JSON Schema of the configuration.");
   schema_command->callback([&] { code = print_schema(); });
 
+  const std::vector<std::string_view> words(argv + 1, argv + argc);
+  if (words.size() == 1 && words.front() == "help") {
+    std::fputs(app.help().c_str(), stdout);
+    return 0;
+  }
+  if (const std::string unknown = unknown_word(app, words); !unknown.empty()) {
+    std::fprintf(stderr, "tessera: %s\n", unknown.c_str());
+    return 2;
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -21,7 +21,7 @@ constexpr Choice choice(std::string_view name, Enum value) {
 // The first name for a value is the one that `describe` writes.
 inline constexpr Choice client_tls_modes[] = {
     choice("disable", ClientTlsMode::disable),     choice("allow", ClientTlsMode::allow),
-    choice("prefer", ClientTlsMode::allow),        choice("require", ClientTlsMode::require),
+    choice("prefer", ClientTlsMode::prefer),       choice("require", ClientTlsMode::require),
     choice("verify-ca", ClientTlsMode::verify_ca), choice("verify-full", ClientTlsMode::verify_full)};
 inline constexpr Choice backend_tls_modes[] = {
     choice("disable", BackendTls::disable), choice("prefer", BackendTls::prefer),

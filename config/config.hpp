@@ -34,7 +34,7 @@ struct SourcePosition {
   friend bool operator==(const SourcePosition&, const SourcePosition&) = default;
 };
 
-enum class ClientTlsMode { disable, allow, require, verify_ca, verify_full };  // `prefer` in YAML means allow
+enum class ClientTlsMode { disable, allow, prefer, require, verify_ca, verify_full };  // allow and prefer mean the same
 
 struct ClientTls {
   ClientTlsMode mode = ClientTlsMode::disable;
@@ -224,13 +224,15 @@ struct Table {
   SourcePosition position;
 };
 
+constexpr const char* local_clients = "local";  // users[].from: clients of Unix sockets
+
 struct User {
   std::string name;
   // How the client proves who it is: at most one of password and verifier; neither: auth_query or pass-through.
   Secret password;
   Secret verifier;  // SCRAM-SHA-256$… or md5…
   bool trust = false;
-  std::vector<std::string> from;  // CIDR networks; empty: anywhere
+  std::vector<std::string> from;  // CIDR networks, or "local" for Unix sockets; empty: anywhere
   int max_clients = 0;            // 0: unlimited
   std::optional<int> pool_size;
   std::optional<PoolMode> pool_mode;

@@ -146,6 +146,17 @@ void read_rules(Section& section, const Names& names, Database& database) {
   check_rule_graph(section.context(), database.rules, edges);
 }
 
+// A user without a proof is let in by auth_query, or by the shards.
+void check_somebody_comes_in(const Section& section, const Database& database) {
+  if (database.auth_query || database.backend.unknown_users == UnknownUsers::passthrough) return;
+  const bool shards_decide = database.backend.auth == BackendAuth::passthrough;
+  const bool somebody =
+      std::ranges::any_of(database.users, [&](const User& user) { return shards_decide || !user.has_no_proof(); });
+  if (somebody) return;
+  section.context().warning(section.mark(), fmt::format("nobody can log in to the database \"{}\"", database.name),
+                            "list users, give an auth_query, or say backend: {unknown_users: passthrough}");
+}
+
 }  // namespace
 
 Database read_database(Section section) {
@@ -190,6 +201,7 @@ Database read_database(Section section) {
                   [&](Section one) { read_auth_query(std::move(one), names, database.auth_query.emplace()); });
   section.read("read_only_functions", database.read_only_functions);
   section.read("catalog_interval", database.catalog_interval);
+  check_somebody_comes_in(section, database);
   if (database.auth_query && database.backend.unknown_users == UnknownUsers::passthrough)
     section.problem("auth_query", "\"auth_query\" and \"backend.unknown_users: passthrough\" exclude each other",
                     "one of them says who may come in beside the listed users");

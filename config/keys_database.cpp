@@ -182,7 +182,7 @@ constexpr Key user_keys[] = {
     of(Kind::secret, "scram", "A SCRAM-SHA-256 verifier as in pg_authid."),
     of(Kind::secret, "md5", "An md5 verifier as in pg_authid."),
     of(Kind::boolean, "trust", "No proof is asked for.", "false"),
-    of(Kind::texts, "from", "Networks from which this user may connect; absent: anywhere."),
+    of(Kind::texts, "from", "Networks from which this user may connect, or local for Unix sockets; absent: anywhere."),
     integer("max_clients", 0, int_max, "0", "Most clients of this user; 0: unlimited."),
     integer("pool_size", 1, 100'000, {}, "pool.size for this user."),
     choice("pool_mode", pool_modes, {}, "pool.mode for this user."),

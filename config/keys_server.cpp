@@ -77,7 +77,7 @@ constexpr Key root_keys[] = {
     section(Kind::section, "admin", admin_section, "The HTTP admin endpoint."),
     Key{.name = "workers",
         .kind = Kind::workers,
-        .about = "Threads that serve clients; auto: one per core.",
+        .about = "Threads that serve clients; auto, or 0: one per core.",
         .standard = "auto",
         .min = 0,
         .max = 1024},

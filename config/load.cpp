@@ -28,6 +28,10 @@ Config read_root(Section section) {
     section.problem("databases", "there are no databases", "name: {shards: {s0: {primary: host:port}}}");
   }
   section.finish();
+  if (config.admin.listen && config.admin.listen == config.listen.postgres && config.admin.listen->port != 0)
+    section.context().problem(section.find("admin")->find("listen")->mark,
+                              "the admin endpoint and PostgreSQL clients cannot listen on the same address",
+                              "give admin.listen another port");
   if (const Node* admin = section.find("admin")) check_console_users(section.context(), *admin, config);
   return config;
 }

@@ -57,7 +57,7 @@ INSTANTIATE_TEST_SUITE_P(Files, BadConfiguration, testing::ValuesIn(bad_cases())
 TEST(Load, ReadsTheDocumentedExample) {
   const Config config = must_load("config/testdata/good.yaml");
   EXPECT_EQ(config.listen.postgres, (Address{"0.0.0.0", 6432}));
-  EXPECT_EQ(config.listen.tls.mode, ClientTlsMode::allow);
+  EXPECT_EQ(config.listen.tls.mode, ClientTlsMode::prefer);
   EXPECT_EQ(config.listen.tls.certificate, "config/testdata/server.crt");
   ASSERT_EQ(config.admin.tokens.size(), 1u);
   EXPECT_EQ(config.admin.tokens[0].token.reveal(), "canary-token");
@@ -196,6 +196,7 @@ TEST(Load, KeysWithoutEffectAreSaidEachOnce) {
                                   "    limits: {merge_memory: 1MB, clients: 5}\n"
                                   "    merge_node: s\n"
                                   "    cross_shard_transactions: two_phase\n"
+                                  "    users: [{name: u}]\n"
                                   "  e: *d\n",
                                   test_environment());
   EXPECT_EQ(all_problems(loaded), "");
@@ -213,15 +214,46 @@ TEST(Load, AnOrdinaryFileHasNoWarnings) {
   EXPECT_EQ(all_warnings(load("config/testdata/minimal.yaml", test_environment())), "");
 }
 
+TEST(Load, SomebodyMustBeAbleToLogIn) {
+  const auto with = [](const std::string& more) {
+    return load_text("t",
+                     "listen: {postgres: a:1}\n"
+                     "databases:\n"
+                     "  d: {shards: {s: {primary: b:2}}" +
+                         more + "}\n",
+                     test_environment());
+  };
+  const std::string warning =
+      "t:3:3: warning: nobody can log in to the database \"d\"\n"
+      "  hint: list users, give an auth_query, or say backend: {unknown_users: passthrough}\n";
+  for (const std::string more : {"", ", users: []", ", backend: {user: u}, users: [{name: a}]"})
+    EXPECT_EQ(all_warnings(with(more)), warning) << more;
+  for (const std::string more : {", users: [{name: a}]", ", users: [{name: a, trust: true}]", ", auth_query: {user: q}",
+                                 ", backend: {unknown_users: passthrough}"})
+    EXPECT_EQ(all_warnings(with(more)), "") << more;
+}
+
+TEST(Load, OneAddressForTwo) {
+  const auto with = [](const std::string& postgres, const std::string& admin) {
+    return load_text("t",
+                     "listen: {postgres: '" + postgres + "'}\nadmin: {listen: '" + admin +
+                         "'}\ndatabases: {d: {shards: {s: {primary: b:2}}}}\n",
+                     test_environment());
+  };
+  EXPECT_THAT(all_problems(with("127.0.0.1:1", "127.0.0.1:1")), HasSubstr("t:2:17: error: the admin endpoint"));
+  EXPECT_EQ(all_problems(with("127.0.0.1:1", "127.0.0.1:2")), "");
+  EXPECT_EQ(all_problems(with("127.0.0.1:0", "127.0.0.1:0")), "") << "any free one";
+}
+
 TEST(Load, PoolSizeOfAUserWithASharedRole) {
   const Loaded loaded = load_text("t",
                                   "listen: {postgres: a:1}\n"
                                   "databases: {d: {backend: {user: u}, shards: {s: {primary: b:2}},\n"
-                                  "  users: [{name: n, pool_size: 3}]}}\n",
+                                  "  users: [{name: n, password: p, pool_size: 3}]}}\n",
                                   test_environment());
   EXPECT_TRUE(loaded.config) << all_problems(loaded);
   EXPECT_EQ(all_warnings(loaded),
-            "t:3:32: warning: \"pool_size\" has no effect where all clients share backend.user\n"
+            "t:3:45: warning: \"pool_size\" has no effect where all clients share backend.user\n"
             "  hint: they share its pool: pool.size\n");
 }
 

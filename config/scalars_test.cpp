@@ -161,6 +161,13 @@ TEST(Bounds, Times) {
   }
 }
 
+TEST(Suggest, AWordThatGoesOn) {
+  const std::vector<std::string_view> levels = {"debug", "info", "warn", "error"};
+  EXPECT_EQ(nearest("warning", levels), "warn");
+  EXPECT_EQ(nearest("err", levels), "error");
+  EXPECT_EQ(nearest("w", levels), "");
+}
+
 TEST(Suggest, Nearest) {
   const std::vector<std::string_view> names = {"size", "mode", "min_idle", "idle_timeout"};
   EXPECT_EQ(nearest("sise", names), "size");

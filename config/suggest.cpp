@@ -44,7 +44,11 @@ std::string_view nearest(std::string_view name, std::span<const std::string_view
   std::size_t best_distance = std::min(std::max<std::size_t>(1, name.size() / 3) + 1, name.size());
   for (const std::string_view candidate : allowed) {
     if (candidate.size() > longest) continue;
-    const std::size_t d = distance(name, candidate);
+    // A word that goes on where the other ends: warning for warn.
+    constexpr std::size_t shortest_stem = 3;
+    const bool stem = std::min(name.size(), candidate.size()) >= shortest_stem &&
+                      (name.starts_with(candidate) || candidate.starts_with(name));
+    const std::size_t d = stem ? 1 : distance(name, candidate);
     if (d < best_distance) {
       best = candidate;
       best_distance = d;

@@ -57,7 +57,12 @@ User read_user(Section section, const Backend& backend) {
   read_verifier(section, "md5", is_md5_verifier, "md5 and 32 hexadecimal digits", user.verifier);
   section.read("trust", user.trust);
   section.read("from", user.from);
-  check_networks(section, "from");
+  section.each_text("from", [&](const Node& item) {
+    if (is_network(item.text) || item.text == local_clients) return;
+    section.context().problem(item.mark, fmt::format("\"{}\" is not a network", item.shown()),
+                              "an address with a prefix length: 10.0.0.0/8, fd00::/8, a single address, or local for "
+                              "Unix sockets");
+  });
   section.read("max_clients", user.max_clients);
   section.read("pool_size", user.pool_size);
   section.read("pool_mode", user.pool_mode);

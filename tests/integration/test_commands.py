@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from harness.certificates import CertificateAuthority
 from harness.tessera import run_command
 
 CONFIG = """\
@@ -13,13 +14,15 @@ databases:
     shards: {s0: {primary: 127.0.0.1:1, replicas: [{address: 127.0.0.1:3, zone: b}]}, s1: {primary: 127.0.0.1:2}}
     rules: {by_id: {type: hash, shards: [s0, s1]}, by_bits: {type: embedded}}
     tables: {users: {rule: by_id, key: id, key_type: bigint}}
+    users: [{name: app, password: app}]
   blog:
     shards: {b0: {primary: 127.0.0.1:4}}
     default_shard: b0
+    users: [{name: app, password: app}]
     rules: {by_bits: {type: embedded}}
     limits: {merge_memory: 1MB}
 """
-WARNINGS = [(2, 1, "store"), (5, 41, "replicas"), (12, 14, "merge_memory")]
+WARNINGS = [(2, 1, "store"), (5, 41, "replicas"), (14, 14, "merge_memory")]
 
 
 @pytest.fixture
@@ -52,7 +55,7 @@ def test_rules_that_cannot_work_are_found_in_every_database_in_both_forms(config
     config.write_text(text.replace("merge_memory: 1MB}", "merge_memory: 1MB}\n    tables: {t: {rule: by_bits, key: k, key_type: text}}"))
     plain, told = run_command("check", config), run_command("check", config, "--json")
     assert plain.returncode == told.returncode == 1
-    expected = [(6, 52), (11, 13)]
+    expected = [(6, 52), (13, 13)]
     errors = [line for line in plain.stderr.splitlines() if ": error: " in line]
     assert [line.startswith(f"{config}:{at}:{column}: error: rule \"by_bits\"") for line, (at, column) in zip(errors, expected)] == [True, True]
     told = as_json(told)
@@ -65,7 +68,7 @@ def test_rules_that_cannot_work_are_found_in_every_database_in_both_forms(config
     ("default_shard: b0", "engine: mysql", 'engine "mysql" is not in this version'),
     ("key_type: bigint", "key_type: bigint, id: snowflake", '"id" is not in this version'),
     ("key_type: bigint", "key_type: bigint, unique: [email]", '"unique" is not in this version'),
-    ("default_shard: b0", "backend: {user: shared}\n    users: [{name: a, trust: true, backend_user: b}]", '"backend_user" has no effect where all clients share'),
+    ("default_shard: b0\n    users: [{name: app, password: app}]", "backend: {user: shared}\n    users: [{name: a, trust: true, backend_user: b}]", '"backend_user" has no effect where all clients share'),
 ])
 def test_what_this_version_cannot_honour_is_a_mistake_for_check_and_serve_alike(config, old, new, words):
     config.write_text(CONFIG.replace(old, new))
@@ -73,6 +76,59 @@ def test_what_this_version_cannot_honour_is_a_mistake_for_check_and_serve_alike(
     assert check.returncode == serve.returncode == 1
     assert words in check.stderr and words in serve.stderr
     assert [line for line in check.stderr.splitlines() if ": error: " in line] == [line for line in serve.stderr.splitlines() if ": error: " in line]
+
+
+def test_a_database_that_nobody_can_log_in_to(config):
+    for way_in, warned in [("users: [{name: app, password: app}]", False), ("users: []", True), ("backend: {unknown_users: passthrough}", False), ("auth_query: {user: a}", False),
+                           ("users: [{name: app}]", False), ("backend: {user: x}\n    users: [{name: app}]", True), ("users: [{name: app, trust: true}]", False)]:
+        config.write_text(CONFIG.replace("users: [{name: app, password: app}]\n  blog", f"{way_in}\n  blog"))
+        done = run_command("check", config)
+        assert done.returncode == 0, done.stderr
+        assert (f'{config}:4:3: warning: nobody can log in to the database "shop"' in done.stderr) == warned, (way_in, done.stderr)
+
+
+def test_a_key_of_another_certificate(config, tmp_path):
+    ca = CertificateAuthority(tmp_path / "tls")
+    one, other = ca.issue("one"), ca.issue("other")
+    files = f"certificate: {one.certificate}, private_key: {{}}"
+    for where, text in [("listen.tls", CONFIG.replace("6432}", "6432, tls: {mode: prefer, %s}}" % files)), ("admin", CONFIG.replace("store:", "admin: {listen: 127.0.0.1:7432, %s}\nstore:" % files)),
+                        ("databases.shop.backend", CONFIG.replace("  shop:", "  shop:\n    backend: {client_certificate: %s, client_key: {}}" % one.certificate))]:
+        for key, code in ((one.private_key, 0), (other.private_key, 1)):
+            config.write_text(text.replace("{}", str(key)))
+            done = run_command("check", config)
+            assert done.returncode == code, (where, done.stderr)
+        assert f"{config}: error: {where}: " in done.stderr and "private key" in done.stderr
+
+
+def test_one_address_for_two(config):
+    config.write_text(CONFIG.replace("store:", "admin: {listen: 127.0.0.1:6432}\nstore:"))
+    done = run_command("check", config)
+    assert done.returncode == 1 and f"{config}:2:17: error: the admin endpoint and PostgreSQL clients cannot listen on the same address" in done.stderr
+
+
+def test_the_level_of_the_log_under_its_other_name(config):
+    config.write_text(CONFIG.replace("store:", "log: {level: warning}\nstore:"))
+    assert 'did you mean "warn"?' in run_command("check", config).stderr
+
+
+# ---- the command line ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words, said", [
+    (("bogus",), ['there is no command "bogus"', "serve, check, explain"]), (("chek", "x"), ['did you mean "check"?']), (("serve", "--confg", "x"), ['unknown option "--confg"', 'did you mean "--config"?']),
+    (("serve", "-c", "x", "--bogus=y"), ['unknown option "--bogus"', "--pid-file"]), (("--bogus",), ['unknown option "--bogus"']), (("serve",), ["--config is required"]),
+])
+def test_words_that_mean_nothing(words, said):
+    done = run_command(*words)
+    assert done.returncode == 2 and done.stdout == "" and all(text in done.stderr for text in said), done.stderr
+
+
+def test_help_and_the_other_way_to_name_the_configuration(config):
+    done = run_command("help")
+    assert done.returncode == 0 and all(command in done.stdout for command in ("serve", "check", "explain", "schema")) and done.stdout == run_command("--help").stdout
+    for words in (("--config", config), ("-c", config), (config,)):
+        assert run_command("check", *words).returncode == 0
+    assert run_command("schema").stdout.endswith("}\n") and not run_command("schema").stdout.endswith("\n\n")
 
 
 # ---- explain ---------------------------------------------------------------------------------------------------------
