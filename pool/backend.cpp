@@ -111,6 +111,12 @@ void Backend::login_step(ServerLoginStep step) {
     case ServerLoginStep::failed: {
       Error reason = login_->error();
       reason.message = fmt::format("login to shard \"{}\" failed: {}", endpoint().name, reason.message);
+      // What the client's own login has given fits this salt and number of iterations only.
+      if (reason.code == sqlstate::invalid_password &&
+          std::holds_alternative<postgres::ScramKeys>(identity().credential))
+        reason.hint =
+            "the SCRAM verifier of the role must be the same on every shard and in Tessera's configuration or "
+            "auth_query: copy it, or give the user a password or backend_password";
       state_ = State::login;
       return fail_connect(reason);
     }

@@ -3,6 +3,7 @@
 // statement.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -15,9 +16,11 @@
 
 namespace tessera::proxy {
 
-// `users[].from`. Whoever comes through a Unix socket ("local") is on this machine.
+// `users[].from`. The address of whoever comes through a Unix socket is "local", and in no network.
 inline bool may_come_from(const config::User& user, const std::string& address) {
-  return user.from.empty() || address == "local" || net::in_networks(address, user.from);
+  if (user.from.empty()) return true;
+  if (address == config::local_clients) return std::ranges::find(user.from, address) != user.from.end();
+  return net::in_networks(address, user.from);
 }
 
 class Admission {

@@ -90,7 +90,8 @@ private:
   void look_up_credential();
   enum class Proof : std::uint8_t { credential, none, server };  // what a client must show, to whom
   void begin_login(postgres::Credential credential, Proof proof);
-  void begin_unknown();
+  void begin_unknown(std::string why);
+  void log_failed_login(const Error& told);
   void begin_passthrough(bool may_come_in);
   bool server_decides() const;
   void ask_server();
@@ -121,6 +122,7 @@ private:
   TimePoint connected_at_, deadline_;
   std::shared_ptr<const DatabaseRuntime> database_;
   const config::User* user_ = nullptr;
+  std::string why_not_;            // why nobody by this name may come in, for the log alone
   bool may_come_in_ = false;       // pass-through: the server's yes counts
   std::uint64_t answers_age_ = 0;  // when the server was asked
   postgres::StartupMessage startup_;

@@ -28,8 +28,9 @@ bool Client::server_decides() const {
          std::ranges::any_of(settings.users, [](const config::User& user) { return user.has_no_proof(); });
 }
 
-// Unknown users and databases go through the same motions as a wrong password.
-void Client::begin_unknown() {
+// Unknown users and databases go through the same motions as a wrong password; only the log is told `why`.
+void Client::begin_unknown(std::string why) {
+  why_not_ = std::move(why);
   if (database_ && server_decides()) return begin_passthrough(false);
   begin_login(postgres::UnknownUser{}, Proof::credential);
 }
@@ -46,16 +47,14 @@ void Client::begin_passthrough(bool may_come_in) {
 void Client::look_up_credential() {
   if (startup_.database == config::console_database) {
     const auto console = worker_.server().console_credential(startup_.user, address_);
+    if (!console) why_not_ = console.error().message;
     return begin_login(console.value_or(postgres::UnknownUser{}), Proof::credential);
   }
-  if (!database_) return begin_unknown();
+  if (!database_) return begin_unknown("there is no such database in the configuration");
   for (const config::User& user : database_->settings->users)
     if (user.name == startup_.user) user_ = &user;
-  if (user_ != nullptr && !may_come_from(*user_, address_)) {
-    log::warn("login from an address that is not allowed",
-              {{"user", startup_.user}, {"database", startup_.database}, {"client", address_}});
-    return begin_unknown();
-  }
+  if (user_ != nullptr && !may_come_from(*user_, address_))
+    return begin_unknown("the user may not come from this address (users: from)");
   if (user_ != nullptr && user_->trust) return begin_login(postgres::UnknownUser{}, Proof::none);
   if (user_ != nullptr)
     if (const std::optional<postgres::Credential> known = worker_.server().credential(startup_.database, startup_.user))
@@ -65,11 +64,15 @@ void Client::look_up_credential() {
     const bool welcome = user_ != nullptr
                              ? user_->has_no_proof()
                              : database_->settings->backend.unknown_users == config::UnknownUsers::passthrough;
-    return welcome && server_decides() ? begin_passthrough(true) : begin_unknown();
+    if (welcome && server_decides()) return begin_passthrough(true);
+    return begin_unknown(user_ == nullptr ? "the user is not in the configuration"
+                                          : "the user has neither a password nor a verifier in the configuration");
   }
   query->look_up(startup_.user, [this, alive = alive_](const Result<postgres::Credential>& found) {
     if (!*alive || state_ != State::looking_up) return;
     if (!found) return fail(found.error());
+    if (std::holds_alternative<postgres::UnknownUser>(*found))
+      why_not_ = "auth_query has no verifier for the user: unknown, expired, or not allowed to log in";
     begin_login(*found, Proof::credential);
   });
 }
@@ -148,12 +151,18 @@ void Client::login_step(LoginStep step) {
     case LoginStep::failed:
       // The answer of an auth_query may have been out of date: the next attempt asks again.
       if (database_) worker_.server().auth_answers().forget(startup_.database, startup_.user);
-      log::warn("login failed", {{"user", startup_.user},
-                                 {"database", startup_.database},
-                                 {"client", address_},
-                                 {"reason", login_->error().message}});
+      log_failed_login(login_->error());
       return fail(login_->error());
   }
+}
+
+// The client is told the same of every failed proof, the log what it was.
+void Client::log_failed_login(const Error& told) {
+  std::string_view reason = told.message;
+  if (told.code == sqlstate::invalid_password)
+    reason = why_not_.empty() ? std::string_view("wrong password") : why_not_;
+  log::warn("login failed",
+            {{"user", startup_.user}, {"database", startup_.database}, {"client", address_}, {"reason", reason}});
 }
 
 // The server is asked about users who will be refused as well: neither time nor its log tells them from the others.
@@ -168,6 +177,7 @@ void Client::ask_server() {
                if (!verdict && !verdict.error().code.view().starts_with("28"))
                  verdict = tessera::fail(sqlstate::cannot_connect_now, "the password could not be checked",
                                          "the log says why");
+               if (!verdict && why_not_.empty()) why_not_ = verdict.error().message;
                if (verdict && !may_come_in_) verdict = tessera::fail(sqlstate::invalid_password, "not listed");
                if (verdict)
                  worker_.server().auth_answers().put(startup_.database, startup_.user, login_->proof(), answers_age_,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 #include <set>
+#include <sys/stat.h>
 
 #include "base/crypto.hpp"
 #include "proxy/listener.hpp"
@@ -35,6 +36,8 @@ Result<std::vector<net::Descriptor>> open_sockets(const config::Listen& settings
     if (!seen.insert(address.text()).second) continue;
     Result<net::Descriptor> socket = net::listen(address, settings.backlog);
     if (!socket) return std::unexpected(socket.error());
+    // As PostgreSQL's: whoever is on the machine may connect, and logs in. The umask would let nobody else in.
+    if (address.is_unix()) ::chmod(address.text().c_str(), 0777);
     sockets.push_back(std::move(*socket));
   }
   return sockets;
@@ -261,25 +264,24 @@ std::optional<postgres::Credential> Server::credential(const std::string& databa
 
 // Users who may enter the console log in there as they do in the databases that list them: the configuration makes sure
 // that these agree.
-std::optional<postgres::Credential> Server::console_credential(const std::string& user,
-                                                               const std::string& address) const {
+Result<postgres::Credential> Server::console_credential(const std::string& user, const std::string& address) const {
+  const auto refuse = [](std::string_view why) { return fail(sqlstate::invalid_password, std::string(why)); };
   const std::shared_ptr<const Runtime> now = runtime();
   const std::vector<std::string>& admins = now->config->admin.console_admins;
   const std::vector<std::string>& viewers = now->config->admin.console_viewers;
   const auto listed = [&](const std::vector<std::string>& names) {
     return std::find(names.begin(), names.end(), user) != names.end();
   };
-  if (!listed(admins) && !listed(viewers)) return {};
+  if (!listed(admins) && !listed(viewers))
+    return refuse("the user is listed neither in admin.console_admins nor in admin.console_viewers");
   for (const auto& [name, database] : now->databases) {
     const std::vector<config::User>& users = database->settings->users;
     const auto found = std::find_if(users.begin(), users.end(), [&](const auto& one) { return one.name == user; });
     if (found == users.end()) continue;
-    if (may_come_from(*found, address)) return credential(name, user);
-    log::warn("login from an address that is not allowed",
-              {{"user", user}, {"database", "pgbouncer"}, {"client", address}});
-    return {};
+    if (!may_come_from(*found, address)) return refuse("the user may not come from this address (users: from)");
+    if (const std::optional<postgres::Credential> known = credential(name, user)) return *known;
   }
-  return {};
+  return refuse("the user has neither a password nor a verifier in the configuration");
 }
 
 Console::Role Server::console_role(const std::string& user) const {

@@ -71,7 +71,8 @@ public:
 
   // What is known of a user: the verifier made from the configuration. Nothing: not configured with one.
   std::optional<postgres::Credential> credential(const std::string& database, const std::string& user) const;
-  std::optional<postgres::Credential> console_credential(const std::string& user, const std::string& address) const;
+  // The same for the console; the error is for the log.
+  Result<postgres::Credential> console_credential(const std::string& user, const std::string& address) const;
   AuthAnswers& auth_answers() { return auth_answers_; }
   Console::Role console_role(const std::string& user) const;
 

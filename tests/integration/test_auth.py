@@ -2,8 +2,12 @@
 
 import os
 import ssl
+import stat
+import tempfile
 import time
+from pathlib import Path
 
+import psycopg
 import pytest
 from harness import wire
 from harness.certificates import CertificateAuthority
@@ -67,11 +71,56 @@ def test_unknown_users_and_databases_are_refused(shared, database):
     assert refused(shared, database, "app", "app")["C"] == "28P01"  # the server role is no client
 
 
+def test_the_log_says_why_a_login_failed_and_the_client_is_told_the_same(tessera, server, database):
+    make_role(server, "expired", "x", "login valid until '2020-01-01'")
+    users = [*USERS, {"name": "bare"}]
+    proxy = tessera({**config_of([server], database, users=users, backend={"user": "app", "password": "app"}), "admin": {"console_admins": ["plain"]}}, canaries=["Canary-", LONG])
+    for user, where, reason in [("nobody", database, "the user is not in the configuration"), ("plain", "nowhere", "there is no such database"), ("plain", database, "wrong password"),
+                                ("bare", database, "neither a password nor a verifier"), ("far", database, "may not come from this address"), ("hashed", "pgbouncer", "neither in admin.console_admins"),
+                                ("plain", "pgbouncer", "wrong password")]:
+        fields = refused(proxy, where, user, "wrong")
+        assert (fields["C"], fields["M"]) == ("28P01", f'password authentication failed for user "{user}"') and not {"D", "H"} & fields.keys()
+        proxy.wait_for_log(f"login failed.*user={user}.*database={where}.*{reason}")
+    make_role(server, "reader", "Canary-reader", "superuser login")
+    asked = tessera(config_of([server], database, users=[], auth_query={"user": "reader", "password": "Canary-reader"}), canaries=["Canary-"])
+    assert refused(asked, database, "expired", "x")["C"] == "28P01"
+    asked.wait_for_log("login failed.*user=expired.*auth_query has no verifier for the user")
+
+
 def test_networks_from_which_a_user_may_come(shared, database):
     assert refused(shared, database, "far", "Canary-far")["C"] == "28P01"
-    assert "not allowed" in shared.log()
+    shared.wait_for_log("login failed.*user=far.*may not come from this address")
     with log_in(shared, database, "near", "Canary-near") as connection:
         assert value(connection, "select 1") == "1"
+
+
+def test_clients_of_a_unix_socket(tessera, server, database, tmp_path):
+    """The socket is open to everybody on the machine, whatever the umask; a user with networks comes from these alone."""
+    folder = Path(tempfile.mkdtemp(prefix="tessera-", dir="/tmp"))
+    users = [*({"name": name, "password": name, "from": networks} for name, networks in {"far": ["127.0.0.1"], "both": ["127.0.0.1", "local"], "near": "local"}.items()), {"name": "plain", "password": "plain"}]
+    config = config_of([server], database, users=users, backend={"user": "app", "password": "app"}, listen={"postgres": f"{folder}:6432"})
+    old = os.umask(0o077)
+    try:
+        tessera(config)
+    finally:
+        os.umask(old)
+    try:
+        assert stat.S_IMODE((folder / ".s.PGSQL.6432").stat().st_mode) == 0o777
+        for user, comes_in in {"far": False, "both": True, "near": True, "plain": True}.items():
+            try:
+                psycopg.connect(host=str(folder), port=6432, user=user, password=user, dbname=database).close()
+                came = True
+            except psycopg.OperationalError:
+                came = False
+            assert came == comes_in, user
+    finally:
+        (folder / ".s.PGSQL.6432").unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def test_local_is_no_network(tessera, server, database):
+    proxy = tessera(config_of([server], database, users=[{"name": "near", "password": "near", "from": "local"}], backend={"user": "app", "password": "app"}))
+    assert refused(proxy, database, "near", "near")["C"] == "28P01"
 
 
 def test_most_clients_of_a_user_and_of_a_database(tessera, shared, server, database):
@@ -150,6 +199,7 @@ def test_keys_for_another_salt_do_not_fit_and_say_so(tessera, server, database):
     fields = refused(proxy, database, "salted", "Canary-salted")
     assert time.monotonic() - started < 5
     assert fields["C"].startswith(("28", "08")) and 'shard "s0"' in fields["M"], fields
+    assert "must be the same on every shard" in fields["H"]
 
 
 def test_md5_passes_through_to_servers_that_ask_for_md5(tessera, new_server, new_database):
