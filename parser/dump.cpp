@@ -158,6 +158,7 @@ private:
     if (s_.parameter_count > 0) line("parameters: {}{}", s_.parameter_count, parameter_uses());
     if (s_.explain_analyze) line("explain: analyze");
     if (s_.explain_tessera) line("explain: tessera");
+    if (!s_.explain_beside.empty()) line("explain: beside it {}", s_.explain_beside);
   }
 
   // Those that are cast or stand more than once.

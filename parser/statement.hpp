@@ -333,6 +333,7 @@ struct Statement {
   std::vector<Statement> inner;  // EXPLAIN x, PREPARE … AS x, DECLARE … FOR x, COPY (x) TO: the one statement x
   bool explain_analyze = false;
   bool explain_tessera = false;  // EXPLAIN (TESSERA) x
+  std::string explain_beside;    // an option that stands beside TESSERA
 };
 
 }  // namespace tessera::parser

@@ -302,7 +302,7 @@ private:
   void send_query(std::string_view whole, const router::PlannedTextRef& text, std::vector<SettingChange> changes);
   std::optional<bool> settle_unit();
   bool handle_function_call(std::string_view whole);
-  std::string explain(const parser::Statement& statement, std::string_view sql);
+  std::string explain(const parser::Statement& statement, std::string_view sql, std::optional<Error>& error);
 
   // ---- session_prepare.cpp
   static bool names_sql_prepared(const router::PlannedStatement& planned);

@@ -236,7 +236,7 @@ bool Session::answer_locally(const router::PlannedText& text, std::string_view s
   std::string reply;
   std::optional<Error> error;
   if (statement.explain_tessera)
-    reply = explain(statement, sql);
+    reply = explain(statement, sql, error);
   else if (!local_statement(statement, reply, error))
     return false;
   if (error) {
@@ -399,12 +399,25 @@ void Session::set_tessera(const Statement& statement, std::string& reply, std::o
   reply = complete(statement.kind == StatementKind::reset ? "RESET" : "SET");
 }
 
-std::string Session::explain(const Statement& statement, std::string_view sql) {
+std::string Session::explain(const Statement& statement, std::string_view sql, std::optional<Error>& error) {
+  if (!statement.explain_beside.empty()) {
+    error = Error{sqlstate::feature_not_supported,
+                  fmt::format("EXPLAIN (TESSERA) does not take the option \"{}\"", statement.explain_beside),
+                  {},
+                  "TESSERA alone shows where the statement goes, and runs nothing; without TESSERA the shard explains",
+                  0};
+    return {};
+  }
   RowBuilder rows({"QUERY PLAN"});
   if (!statement.inner.empty()) {
-    const std::string_view inner = sql.substr(statement.inner.front().span.begin,
-                                              statement.inner.front().span.end - statement.inner.front().span.begin);
     parser::Fingerprint print;
+    parser::fingerprint(sql, view().lexer, print);
+    // The hint stands before EXPLAIN, and counts for what is explained.
+    std::string inner;
+    if (print.hint_begin != print.hint_end)
+      inner = fmt::format("/* tessera: {} */ ", sql.substr(print.hint_begin, print.hint_end - print.hint_begin));
+    const parser::SourceSpan span = statement.inner.front().span;
+    inner += sql.substr(span.begin, span.end - span.begin);
     const router::PlannedText& text = options_.database->plan(inner, view(), routing(), print, nullptr);
     for (const std::string& line : explain_lines(text, {inner, print.slots, {}}, *routing()->topology))
       rows.row({line});

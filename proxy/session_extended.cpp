@@ -538,7 +538,7 @@ std::string Session::run_local(const Portal& portal, std::optional<Error>& error
   }
   if (lazy_statement(text, portal.sql, reply)) return reply;
   const parser::Statement& statement = *text.statements.front().statement;
-  if (statement.explain_tessera) return explain(statement, portal.sql).substr(0);
+  if (statement.explain_tessera) return explain(statement, portal.sql, error);
   if (!local_statement(statement, reply, error) && !error)
     error = Error{
         SqlState("34000"), "the statement must be sent again: a transaction has begun since it was bound", {}, {}, 0};

@@ -100,7 +100,9 @@ std::string describe(const Plan& plan, const PlanTemplate& plan_template, const 
       text = fmt::format("route to {}\n", topology.shard_name(plan.shard));
       break;
     case Operator::any:
-      text = "route to any shard\n";
+      text = plan_template.preferred_shard ? fmt::format("route to {}, in a transaction to its shard\n",
+                                                         topology.shard_name(*plan_template.preferred_shard))
+                                           : "route to any shard\n";
       break;
     case Operator::session:
       text = "answered by the session\n";

@@ -123,7 +123,8 @@ Result<RulePointer> build_directory_rule(const config::Rule& rule, const config:
   }
   shards = sorted_unique(std::move(shards));
   if (shards.empty()) return config_error(rule.position, fmt::format("rule \"{}\" leads to no shard", rule.name));
-  std::string described = fmt::format("directory, {} entries", kind.entries.size());
+  std::string described =
+      fmt::format("directory, {} {}", kind.entries.size(), kind.entries.size() == 1 ? "entry" : "entries");
   if (otherwise != nullptr) described += fmt::format(", otherwise {}", otherwise->describe());
   return std::make_shared<DirectoryRule>(rule.name, context.column, std::move(entries), std::move(otherwise),
                                          std::move(shards), std::move(described));

@@ -13,6 +13,7 @@ using Kind = parser::StatementKind;
 using parser::no_index;
 
 constexpr std::size_t most_tables = 256;
+constexpr std::string_view one_shard_hint = "name keys of one shard only: use a statement for each shard's keys";
 
 // What the session answers itself, or what concerns its state rather than a table.
 bool is_session(const parser::Statement& statement) {
@@ -165,7 +166,7 @@ void Planning::inner_statement() {
   if (one_shard && !decided && !out_.many_refusal) {
     out_.many_refusal =
         refuse(request_, fmt::format("{} over rows of several shards is not supported yet", out_.command),
-               statement_.span, "add a condition on the sharding key");
+               statement_.span, keys_given() ? std::string(one_shard_hint) : "add a condition on the sharding key");
   }
 }
 
@@ -278,7 +279,7 @@ void Planning::same_server(std::string_view why, parser::SourceSpan span) {
   if (!shard) {
     return refuse_all(refuse(request_,
                              fmt::format("{} belongs to one server, and the database has no default_shard", why), span,
-                             "set `default_shard`, or name a shard by a hint"));
+                             "set `default_shard`, or name a shard " + by_hint(request_)));
   }
   out_.placement = Placement::by_components;
   out_.notes.push_back(fmt::format("{} runs on the default shard", why));
@@ -303,8 +304,9 @@ void Planning::hidden_code(std::string_view what, parser::SourceSpan span) {
   refuse_all(refuse(request_,
                     fmt::format("{} may use sharded or reference tables, and would see those of one shard only", what),
                     span,
-                    "say which shard: by a hint /* tessera: shard=… */ (with hints: true), or, for a function, by a "
-                    "table with a condition on its sharding key"));
+                    fmt::format("say which shard: {}, or, for a function, by a table with a condition on its sharding "
+                                "key",
+                                by_hint(request_))));
 }
 
 void Planning::server_state() {
@@ -380,21 +382,31 @@ void Planning::finish_reads() {
   }
 }
 
+// Has each sharded table a condition on its key?
+bool Planning::keys_given() const {
+  return std::ranges::none_of(out_.components, [](const Component& component) {
+    return component.rule.has_value() && component.terms.empty();
+  });
+}
+
 // What would make the statement go to one shard.
 std::string Planning::key_hint_text() const {
   if (hides_system(request_.session.search_path)) {
     return "conditions say nothing while search_path names other schemas before pg_catalog, whose operators could be "
            "meant: leave pg_catalog out of it, or name it first";
   }
-  for (const ResolvedTable& table : tables_) {
+  for (std::size_t i = 0; i < tables_.size(); ++i) {
+    const ResolvedTable& table = tables_[i];
     if (table.kind != ResolvedTable::Kind::sharded) continue;
+    const std::size_t component = component_of_[i];
+    if (component < out_.components.size() && !out_.components[component].terms.empty()) continue;
     std::string keys;
     for (const std::string& key : table.routing->key_columns) {
       keys += fmt::format("{}{}.{} = …", keys.empty() ? "" : " AND ", table.name, key);
     }
     return fmt::format("add a condition on the sharding key: {}", keys);
   }
-  return "use tables of one shard only";
+  return std::string(uses(ResolvedTable::Kind::sharded) ? one_shard_hint : "use tables of one shard only");
 }
 
 }  // namespace tessera::router

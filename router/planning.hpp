@@ -48,6 +48,8 @@ bool hides_system(const std::vector<std::string>& search_path);
 // 0A000 with the place in the statement.
 Error refuse(const PlanRequest& request, std::string message, parser::SourceSpan span, std::string hint);
 int position_of(std::string_view sql, std::uint32_t offset);
+// "by a hint …", and what that needs where the configuration does not allow hints.
+std::string by_hint(const PlanRequest& request);
 
 class ParameterTypes;
 
@@ -100,6 +102,7 @@ private:
   void check_locks();
   void finish_reads();
   std::string key_hint_text() const;
+  bool keys_given() const;
   // select_plan.cpp
   void select();
   void query_without_scatter(std::string_view what);

@@ -67,7 +67,7 @@ void Planning::check_sizes() {
 std::optional<Error> Planning::size_refusal(const parser::FunctionCall& call, bool over_catalog) {
   const auto refused = [&](std::string what) {
     return refuse(request_, fmt::format("{}() tells one shard's share of {}", call.name, what), call.span,
-                  "ask each shard, by a hint /* tessera: shard=… */ or directly");
+                  "ask each shard, directly or " + by_hint(request_));
   };
   if (!distributed()) return std::nullopt;
   if (call.arguments.front().kind == parser::Operand::Kind::opaque) {

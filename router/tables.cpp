@@ -56,7 +56,7 @@ void check_descendants(const parser::TableRef& table, const TableRouting* routin
   }
 }
 
-void place(const TableRouting& routing, ResolvedTable& table) {
+void place(const TableRouting& routing, const PlanRequest& request, ResolvedTable& table) {
   switch (routing.kind) {
     case TableRouting::Kind::reference:
       table.kind = Kind::reference;
@@ -75,7 +75,9 @@ void place(const TableRouting& routing, ResolvedTable& table) {
       Error{sqlstate::feature_not_supported,
             fmt::format("the type of the sharding key of table \"{}\" is not known", table.name),
             {},
-            "the table is not in the shards' catalog; create it there, or give its key_type in the configuration",
+            request.catalog.loaded
+                ? "the table is not in the shards' catalog; create it there, or give its key_type in the configuration"
+                : "without a server the configuration must say it: key_type, beside the table's key",
             0};
 }
 
@@ -200,7 +202,7 @@ ResolvedTable resolve_table(const parser::TableRef& table, const PlanRequest& re
   resolved.relation = request.catalog.find(schema, table.name);
   const TableRouting* routing = routing_of(schema, table.name, request);
   if (routing != nullptr) {
-    place(*routing, resolved);
+    place(*routing, request, resolved);
   } else if (resolved.relation != nullptr && resolved.relation->kind == Relation::Kind::view) {
     place_view(*resolved.relation, request, resolved);
   } else {
@@ -234,6 +236,11 @@ int position_of(std::string_view sql, std::uint32_t offset) {
 Error refuse(const PlanRequest& request, std::string message, parser::SourceSpan span, std::string hint) {
   const int position = span.end > span.begin ? position_of(request.sql, span.begin) : 0;
   return {sqlstate::feature_not_supported, std::move(message), {}, std::move(hint), position};
+}
+
+std::string by_hint(const PlanRequest& request) {
+  return fmt::format("by a hint /* tessera: shard=… */{}",
+                     request.session.hints_allowed ? "" : " (which takes hints: true in the configuration)");
 }
 
 }  // namespace tessera::router

@@ -11,6 +11,12 @@ using parser::no_index;
 using parser::TableUse;
 using Kind = ResolvedTable::Kind;
 
+namespace {
+std::string on_each_shard(const PlanRequest& request) {
+  return fmt::format("run it on each shard, directly or {}", by_hint(request));
+}
+}  // namespace
+
 // The tables that are acted on as a whole must be plain ones. False: refused.
 bool Planning::place_targets(TableUse use, std::string_view command) {
   for (std::size_t i = 0; i < statement_.tables.size(); ++i) {
@@ -26,7 +32,7 @@ bool Planning::place_targets(TableUse use, std::string_view command) {
     refuse_all(refuse(
         request_,
         fmt::format("{} on the {} \"{}\", which concerns every shard, is not supported yet", command, what, table.name),
-        table.span, "run it on each shard, by a hint /* tessera: shard=… */ or directly"));
+        table.span, on_each_shard(request_)));
     return false;
   }
   return true;
@@ -48,16 +54,18 @@ void Planning::definition() {
     out_.placement = Placement::every_shard;
     return refuse_all(refuse(request_,
                              fmt::format("{}, which concerns every shard, is not supported yet", out_.command),
-                             statement_.span, "run it on each shard, by a hint /* tessera: shard=… */ or directly"));
+                             statement_.span, on_each_shard(request_)));
   }
   query_without_scatter(out_.command);
+  // A view or table that is made of rows of several shards: a condition would make it another one.
+  if (out_.many_refusal && uses(Kind::sharded)) out_.many_refusal->hint = on_each_shard(request_);
 }
 
 void Planning::whole_tables() {
   if (statement_.tables.empty()) {
     out_.placement = Placement::every_shard;
     return refuse_all(refuse(request_, fmt::format("{} of all shards is not supported yet", out_.command),
-                             statement_.span, "run it on each shard, by a hint /* tessera: shard=… */ or directly"));
+                             statement_.span, on_each_shard(request_)));
   }
   for (const TableUse use : {TableUse::truncate_target, TableUse::lock, TableUse::ddl_target, TableUse::read}) {
     if (!place_targets(use, out_.command)) return;
@@ -72,7 +80,7 @@ void Planning::code() {
     if (tables_[static_cast<std::size_t>(&table - statement_.tables.data())].kind != Kind::sharded) continue;
     return refuse_all(
         refuse(request_, fmt::format("{} on the sharded table \"{}\" is not supported yet", out_.command, table.name),
-               table.span, "name a shard by a hint"));
+               table.span, "name a shard " + by_hint(request_)));
   }
   add_components(request_, tables_, no_index, out_, component_of_, driving_);
   const bool hidden =

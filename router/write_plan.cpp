@@ -27,13 +27,13 @@ bool Planning::check_target(const parser::TableRef& table, std::string_view comm
     refuse_all(refuse(request_,
                       fmt::format("{} on the reference table \"{}\", which lives on every shard, is not supported yet",
                                   command, table.name),
-                      table.span, "write to each shard by a hint"));
+                      table.span, "write to each shard " + by_hint(request_)));
     return false;
   }
   if (target.kind == Kind::catalog) {
     refuse_all(refuse(
         request_, fmt::format("{} on the system catalog \"{}\" is not possible on several shards", command, table.name),
-        table.span, "write to each shard by a hint"));
+        table.span, "write to each shard " + by_hint(request_)));
     return false;
   }
   return true;

@@ -38,6 +38,15 @@ SourceSpan trimmed(const TokenList& tokens, const PgQuery__RawStmt& raw) {
   return tokens.span(first, behind - 1);
 }
 
+// EXPLAIN (TESSERA) is ours to explain; of anything else a server says no more than where the mistake is.
+Error with_advice(Error error, const TokenList& tokens) {
+  if (tokens.is(0, "explain") && tokens.is(1, "(") && tokens.is(2, "tessera"))
+    error.hint =
+        "EXPLAIN takes SELECT, INSERT, UPDATE, DELETE, MERGE, VALUES, EXECUTE, DECLARE, CREATE TABLE AS and CREATE or "
+        "REFRESH MATERIALIZED VIEW.";
+  return error;
+}
+
 }  // namespace
 
 Result<std::vector<Statement>> parse(std::string_view sql) {
@@ -57,7 +66,7 @@ Result<std::vector<Statement>> parse(std::string_view sql) {
                 "Split the statement, or use IN or = ANY instead of long chains of operators.");
   }
   const auto tree = Tree::parse(std::string(sql));
-  if (!tree) return std::unexpected(tree.error());
+  if (!tree) return std::unexpected(with_advice(tree.error(), tokens));
   if (!tokens.complete()) return fail(sqlstate::internal_error, "the statement's words could not be told apart");
   std::vector<Statement> statements;
   for (const PgQuery__RawStmt* raw : tree->statements()) {

@@ -117,7 +117,9 @@ void Builder::explain(const PgQuery__ExplainStmt& node) {
     const std::string_view name = option->defname;
     out_.explain_analyze = out_.explain_analyze || name == "analyze";
     out_.explain_tessera = out_.explain_tessera || name == "tessera";
+    if (name != "tessera") out_.explain_beside = name;
   }
+  if (!out_.explain_tessera) out_.explain_beside.clear();
   TokenIndex first = first_token() + 1;
   if (tokens_.is(first, "(") && node.n_options > 0) {
     first = tokens_.match(first) + 1;
