@@ -92,12 +92,14 @@ private:
     for (const std::string& problem : outcome.problems)
       log::error("configuration not reloaded, the old one stays", {{"problem", problem}});
     // The file may have been rotated away, whatever the configuration is like.
-    if (!outcome.problems.empty()) reopen_log();
+    if (!outcome.problems.empty() && !server_.runtime()->config->log.file.empty()) reopen_log();
     notify_systemd("READY=1");
   }
 
   void reopen_log() {
     const auto runtime = server_.runtime();
+    if (runtime->config->log.file.empty())
+      return log::info("the log goes to standard error: there is no file to reopen");
     const Result<void> opened = log::configure(runtime->config->log);
     if (opened)
       log::info("log reopened");

@@ -4,8 +4,10 @@
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
+#include "config/keys.hpp"
 #include "config/load.hpp"
 #include "proxy/console_commands.hpp"
+#include "proxy/restart_keys.hpp"
 #include "proxy/server.hpp"
 #include "proxy/version.hpp"
 
@@ -17,17 +19,41 @@ std::string seconds(Duration time) {
   return fmt::format("{:.3f}", std::chrono::duration<double>(time).count());
 }
 
-// {"a": {"b": [1]}} becomes a.b.0 = 1.
-void flatten(const nlohmann::ordered_json& value, const std::string& name, RowBuilder& rows) {
+using Json = nlohmann::ordered_json;
+
+// The keys of a mapping, by the kind of rule that it may be.
+const config::SectionSpec& spec_of(const config::SectionSpec& spec, const Json& mapping) {
+  const auto kind = mapping.find(spec.variant_key);
+  for (const config::Variant& variant : spec.variants)
+    if (kind != mapping.end() && *kind == variant.name) return *variant.section;
+  return spec;
+}
+
+// {"a": {"b": [1]}} becomes a.b.0 = 1, with the default that `key` has.
+void flatten(const Json& value, const std::string& name, const config::Key* key, RowBuilder& rows);
+
+void flatten_section(const Json& mapping, const std::string& name, const config::SectionSpec& spec, RowBuilder& rows) {
+  for (const auto& [key, child] : mapping.items())
+    flatten(child, name.empty() ? key : name + "." + key, spec_of(spec, mapping).find(key), rows);
+}
+
+void flatten(const Json& value, const std::string& name, const config::Key* key, RowBuilder& rows) {
+  const bool section = key != nullptr && key->section != nullptr;
+  if (section && key->kind == config::Kind::section) return flatten_section(value, name, *key->section, rows);
   if (value.is_structured() && !value.empty()) {
-    for (const auto& [key, child] : value.items()) flatten(child, name.empty() ? key : name + "." + key, rows);
+    for (const auto& [child_name, child] : value.items()) {
+      const std::string whole = name + "." + child_name;
+      if (section)
+        flatten_section(child, whole, *key->section, rows);
+      else
+        flatten(child, whole, nullptr, rows);
+    }
     return;
   }
-  const bool fixed = name == "listen.postgres" || name == "listen.mysql" || name == "admin.listen" || name == "workers";
   const std::string text = value.is_string()                          ? value.get<std::string>()
                            : value.is_null() || value.is_structured() ? ""
                                                                       : value.dump();
-  rows.row({name, text, "", fixed ? "no" : "yes"});
+  rows.row({name, text, std::string(key == nullptr ? "" : key->standard), needs_restart(name) ? "no" : "yes"});
 }
 
 }  // namespace
@@ -112,9 +138,8 @@ RowBuilder show_tessera_topology(const Facts&, const Server& server) {
 
 RowBuilder show_config(const Facts&, const Server& server) {
   RowBuilder rows({"key", "value", "default", "changeable"});
-  const nlohmann::ordered_json whole =
-      nlohmann::ordered_json::parse(config::describe(*server.runtime()->config), nullptr, false);
-  if (!whole.is_discarded()) flatten(whole, "", rows);
+  const Json whole = Json::parse(config::describe(*server.runtime()->config), nullptr, false);
+  if (!whole.is_discarded()) flatten_section(whole, "", config::root_section, rows);
   return rows;
 }
 

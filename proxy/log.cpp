@@ -31,6 +31,10 @@ void append_escaped(std::string& out, std::string_view text) {
     if (c == '"' || c == '\\') {
       out += '\\';
       out += c;
+    } else if (c == '\n') {
+      out += "\\n";
+    } else if (c == '\t') {
+      out += "\\t";
     } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
       out += fmt::format("\\u{:04x}", static_cast<unsigned>(static_cast<unsigned char>(c)));
     } else {
@@ -47,10 +51,24 @@ bool is_plain(std::string_view text) {
   return true;
 }
 
-std::string line(std::string_view message, Fields fields) {
+// As the configuration (log.level) and /v1/events write them.
+std::string_view level_name(spdlog::level::level_enum level) {
+  switch (level) {
+    case spdlog::level::debug:
+      return "debug";
+    case spdlog::level::warn:
+      return "warn";
+    case spdlog::level::err:
+      return "error";
+    default:
+      return "info";
+  }
+}
+
+std::string line(std::string_view level, std::string_view message, Fields fields) {
   std::string out;
   if (json) {
-    out = "\"message\":";
+    out = fmt::format("\"level\":\"{}\",\"message\":", level);
     append_escaped(out, message);
     for (const auto& [name, value] : fields) {
       out += fmt::format(",\"{}\":", name);
@@ -58,7 +76,7 @@ std::string line(std::string_view message, Fields fields) {
     }
     return out;
   }
-  out = "msg=";
+  out = fmt::format("level={} msg=", level);
   append_escaped(out, message);
   for (const auto& [name, value] : fields) {
     out += fmt::format(" {}=", name);
@@ -73,7 +91,7 @@ std::string line(std::string_view message, Fields fields) {
 void write(spdlog::level::level_enum level, std::string_view message, Fields fields) {
   const std::shared_ptr<spdlog::logger> to = logger();
   if (!to->should_log(level)) return;
-  const std::string text = line(message, fields);
+  const std::string text = line(level_name(level), message, fields);
   to->log(level, spdlog::string_view_t(text.data(), text.size()));
 }
 
@@ -106,9 +124,8 @@ Result<void> configure(const config::Log& settings) {
     return fail(sqlstate::config_file_error, fmt::format("cannot open the log file: {}", problem.what()));
   }
   const bool as_json = settings.format == config::LogFormat::json;
-  made->set_pattern(
-      as_json ? R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l",%v})" : "time=%Y-%m-%dT%H:%M:%S.%eZ level=%l %v",
-      spdlog::pattern_time_type::utc);
+  made->set_pattern(as_json ? R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ",%v})" : "time=%Y-%m-%dT%H:%M:%S.%eZ %v",
+                    spdlog::pattern_time_type::utc);
   made->set_level(level_of(settings.level));
   made->flush_on(spdlog::level::debug);
   json = as_json;

@@ -54,7 +54,7 @@ protected:
 TEST_F(LogTest, Logfmt) {
   open(config::LogFormat::logfmt);
   log::warn("slow statement", {{"ms", "12.5"}, {"user", "alice"}, {"note", "two words"}, {"empty", ""}});
-  EXPECT_EQ(only(), "level=warning msg=\"slow statement\" ms=12.5 user=alice note=\"two words\" empty=\"\"");
+  EXPECT_EQ(only(), "level=warn msg=\"slow statement\" ms=12.5 user=alice note=\"two words\" empty=\"\"");
   EXPECT_THAT(lines()[0], MatchesRegex("time=[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\\.[0-9]{3}Z .*"));
 }
 
@@ -62,6 +62,12 @@ TEST_F(LogTest, Json) {
   open(config::LogFormat::json);
   log::error("bad \"thing\"", {{"path", "C:\\x"}});
   EXPECT_THAT(lines(), ElementsAre(EndsWith(R"("level":"error","message":"bad \"thing\"","path":"C:\\x"})")));
+}
+
+TEST_F(LogTest, LinesOfAMessageStayReadable) {
+  open(config::LogFormat::logfmt);
+  log::info("check", {{"problem", "a\n\thint: b\r"}});
+  EXPECT_EQ(only(), R"(level=info msg="check" problem="a\n\thint: b\u000d")");
 }
 
 TEST_F(LogTest, LevelsBelowTheThresholdAreSilent) {

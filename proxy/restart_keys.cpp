@@ -1,5 +1,7 @@
 #include "proxy/restart_keys.hpp"
 
+#include <algorithm>
+
 namespace tessera::proxy {
 
 std::vector<std::string> restart_keys(const config::Config& before, const config::Config& after) {
@@ -10,6 +12,12 @@ std::vector<std::string> restart_keys(const config::Config& before, const config
   add(before.pid_file != after.pid_file, "pid_file");
   add(before.listen.backlog != after.listen.backlog, "listen.backlog");
   return keys;
+}
+
+bool needs_restart(std::string_view key) {
+  constexpr std::string_view fixed[] = {"listen.postgres", "listen.mysql", "listen.backlog",
+                                        "admin.listen",    "workers",      "pid_file"};
+  return std::ranges::find(fixed, key) != std::end(fixed);
 }
 
 }  // namespace tessera::proxy

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "config/config.hpp"
@@ -11,5 +12,8 @@ namespace tessera::proxy {
 
 // Those that differ, each as "key: restart to apply".
 std::vector<std::string> restart_keys(const config::Config& before, const config::Config& after);
+
+// Does a reload leave `key` ("listen.backlog") as it is, or refuse to change it?
+bool needs_restart(std::string_view key);
 
 }  // namespace tessera::proxy

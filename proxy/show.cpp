@@ -40,14 +40,18 @@ RowBuilder show_topology(const WorkerDatabase& database) {
 
 RowBuilder show_pools(const Session& session) {
   RowBuilder rows({"shard", "user", "idle", "busy", "connecting", "waiting", "open", "limit", "last_error"});
+  std::vector<const pool::Pool*> pools;
   session.options().database->each_pool([&](const pool::Pool& pool) {
     // One's own only: other users' pools are the administrator's business.
-    if (pool.options().user != session.options().identity->user) return;
-    const pool::PoolCounts counts = pool.counts();
-    rows.row({pool.options().endpoint->name, pool.options().user, std::to_string(counts.idle),
-              std::to_string(counts.busy), std::to_string(counts.connecting), std::to_string(counts.waiting),
-              std::to_string(pool.budget().open()), std::to_string(pool.budget().limit()), pool.last_error()});
+    if (pool.options().user == session.options().identity->user) pools.push_back(&pool);
   });
+  std::ranges::sort(pools, {}, [](const pool::Pool* pool) { return pool->options().endpoint->shard.value(); });
+  for (const pool::Pool* pool : pools) {
+    const pool::PoolCounts counts = pool->counts();
+    rows.row({pool->options().endpoint->name, pool->options().user, std::to_string(counts.idle),
+              std::to_string(counts.busy), std::to_string(counts.connecting), std::to_string(counts.waiting),
+              std::to_string(pool->budget().open()), std::to_string(pool->budget().limit()), pool->last_error()});
+  }
   return rows;
 }
 

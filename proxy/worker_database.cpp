@@ -264,6 +264,7 @@ void WorkerDatabase::set_routing(RoutingRef routing) {
 void WorkerDatabase::routing_failed(const Error& reason) {
   routing_problem_ = reason;
   routing_problem_->message = fmt::format("the sharding rules do not fit the database: {}", reason.message);
+  routing_problem_->detail.clear();  // the place in the configuration, which is for the log
   const Result<void> failed = std::unexpected(*routing_problem_);
   for (auto& waiting : std::exchange(waiting_for_catalog_, {})) waiting(failed);
 }

@@ -179,4 +179,5 @@ def test_rules_that_do_not_fit_the_tables(tessera, shards, new_database):
     with pytest.raises(wire.WireError) as refused:
         log_in(proxy, name)
     assert '"id"' in refused.value.fields["M"] or '"id"' in refused.value.fields.get("D", ""), refused.value.fields
-    proxy.wait_for_log("rules do not fit")
+    assert str(proxy.config_file) not in str(refused.value.fields)  # the place is for the log
+    proxy.wait_for_log(f"rules do not fit.*{proxy.config_file}")

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from harness import wire
+from harness import places, wire
 from mock_server import MockServer, Relay
 from talk import backends_of, code, config_of, errors, eventually, log_in, rows, value
 
@@ -29,6 +29,37 @@ def pooled(tessera, server, database):
 
 
 PID = "select pg_backend_pid()"
+
+
+# What is shown
+
+
+def test_the_pools_are_shown_in_the_order_of_the_shards(tessera, shards, new_database):
+    servers = shards(4)
+    name = new_database(servers)
+    proxy = tessera(config_of(servers, name, hints=True))
+    with log_in(proxy, name) as connection:
+        for shard in ("s3", "s1", "s2", "s0"):
+            assert value(connection, f"/* tessera: shard={shard} */ select 1") == "1"
+        assert [row[0] for row in rows(connection.ask(wire.query("show tessera.pools")))] == ["s0", "s1", "s2", "s3"]
+
+
+def test_a_shard_that_stays_away_is_no_exhausted_pool(tessera, shards, new_database):
+    servers = shards(2)
+    name = new_database(servers)
+    config = config_of(servers, name, hints=True, pool={"checkout_timeout": "500ms", "reconnect_min": "3s", "reconnect_max": "3s"})
+    config["databases"][name]["shards"]["s1"] = {"primary": f"127.0.0.1:{places.free_port()}"}
+    proxy = tessera({**config, "workers": 1})
+    with log_in(proxy, name) as connection:
+        took = []
+        for _ in range(3):
+            started = time.monotonic()
+            failed, = errors(connection.ask(wire.query("/* tessera: shard=s1 */ select 1")))
+            took.append(time.monotonic() - started)
+            assert (failed["C"], failed["M"]) == ("08006", 'shard "s1" cannot be reached') and "Connection refused" in failed["D"], failed
+        assert max(took[1:]) < 0.4, took
+        assert value(connection, "select 1") == "1"
+    assert "exhausted" not in proxy.log() and 'tessera_pool_checkout_timeouts_total{database="%s",shard="s1",user="app"} 0' % name in proxy.http("GET", "/metrics")[1]
 
 
 # Modes

@@ -168,6 +168,18 @@ def test_a_second_sigterm_ends_the_drain(process, servers, database):
     proxy.check_log()
 
 
+def test_standard_error_is_not_reopened(process):
+    proxy = process()
+    proxy.process.send_signal(signal.SIGUSR1)
+    proxy.wait_for_log("there is no file to reopen")
+    proxy.config_file.write_text("nonsense")
+    proxy.process.send_signal(signal.SIGHUP)
+    proxy.wait_for_log("configuration not reloaded")
+    proxy.process.send_signal(signal.SIGUSR1)
+    eventually(lambda: proxy.log().count("there is no file to reopen") == 2)
+    assert "log reopened" not in proxy.log()
+
+
 @pytest.mark.parametrize("how", ["SIGUSR1", "SIGHUP", "SIGHUP with a bad file"])
 def test_the_log_is_reopened(process, servers, database, tmp_path, how):
     file = tmp_path / "tessera.log"
