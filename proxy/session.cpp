@@ -447,7 +447,8 @@ Session::Got Session::refuse_second_shard(ShardId wanted) {
                       implicit ? "pipeline (one implicit transaction)" : "transaction", here, there),
           "transactions over several shards are not supported by this version",
           implicit ? "send Sync between statements that concern different keys"
-                   : "end the transaction first, or keep to keys of one shard",
+                   : "the transaction's first statement bound it to its shard, even without a key: begin with a "
+                     "statement that names the key, keep to keys of one shard, or end the transaction first",
           0});
   return Got::refused;
 }

@@ -76,6 +76,18 @@ def test_hints_are_offered_with_what_they_need(tessera, proxy, servers, database
             assert without == with_hints + " (which takes hints: true in the configuration)"
 
 
+def test_a_transaction_that_a_statement_without_a_key_has_bound(proxy, database):
+    with log_in(proxy, database) as connection:
+        for harmless in ("savepoint a", "set local work_mem = '2MB'", "listen x", "show tessera.pools"):
+            connection.ask(wire.query("begin"))
+            assert not errors(connection.ask(wire.query(harmless))), harmless
+            assert not errors(connection.ask(wire.query("select v from t where id = 200"))), harmless
+            connection.ask(wire.query("rollback"))
+        connection.ask(wire.query("begin"))
+        connection.ask(wire.query("select 1"))
+        assert "the transaction's first statement bound it to its shard, even without a key" in refusal(connection, "select v from t where id = 200")["H"]
+
+
 def test_keys_on_several_shards_are_not_told_to_name_a_key(proxy, database):
     with log_in(proxy, database) as connection:
         for sql in ("delete from t where id in (1, 200)", "select count(*) from t where id in (1, 200)", "update t set v = '' where id = any ('{1,200}')"):
