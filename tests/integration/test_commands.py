@@ -1,8 +1,11 @@
 """The offline commands: check, explain, id. Text for people, JSON and exit codes for scripts."""
 
 import json
+import os
+import re
 
 import pytest
+from harness import places
 from harness.certificates import CertificateAuthority
 from harness.tessera import run_command
 
@@ -109,6 +112,28 @@ def test_one_address_for_two(config):
 def test_the_level_of_the_log_under_its_other_name(config):
     config.write_text(CONFIG.replace("store:", "log: {level: warning}\nstore:"))
     assert 'did you mean "warn"?' in run_command("check", config).stderr
+
+
+# ---- what the documents show ------------------------------------------------------------------------------------------
+
+
+def example(document):
+    """The first YAML in a document."""
+    return re.search(r"```yaml\n(.*?)```", (places.ROOT / document).read_text(), re.S)[1]
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/configuration.md"])
+def test_the_first_example_is_valid_and_lets_somebody_in(config, document):
+    config.write_text(example(document))
+    done = run_command("check", config, env={**os.environ, "APP_PASSWORD": "secret"})
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+
+
+def test_the_plan_that_the_readme_asks_for(config):
+    config.write_text(example("README.md"))
+    sql = re.search(r'tessera explain -c tessera.yaml "(.*)"', (places.ROOT / "README.md").read_text())[1]
+    done = run_command("explain", "-c", config, sql, env={**os.environ, "APP_PASSWORD": "secret"})
+    assert done.returncode == 0 and done.stdout.startswith("route to s"), done.stdout + done.stderr
 
 
 # ---- the command line ------------------------------------------------------------------------------------------------

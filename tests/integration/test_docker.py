@@ -17,7 +17,7 @@ NO_LIBRARIES = {"ca-certificates"}
 
 
 def test_the_configuration_of_the_image_is_valid():
-    done = run_command("check", DOCKER / "tessera.yaml", env={**os.environ, "APP_PASSWORD": "secret"})
+    done = run_command("check", DOCKER / "tessera.yaml", env={**os.environ, "APP_PASSWORD": "secret", "ADMIN_TOKEN": "token"})
     assert done.returncode == 0 and done.stderr == "", done.stderr
 
 
