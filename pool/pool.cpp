@@ -272,10 +272,15 @@ void Pool::sweep_waiters(TimePoint now) {
   if (waiters_.empty() && budget_->starving() > 0) budget_->set_starving(*this, false);
 }
 
+// The last attempt found nobody there. A server that is full is there, and has room again when others leave.
+bool Pool::no_server() const {
+  return !healthy() && !last_error_.code.view().starts_with("53");
+}
+
 // The shard has been away for longer than a client would wait, and it is not time for another attempt.
 bool Pool::stays_away(TimePoint now) const {
   const auto timeout = options_.limits.checkout_timeout;
-  return !healthy() && backends_.empty() && timeout.count() > 0 && now - failing_since_ >= timeout &&
+  return no_server() && backends_.empty() && timeout.count() > 0 && now - failing_since_ >= timeout &&
          !backoff_.may_try(now);
 }
 
@@ -291,7 +296,7 @@ Error Pool::unreachable() const {
 Error Pool::checkout_error() {
   // Without any connection that stands it is not clients who hold them.
   const bool none_stands = static_cast<int>(backends_.size()) == connecting_;
-  if (none_stands && (connecting_ > 0 || !healthy())) return unreachable();
+  if (none_stands && (no_server() || (healthy() && connecting_ > 0))) return unreachable();
   ++totals_.timeouts;
   Error error{sqlstate::too_many_connections,
               fmt::format("no connection to shard \"{}\" became free within {} ms", options_.endpoint->name,

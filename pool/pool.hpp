@@ -124,6 +124,7 @@ private:
   void open_one();
   void drop(Backend& backend);
   void fail_waiters(const Error& reason);
+  bool no_server() const;
   bool stays_away(TimePoint now) const;
   Error unreachable() const;
   Error checkout_error();

@@ -131,6 +131,25 @@ TEST_F(PoolTest, ASilentServerCostsTheConnectTimeout) {
   EXPECT_EQ(budget_->open(), 0);
 }
 
+// It is there, and has room again when others leave.
+TEST_F(PoolTest, AFullServerIsWaitedFor) {
+  config::Pool limits = default_limits();
+  limits.checkout_timeout = 200ms;
+  limits.reconnect_min = limits.reconnect_max = 10s;
+  make(limits);
+  server_.login_with(fatal("53300"));
+  Client first, second;
+  EXPECT_FALSE(checkout(first));
+  ASSERT_TRUE(lane_.eventually([&] { return pool_->totals().connect_failures == 1; }));
+  std::this_thread::sleep_for(250ms);
+  sweep();
+  ASSERT_TRUE(first.failure);
+  EXPECT_THAT(first.failure->message, HasSubstr("no connection to shard \"s0\" became free"));
+  EXPECT_FALSE(checkout(second));
+  sweep();
+  EXPECT_FALSE(second.failure);
+}
+
 TEST_F(PoolTest, WhoWaitsForASilentServerIsNotToldOfAFullPool) {
   config::Pool limits = default_limits();
   limits.checkout_timeout = 1s;
