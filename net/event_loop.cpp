@@ -6,6 +6,7 @@
 #include <new>
 #include <stdexcept>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 namespace tessera::net {
@@ -17,12 +18,19 @@ constexpr int events_per_round = 256;
 EventLoop::EventLoop() : events_(events_per_round), read_buffer_(read_buffer_size), cipher_buffer_(read_buffer_size) {
   epoll_ = ::epoll_create1(EPOLL_CLOEXEC);
   wake_ = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-  if (epoll_ < 0 || wake_ < 0)
+  timer_ = ::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+  if (epoll_ < 0 || wake_ < 0 || timer_ < 0)
     throw std::runtime_error(fmt::format("cannot create an event loop: {}", std::strerror(errno)));
+  watch(wake_, &wake_);
+  watch(timer_, &timer_);
+}
+
+// The loop's own descriptors have no handler; `mark` tells them apart.
+void EventLoop::watch(int fd, int* mark) {
   epoll_event event{};
   event.events = EPOLLIN | EPOLLET;
-  event.data.ptr = nullptr;  // the wake-up descriptor is the only one without a handler
-  if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_, &event) != 0)
+  event.data.ptr = mark;
+  if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0)
     throw std::runtime_error(fmt::format("cannot create an event loop: {}", std::strerror(errno)));
 }
 
@@ -30,6 +38,7 @@ EventLoop::~EventLoop() {
   // What was deferred or posted may own descriptors; it must go while the loop still stands.
   run_deferred();
   posted_.clear();
+  ::close(timer_);
   ::close(wake_);
   ::close(epoll_);
 }
@@ -64,23 +73,21 @@ void EventLoop::post(Task task) {
   [[maybe_unused]] const auto written = ::write(wake_, &one, sizeof one);
 }
 
+// A timer of the kernel's that stands by itself: a timeout would be armed and disarmed with every wait.
 void EventLoop::set_ticker(Duration interval, std::function<void()> tick) {
-  tick_interval_ = interval;
   tick_ = std::move(tick);
-  next_tick_ = Clock::now() + interval;
+  const auto nanoseconds = std::chrono::duration_cast<std::chrono::nanoseconds>(interval).count();
+  const timespec period{.tv_sec = nanoseconds / 1'000'000'000, .tv_nsec = nanoseconds % 1'000'000'000};
+  const itimerspec periodic{.it_interval = period, .it_value = period};
+  ::timerfd_settime(timer_, 0, &periodic, nullptr);
 }
 
 void EventLoop::run() {
   while (!stopping_.load(std::memory_order_relaxed)) {
-    const int count = ::epoll_wait(epoll_, events_.data(), events_per_round, wait_timeout_ms());
+    const int count = ::epoll_wait(epoll_, events_.data(), events_per_round, -1);
     now_ = Clock::now();
     if (count > 0) dispatch(count);
     run_deferred();
-    if (now_ >= next_tick_) {
-      next_tick_ = now_ + tick_interval_;
-      run_tick();
-      run_deferred();
-    }
   }
   run_posted();
   run_deferred();
@@ -93,11 +100,14 @@ void EventLoop::stop() {
 
 void EventLoop::dispatch(int count) {
   bool woken = false;
+  bool ticked = false;
   delivering_ = count;
   for (delivered_ = 0; delivered_ < delivering_;) {
     const epoll_event event = events_[static_cast<std::size_t>(delivered_++)];
-    if (event.data.ptr == nullptr) {
+    if (event.data.ptr == &wake_) {
       woken = true;
+    } else if (event.data.ptr == &timer_) {
+      ticked = true;
     } else if (event.events != 0) {
       const bool readable = (event.events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
       const bool writable = (event.events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0;
@@ -110,6 +120,9 @@ void EventLoop::dispatch(int count) {
   }
   delivering_ = delivered_ = 0;
   if (woken) run_posted();
+  if (!ticked) return;
+  run_deferred();
+  run_tick();
 }
 
 // One connection that memory has run out for must not take all others along.
@@ -123,6 +136,8 @@ void EventLoop::deliver(EventHandler& handler, bool readable, bool writable) {
 }
 
 void EventLoop::run_tick() {
+  std::uint64_t expirations = 0;
+  [[maybe_unused]] const auto drained = ::read(timer_, &expirations, sizeof expirations);
   try {
     tick_();
   } catch (const std::bad_alloc&) {
@@ -151,16 +166,10 @@ void EventLoop::run_posted() {
 
 void EventLoop::run_deferred() {
   while (!deferred_.empty()) {
-    std::vector<Task> tasks;
-    tasks.swap(deferred_);
-    for (Task& task : tasks) run_task(task);
+    running_.swap(deferred_);
+    for (Task& task : running_) run_task(task);
+    running_.clear();
   }
-}
-
-int EventLoop::wait_timeout_ms() const {
-  if (next_tick_ == never) return -1;
-  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(next_tick_ - now_).count();
-  return left < 0 ? 0 : static_cast<int>(left) + 1;
 }
 
 }  // namespace tessera::net

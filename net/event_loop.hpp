@@ -79,16 +79,15 @@ private:
   void deliver(EventHandler& handler, bool readable, bool writable);
   void run_task(Task& task);
   void run_tick();
+  void watch(int fd, int* mark);
   void run_posted();
   void run_deferred();
-  int wait_timeout_ms() const;
 
   int epoll_ = -1;
   int wake_ = -1;
   std::atomic<bool> stopping_ = false;
   TimePoint now_ = Clock::now();
-  Duration tick_interval_{};
-  TimePoint next_tick_ = never;
+  int timer_ = -1;
   std::function<void()> tick_;
   std::vector<epoll_event> events_;
   std::uint64_t out_of_memory_ = 0;
@@ -97,6 +96,7 @@ private:
   const EventHandler* current_ = nullptr;  // whose event is being delivered
   bool current_ended_ = false;             // …and it says that the peer has ended or failed
   std::vector<Task> deferred_;
+  std::vector<Task> running_;  // deferred tasks of this round; keeps its memory
   std::vector<char> read_buffer_;
   std::vector<char> cipher_buffer_;
 
