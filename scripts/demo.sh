@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# ./dev demo: four real PostgreSQL shards and Tessera in front of them, a small shop
+# ./dev demo: four real PostgreSQL shards (the first with a streaming replica) and Tessera in front of them, a small shop
 # loaded through it, and where a handful of statements went. Leaves everything running; harmless when run again.
 # ./dev demo-down ends it and removes its data. Ports: TESSERA_DEMO_PORT (6432), TESSERA_DEMO_ADMIN_PORT (7432).
 set -euo pipefail
@@ -73,7 +73,7 @@ through_tessera() { PGPASSWORD=demo psql -Xq -h 127.0.0.1 -p "$port" -U app -d s
 declare -A shard_port socket
 start_shards() {
   local name number directory listing
-  listing=$(cluster start s0 s1 s2 s3)
+  listing=$(cluster start s0 s1 s2 s3 s0r:s0)
   while read -r name number directory; do
     shard_port[$name]=$number
     socket[$name]=$directory
@@ -182,7 +182,7 @@ Tessera is running (process $(tessera_pid), log .demo/tessera.log, configuration
   psql "postgresql://app:demo@127.0.0.1:$port/pgbouncer"        the console: SHOW POOLS, SHOW TESSERA SHARDS, …
   curl http://127.0.0.1:$admin_port/readyz        metrics: /metrics        token of the admin API: demo
   the shards themselves, user app, password demo, database shop:
-    s0 127.0.0.1:${shard_port[s0]}   s1 127.0.0.1:${shard_port[s1]}   s2 127.0.0.1:${shard_port[s2]}   s3 127.0.0.1:${shard_port[s3]}
+    s0 127.0.0.1:${shard_port[s0]} (replica ${shard_port[s0r]}, not read from in this version)   s1 127.0.0.1:${shard_port[s1]}   s2 127.0.0.1:${shard_port[s2]}   s3 127.0.0.1:${shard_port[s3]}
 
 ./dev demo-down ends it all.
 TEXT
@@ -200,7 +200,7 @@ esac
 check_ports
 say "building (a few minutes the first time)"
 build_preset release tessera
-say "starting four PostgreSQL servers"
+say "starting four PostgreSQL servers and a replica"
 start_shards
 tessera_pid >/dev/null || write_config
 start_tessera
