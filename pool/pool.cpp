@@ -287,7 +287,7 @@ bool Pool::stays_away(TimePoint now) const {
 Error Pool::unreachable() const {
   return {sqlstate::connection_failure,
           fmt::format("shard \"{}\" cannot be reached", options_.endpoint->name),
-          healthy() ? "it has not answered within pool.checkout_timeout" : last_error_.message,
+          last_error_.message,
           {},
           0};
 }
@@ -296,7 +296,7 @@ Error Pool::unreachable() const {
 Error Pool::checkout_error() {
   // Without any connection that stands it is not clients who hold them.
   const bool none_stands = static_cast<int>(backends_.size()) == connecting_;
-  if (none_stands && (no_server() || (healthy() && connecting_ > 0))) return unreachable();
+  if (none_stands && no_server()) return unreachable();
   ++totals_.timeouts;
   Error error{sqlstate::too_many_connections,
               fmt::format("no connection to shard \"{}\" became free within {} ms", options_.endpoint->name,
@@ -304,7 +304,9 @@ Error Pool::checkout_error() {
               {},
               {},
               0};
-  if (healthy()) {
+  if (healthy() && none_stands && connecting_ > 0) {
+    error.detail = "the server has not answered yet to the connection that is being opened";
+  } else if (healthy()) {
     error.detail = fmt::format("all {} connections of user \"{}\" are in use", budget_->limit(), options_.user);
     error.hint = "raise pool.size, or shorten transactions";
   } else {
