@@ -113,7 +113,7 @@ void SettingsTracker::change(Settings& map, Change&& apply) {
 
 void SettingsTracker::become(State state) {
   if (state.settings != state_.settings || state.local != state_.local || state.temporary != state_.temporary ||
-      state.channels != state_.channels)
+      state.channels != state_.channels || state.ours != state_.ours)
     ++revision_;
   state_ = std::move(state);
 }
@@ -134,8 +134,21 @@ void SettingsTracker::set_local(const std::string& name, std::string sql) {
   change(state_.local, [&](SettingsMap& map) { map[name] = std::move(sql); });
 }
 
+void SettingsTracker::set_ours(const std::string& name, std::string value, bool local) {
+  if (local) return set_local(name, std::move(value));
+  change(state_.local, [&](SettingsMap& map) { map.erase(name); });
+  change(state_.ours, [&](SettingsMap& map) { map[name] = std::move(value); });
+}
+
+std::string_view SettingsTracker::ours(std::string_view name) const {
+  for (const Settings& map : {state_.local, state_.ours})
+    if (const auto found = map->find(name); found != map->end()) return found->second;
+  return {};
+}
+
 void SettingsTracker::reset(const std::string& name) {
   change(state_.local, [&](SettingsMap& map) { map.erase(name); });
+  change(state_.ours, [&](SettingsMap& map) { map.erase(name); });
   change(state_.settings, [&](SettingsMap& map) {
     const auto base = base_->find(name);
     if (base == base_->end())
@@ -154,6 +167,7 @@ void SettingsTracker::reset_all() {
     map = std::move(kept);
   };
   change(state_.local, [&](SettingsMap& map) { keep_identity(map, {}); });
+  change(state_.ours, [](SettingsMap& map) { map.clear(); });
   change(state_.settings, [&](SettingsMap& map) { keep_identity(map, *base_); });
 }
 

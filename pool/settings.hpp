@@ -38,7 +38,7 @@ class SettingsTracker {
 public:
   // `base`: from the start-up packet; what RESET goes back to.
   explicit SettingsTracker(Settings base = no_settings());
-  // What has to be replayed on another connection.
+  // What has to be replayed on another connection. (Not what set_ours has set.)
   const Settings& current() const { return state_.settings; }
   // The SQL that set it last, SET LOCAL included. Empty: the server's default, or the start-up packet's value is gone.
   std::string_view effective(std::string_view name) const;
@@ -51,7 +51,10 @@ public:
 
   void set(const std::string& name, std::string sql);
   void set_local(const std::string& name, std::string sql);  // empty: to the default
-  void reset(const std::string& name);                       // back to the start-up value
+  // A setting that the proxy keeps for itself: begins and ends like any other, and no server hears of it.
+  void set_ours(const std::string& name, std::string value, bool local);
+  std::string_view ours(std::string_view name) const;
+  void reset(const std::string& name);  // back to the start-up value
   void reset_all();
   // A temporary object was made; `until_commit`: ON COMMIT DROP.
   void add_temporary(const std::string& name, bool until_commit);
@@ -75,6 +78,7 @@ private:
     Settings local;      // SET LOCAL
     Settings temporary;  // name -> "commit" if it goes then
     Settings channels;
+    Settings ours = no_settings();
   };
   struct Mark {
     std::string savepoint;

@@ -260,6 +260,13 @@ void Client::open_session() {
     options.identity = database->identity(
         user_ != nullptr && !user_->backend_user.empty() ? user_->backend_user : startup_.user, *credential);
   options.startup_settings = startup_settings();
+  for (const auto& [name, sql] : *options.startup_settings)
+    if (name.starts_with("tessera."))
+      return fail({sqlstate::feature_not_supported,
+                   fmt::format("parameter \"{}\" cannot be set at start-up", name),
+                   {},
+                   "use SET when the connection is there",
+                   0});
   options.mode = user_ != nullptr && user_->pool_mode ? *user_->pool_mode : settings.pool.mode;
   options.number = static_cast<std::uint32_t>(id_.value());
   options.client = address_;

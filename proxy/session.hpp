@@ -104,7 +104,7 @@ public:
   const pool::Backend* backend() const { return backend_; }
   TimePoint request_started() const { return request_started_; }
   std::uint64_t statements() const { return statements_; }
-  const std::string& shard_setting() const { return shard_setting_; }
+  std::string_view shard_setting() const { return settings_.ours("tessera.shard"); }
 
 private:
   enum class Wait : std::uint8_t {
@@ -443,7 +443,6 @@ private:
   RoutingRef routing_;
   bool view_stale_ = true;
   std::uint64_t view_revision_ = 0;  // of settings_
-  std::string shard_setting_;        // SET tessera.shard
   pool::SettingsMap parameters_;     // as the client knows them, where they differ from the greeting's
   GreetingRef greeting_;
   mutable std::optional<Encodings> encodings_;  // asked for with every statement

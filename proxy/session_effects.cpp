@@ -394,9 +394,12 @@ void Session::set_tessera(const Statement& statement, std::string& reply, std::o
                   0};
     return;
   }
-  shard_setting_ = wanted;
-  view_stale_ = true;
-  reply = complete(statement.kind == StatementKind::reset ? "RESET" : "SET");
+  const bool local = statement.setting->local;
+  if (local && !in_transaction_ && lazy_ == LazyTransaction::none)
+    postgres::append_error(reply, {SqlState("25P01"), "SET LOCAL can only be used in transaction blocks", {}, {}, 0},
+                           postgres::Severity::warning);
+  settings_.set_ours(name, wanted, local);
+  reply += complete(statement.kind == StatementKind::reset ? "RESET" : "SET");
 }
 
 std::string Session::explain(const Statement& statement, std::string_view sql, std::optional<Error>& error) {

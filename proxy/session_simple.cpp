@@ -1,4 +1,5 @@
 // Simple queries: one message, any number of statements, answered up to ReadyForQuery.
+#include <algorithm>
 #include <fmt/format.h>
 
 #include "proxy/listen_hub.hpp"
@@ -33,13 +34,13 @@ PlanningView& Session::view() {
   view_.session.hints_allowed = hints_allowed;
   view_.session.temporary_tables.clear();
   for (const auto& [name, until] : settings_.temporary()) view_.session.temporary_tables.push_back(name);
-  view_.session.shard_setting = shard_setting_;
+  view_.session.shard_setting = shard_setting();
   view_.session.search_path = search_path();
   view_.lexer.standard_conforming_strings = standard_conforming_strings();
   view_.cacheable = view_.session.temporary_tables.empty();
   // Names with their lengths: they may hold any character, and what one client chooses must not read like another's.
-  std::string meaning = fmt::format("{} {} {} {}", view_.lexer.standard_conforming_strings, shard_setting_.size(),
-                                    shard_setting_, view_.session.temporary_tables.size());
+  std::string meaning = fmt::format("{} {} {} {}", view_.lexer.standard_conforming_strings, shard_setting().size(),
+                                    shard_setting(), view_.session.temporary_tables.size());
   for (const auto* names : {&view_.session.temporary_tables, &view_.session.search_path})
     for (const std::string& name : *names) meaning += fmt::format("\n{} {}", name.size(), name);
   view_.meaning = options_.database->meaning_of(meaning);
@@ -214,6 +215,13 @@ Result<Session::Target> Session::target_of(const router::PlannedText& text, cons
 }
 
 namespace {
+bool sets_ours(const router::PlannedStatement& planned) {
+  if (!planned.statement || !planned.statement->setting) return false;
+  const StatementKind kind = planned.statement->kind;
+  return (kind == StatementKind::set || kind == StatementKind::reset) &&
+         planned.statement->setting->name.starts_with("tessera.");
+}
+
 bool is_two_phase(StatementKind kind) {
   return kind == StatementKind::prepare_transaction || kind == StatementKind::commit_prepared ||
          kind == StatementKind::rollback_prepared;
@@ -236,6 +244,9 @@ std::optional<Error> Session::unplannable(const router::PlannedText& text) const
                    {},
                    "use SET, or SELECT set_config('name', 'value', false)",
                    0};
+    if (!text.single() && sets_ours(planned))
+      return Error{sqlstate::feature_not_supported, "settings of Tessera cannot be sent together with other statements",
+                   "no server knows them", "send SET or RESET in a message of its own", 0};
     if (!planned.setting_calls.empty() && !text.single())
       return Error{sqlstate::feature_not_supported,
                    "set_config() cannot be sent together with other statements",
@@ -270,7 +281,14 @@ std::optional<Error> Session::temporary_refusal(const router::PlannedStatement& 
 Result<std::vector<SettingChange>> Session::changes_of(const router::PlannedText& text,
                                                        const router::Values& values) const {
   if (!text.single() || text.statements.front().setting_calls.empty()) return std::vector<SettingChange>{};
-  if (auto changes = resolve(text.statements.front().setting_calls, values)) return std::move(*changes);
+  if (auto changes = resolve(text.statements.front().setting_calls, values)) {
+    const bool ours =
+        std::ranges::any_of(*changes, [](const SettingChange& change) { return change.name.starts_with("tessera."); });
+    if (ours)
+      return fail(sqlstate::feature_not_supported, "set_config() does not reach the settings of Tessera",
+                  "use SET in a message of its own");
+    return std::move(*changes);
+  }
   return fail(sqlstate::feature_not_supported, "the arguments of set_config() cannot be read");
 }
 

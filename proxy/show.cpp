@@ -93,7 +93,7 @@ std::string show_tessera(std::string_view what, const Session& session, std::opt
   if (what == "topology") return show_topology(database).all("SHOW");
   if (what == "pools") return show_pools(session).all("SHOW");
   if (what == "session" || what == "sessions") return show_session(session).all("SHOW");
-  if (what == "shard") return one_value("tessera.shard", session.shard_setting()).all("SHOW");
+  if (what == "shard") return one_value("tessera.shard", std::string(session.shard_setting())).all("SHOW");
   if (what == "version") return one_value("tessera.version", std::string(version)).all("SHOW");
   error =
       Error{sqlstate::undefined_object,
