@@ -382,6 +382,7 @@ private:
   void lazy_end(const parser::Statement& statement, std::string& reply);
   bool lazy_savepoint(const parser::Statement& statement, std::string_view sql, std::string& reply);
   bool add_to_lazy(const parser::Statement& statement, std::string_view sql, std::string& reply);
+  void hand_on(const parser::Statement& statement, std::string_view sql);
   static bool is_for_session(const parser::Statement& statement);
   bool may_be_mistaken(const router::PlannedText& text) const;
   Got try_out(const router::PlannedText& text, std::string_view sql);
@@ -496,6 +497,8 @@ private:
   };
   std::vector<LazySavepoint> lazy_savepoints_;
   std::size_t lazy_statements_ = 0;  // behind BEGIN
+  std::string lazy_chain_;           // what AND CHAIN begins the next one with; empty: nobody knows
+  std::size_t lazy_chained_ = 0;     // statements of it behind BEGIN
   std::optional<Error> lazy_error_;  // why the transaction failed, if the client was not told yet
 
   PreparedTable<Prepared> prepared_;

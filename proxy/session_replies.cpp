@@ -402,6 +402,7 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
   } else if (in_transaction) {
     lazy_ = LazyTransaction::failed;
     lazy_sql_.clear();
+    lazy_chain_.clear();
     lazy_savepoints_.clear();
     if (!told_any) lazy_error_ = error;
   } else {

@@ -65,6 +65,18 @@ bool begins_with_rollback(const router::PlannedText& text) {
   if (text.statements.size() < 2 || text.statements.front().plan.kind != StatementKind::rollback) return false;
   return text.statements.front().statement != nullptr;
 }
+
+bool chains(const router::PlannedText& text) {
+  if (text.statements.empty() || !text.statements.front().statement) return false;
+  const Statement& first = *text.statements.front().statement;
+  return first.transaction && first.transaction->chain;
+}
+
+// What AND CHAIN hands on to the next transaction, by the names of its settings.
+bool is_characteristic(std::string_view setting) {
+  return setting == "transaction_isolation" || setting == "transaction_read_only" ||
+         setting == "transaction_deferrable";
+}
 }  // namespace
 
 // A SET TRANSACTION that is a plain SET of what later transactions begin with.
@@ -75,6 +87,12 @@ bool Session::is_for_session(const Statement& statement) {
 // Can the one statement of `text` be answered without a shard? Then `reply` holds the answer, without ReadyForQuery.
 bool Session::lazy_statement(const router::PlannedText& text, std::string_view sql, std::string& reply) {
   if (backend_ != nullptr && (in_transaction_ || unit_open_ || !backend_->replies().empty())) return false;
+  if (lazy_ == LazyTransaction::failed && lazy_chain_.empty() && chains(text)) {
+    reply = error_message(
+        {sqlstate::feature_not_supported, "AND CHAIN cannot follow a transaction whose connection was lost",
+         "how the transaction had begun was known to that connection only", "send ROLLBACK, and then BEGIN", 0});
+    return true;
+  }
   if (lazy_ == LazyTransaction::failed && begins_with_rollback(text)) {
     // What stands behind it runs as if there had been none, and so does it: the server only warns.
     std::string unused;
@@ -121,7 +139,9 @@ bool Session::lazy_statement(const router::PlannedText& text, std::string_view s
       return lazy_savepoint(statement, sql, reply);
     case StatementKind::set_transaction:
       if (is_for_session(statement)) return false;
-      if (add_to_lazy(statement, sql, reply)) reply = complete("SET");
+      if (!add_to_lazy(statement, sql, reply)) return true;
+      hand_on(statement, sql);
+      reply = complete("SET");
       return true;
     case StatementKind::set:
       if (!statement.setting || !statement.setting->local || statement.setting->name.starts_with("tessera."))
@@ -129,6 +149,7 @@ bool Session::lazy_statement(const router::PlannedText& text, std::string_view s
       if (!add_to_lazy(statement, sql, reply)) return true;
       settings_.set_local(statement.setting->name,
                           statement.setting->to_default ? std::string() : std::string(text_of(statement, sql)));
+      if (is_characteristic(statement.setting->name)) hand_on(statement, sql);
       reply = complete("SET");
       return true;
     default:
@@ -186,8 +207,8 @@ void Session::lazy_begin(const Statement& statement, std::string_view sql, std::
     return;
   }
   lazy_ = LazyTransaction::open;
-  lazy_sql_ = text_of(statement, sql);
-  lazy_statements_ = 0;
+  lazy_sql_ = lazy_chain_ = text_of(statement, sql);
+  lazy_statements_ = lazy_chained_ = 0;
   lazy_savepoints_.clear();
   settings_.begin();
   reply = complete(statement.command == "START TRANSACTION" ? "START TRANSACTION" : "BEGIN");
@@ -205,8 +226,8 @@ void Session::lazy_end(const Statement& statement, std::string& reply) {
   lazy_error_.reset();  // the client has heard of it, or has given the transaction up
   if (statement.transaction && statement.transaction->chain) {
     lazy_ = LazyTransaction::open;
-    lazy_sql_.resize(std::min(lazy_sql_.size(), lazy_sql_.find(';')));
-    lazy_statements_ = 0;
+    lazy_sql_ = lazy_chain_;
+    lazy_statements_ = lazy_chained_;
     settings_.begin();
     return;
   }
@@ -233,6 +254,13 @@ bool Session::add_to_lazy(const Statement& statement, std::string_view sql, std:
        "roll back, to one of the savepoints or all of it, and send a statement with a sharding key before so many", 0});
   lazy_ = LazyTransaction::failed;
   return false;
+}
+
+// A characteristic of the transaction, which AND CHAIN keeps. One that was set behind a savepoint ends with that.
+void Session::hand_on(const Statement& statement, std::string_view sql) {
+  if (!lazy_savepoints_.empty()) return;
+  lazy_chain_ += fmt::format(";{}", text_of(statement, sql));
+  ++lazy_chained_;
 }
 
 bool Session::lazy_savepoint(const Statement& statement, std::string_view sql, std::string& reply) {
@@ -276,8 +304,7 @@ Session::Got Session::engage_for_statement(std::optional<ShardId> shard) {
   }
   expect(pool::ReplyKind::query, 0, pool::Delivery::ignore);
   unnamed_on_backend_ = false;
-  lazy_ = LazyTransaction::none;
-  lazy_sql_.clear();
+  lazy_ = LazyTransaction::none;  // what it was is kept: should this fail, the client may go back to a savepoint
   in_transaction_ = joining_ = true;
   wait_ = Wait::drain;
   return Got::wait;
