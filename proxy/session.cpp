@@ -361,13 +361,27 @@ ShardId Session::any_shard() const {
   return ShardId(options_.number % shards);
 }
 
+// While the session's own cannot be reached the next one that can: what may run anywhere does not fail with a shard.
+ShardId Session::reachable_shard() {
+  const auto shards = static_cast<std::uint32_t>(options_.database->shard_count());
+  for (std::uint32_t i = 0; i < shards; ++i) {
+    const ShardId shard((any_shard().value() + i) % shards);
+    if (pool_of(shard).healthy()) return shard;
+  }
+  return any_shard();
+}
+
 // Makes a connection to `shard` (or to whichever shard is at hand) current.
 Session::Got Session::engage(std::optional<ShardId> shard) {
   if (wait_error_) {
     // The wait for this very message ended badly.
     const Error error = *std::exchange(wait_error_, std::nullopt);
-    refuse(error);
-    return Got::refused;
+    const bool elsewhere = std::exchange(unreached_, false) && !shard && error.code.view().starts_with("08") &&
+                           pool_of(reachable_shard()).healthy();
+    if (!elsewhere) {
+      refuse(error);
+      return Got::refused;
+    }
   }
   if (backend_ != nullptr) {
     if (!shard || backend_->endpoint().shard == *shard) return use(*backend_);
@@ -381,7 +395,7 @@ Session::Got Session::engage(std::optional<ShardId> shard) {
     else
       release(*backend_);
   }
-  return acquire(shard.value_or(any_shard()));
+  return acquire(shard ? *shard : reachable_shard());
 }
 
 Session::Got Session::acquire(ShardId shard) {
@@ -486,6 +500,7 @@ void Session::on_checkout(Backend& backend) {
 void Session::on_checkout_failed(const Error& reason) {
   waiting_in_ = nullptr;
   wait_error_ = reason;
+  unreached_ = true;
   continue_after_wait();
 }
 
@@ -560,12 +575,6 @@ void Session::on_client_gone() {
   clean_parked();
 }
 
-std::vector<Backend*> Session::cancel_targets() {
-  if (scatter_) return scatter_->active();
-  if (backend_ != nullptr && !backend_->replies().empty()) return {backend_};
-  return {};
-}
-
 void Session::cancel_wait() {
   const Error reason{sqlstate::query_canceled, "canceling statement due to user request", {}, {}, 0};
   if (wait_ == Wait::prepare) prepare_attempts_ = most_prepare_attempts;  // the server will say so; that ends it
@@ -575,10 +584,6 @@ void Session::cancel_wait() {
   if (waiting_in_ != nullptr) std::exchange(waiting_in_, nullptr)->forget(*this);
   wait_error_ = reason;
   continue_after_wait();
-}
-
-void Session::on_cancel_delivered() {
-  if (wait_ == Wait::cancel) continue_after_wait();
 }
 
 bool Session::is_between_transactions() const {

@@ -241,6 +241,7 @@ private:
   Got refuse_second_shard(ShardId wanted);
   bool sequences_are_elsewhere(const pool::Backend& backend) const;
   ShardId any_shard() const;
+  ShardId reachable_shard();
   void release_if_free();
   void release(pool::Backend& backend);
   bool must_keep() const;
@@ -488,6 +489,7 @@ private:
   bool handling_extended_ = false;   // the message at hand belongs to the extended protocol
   bool may_have_written_ = false;    // something was sent whose outcome a lost connection leaves unknown
   std::optional<Error> wait_error_;  // what the wait ended with
+  bool unreached_ = false;           // …and it was for a connection
 
   LazyTransaction lazy_ = LazyTransaction::none;
   std::string lazy_sql_;  // BEGIN and what followed it, to be sent when a shard joins

@@ -1,4 +1,4 @@
-// What is looked at from outside: time limits, and what SHOW tells of a session.
+// What is looked at from outside: time limits, cancel requests, and what SHOW tells of a session.
 #include <algorithm>
 #include <fmt/format.h>
 
@@ -100,6 +100,18 @@ std::string Session::pin_reasons() const {
   for (const auto& [bit, name] : names)
     if ((pins_ & bit) != 0) text += fmt::format("{}{}", text.empty() ? "" : ", ", name);
   return text;
+}
+
+// ---- cancel requests ------------------------------------------------------------------------------------------------
+
+std::vector<Backend*> Session::cancel_targets() {
+  if (scatter_) return scatter_->active();
+  if (backend_ != nullptr && !backend_->replies().empty()) return {backend_};
+  return {};
+}
+
+void Session::on_cancel_delivered() {
+  if (wait_ == Wait::cancel) continue_after_wait();
 }
 
 }  // namespace tessera::proxy
