@@ -1,5 +1,5 @@
-// A client's prepared statements by name, and how much of the proxy's memory they count for (limits.prepared_memory).
-// Owned by its session.
+// A client's prepared statements or portals by name, and how much of the proxy's memory they count for
+// (limits.prepared_memory). Owned by its session.
 #pragma once
 
 #include <cstddef>
@@ -14,9 +14,8 @@ namespace tessera::proxy {
 template <typename Statement>
 class PreparedTable {
 public:
-  // With an allowance for what stands around it: plan, names on the server, the table itself.
+  static constexpr std::size_t around = 1024;  // an allowance: plan, names on the server, the table itself
   static std::size_t cost(std::string_view name, const Statement& statement) {
-    constexpr std::size_t around = 1024;
     return around + name.size() + statement.bytes();
   }
 
@@ -45,6 +44,14 @@ public:
   void clear() {
     entries_.clear();
     bytes_ = 0;
+  }
+  template <typename Which>
+  void erase_if(Which&& which) {
+    std::erase_if(entries_, [&](const auto& entry) {
+      if (!which(entry.second.statement)) return false;
+      bytes_ -= entry.second.bytes;
+      return true;
+    });
   }
 
 private:

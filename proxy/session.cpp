@@ -483,9 +483,8 @@ void Session::release_if_free() {
 void Session::release(Backend& backend) {
   if (backend_ == &backend) backend_ = nullptr;
   unnamed_on_backend_ = false;
-  // Those that are answered here are not on the server.
-  std::erase_if(portals_, [](const auto& entry) { return !entry.second.local; });
-  if (!unnamed_portal_.local) unnamed_portal_ = {};
+  portals_.erase_if([](const Portal& portal) { return portal.on_server(); });
+  if (unnamed_portal_.on_server()) unnamed_portal_ = {};
   pool_of(backend).checkin(backend, needs_reset_);
 }
 

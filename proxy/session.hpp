@@ -200,11 +200,15 @@ private:
     router::PlannedTextRef plan;  // only if it has session effects
     std::string sql;              // its text
     std::vector<SettingChange> changes = {};
-    bool local = false;  // answered here, the server knows nothing of it
+    bool local = false;      // answered here, the server knows nothing of it
+    bool executed = false;   // likewise: it has been, and no portal runs twice
+    std::uint32_t unit = 0;  // in which it was bound
     router::StatementCounters* counters = nullptr;
     std::shared_ptr<executor::ScatterRequest> scatter;
     router::Plan scatter_plan;
     bool may_copy = false;  // FROM STDIN
+    bool on_server() const { return !local && !scatter; }
+    std::size_t bytes() const { return sql.size() + (scatter ? scatter->sql.size() + scatter->bind.size() : 0); }
   };
 
   struct Encodings {
@@ -339,6 +343,7 @@ private:
   bool forward_unknown(std::string_view whole, std::string_view name);
   bool forward_portal(std::string_view whole, pool::ReplyKind kind, std::uint32_t tag);
   bool describe_portal(std::string_view whole, std::string_view name);
+  static Error undescribed();
   bool leave_side_unit();
   std::optional<Error> extended_refusal(const router::PlannedText& text, std::string_view sql) const;
   bool is_ours(const router::PlannedText& text) const;
@@ -348,6 +353,9 @@ private:
   bool execute_local(const Portal& portal);
   bool answer_in_unit(std::string reply);
   void set_portal(std::string_view name, Portal portal);
+  std::optional<Error> portal_refusal(std::string_view name, bool on_server, std::size_t bytes);
+  bool awaits_portals_end(std::string_view name);
+  void end_portals();
   Portal* find_portal(std::string_view name);
   std::span<const router::Values::Parameter> parameters_of(const postgres::BindView& bind, const Prepared& statement);
   Prepared* find_prepared(std::string_view name);
@@ -509,7 +517,8 @@ private:
   std::uint32_t unnamed_sent_ = 0;               // …and of the one that was last sent to the current connection
   PreparedTable<SqlPrepared> sql_prepared_;
   std::uint64_t next_sql_prepared_ = 1;
-  std::map<std::string, Portal, std::less<>> portals_;
+  PreparedTable<Portal> portals_;
+  std::shared_ptr<executor::ScatterRequest> described_;  // the client waits for its description
   Portal unnamed_portal_;
   std::vector<Deferred> deferred_;
   std::string deferred_bytes_;

@@ -204,6 +204,8 @@ void Session::begin_effects(const router::PlannedTextRef& text, std::string_view
   Undo& undo = new_undo(tag);
   undo.effects = text;
   undo.sql = sql;
+  undo.previous_bytes = sql.size();
+  undo_bytes_ += undo.previous_bytes;
   undo.changes = std::move(changes);
   if (!in_transaction_) settings_.begin();
   for (const router::PlannedStatement& planned : text->statements)

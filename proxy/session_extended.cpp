@@ -337,7 +337,7 @@ bool Session::handle_bind(std::string_view whole) {
     refuse(postgres::invalid_message("Bind"));
     return true;
   }
-  if (wait_for_definition(bind.statement) == Got::wait) return false;
+  if (wait_for_definition(bind.statement) == Got::wait || awaits_portals_end(bind.portal)) return false;
   Prepared* statement = find_prepared(bind.statement);
   if (statement == nullptr) return forward_unknown(whole, bind.statement);
   const router::PlannedText& text = current_plan(*statement);
@@ -346,6 +346,10 @@ bool Session::handle_bind(std::string_view whole) {
     return true;
   }
   if (is_local(text)) {
+    if (const std::optional<Error> problem = portal_refusal(bind.portal, false, statement->sql_text().size())) {
+      refuse(*problem);
+      return true;
+    }
     set_portal(bind.portal, {.plan = statement->plan, .sql = std::string(statement->sql_text()), .local = true});
     return answer_in_unit(made<postgres::append_bind_complete>());
   }
@@ -366,6 +370,12 @@ bool Session::handle_bind(std::string_view whole) {
     }
     target = std::move(*found);
     changes = std::move(*changed);
+  }
+  const std::size_t kept =  // of the portal's, here
+      (target.scatter || text.session_effects ? statement->sql_text().size() : 0) + (target.scatter ? whole.size() : 0);
+  if (const std::optional<Error> problem = portal_refusal(bind.portal, !target.scatter, kept)) {
+    refuse(*problem);
+    return true;
   }
   if (target.scatter) return bind_scatter(*statement, bind, whole, target.plan);
   if (unit_open_ && unit_prepares_only_ && target.shard && backend_ != nullptr && !in_transaction_ &&
@@ -458,20 +468,6 @@ bool Session::forward_unknown(std::string_view whole, std::string_view name) {
   expect(whole[0] == frontend::bind ? ReplyKind::bind : ReplyKind::describe_statement);
   unit_open_ = true;
   return true;
-}
-
-void Session::set_portal(std::string_view name, Portal portal) {
-  if (name.empty()) {
-    unnamed_portal_ = std::move(portal);
-    return;
-  }
-  portals_.insert_or_assign(std::string(name), std::move(portal));
-}
-
-Session::Portal* Session::find_portal(std::string_view name) {
-  if (name.empty()) return &unnamed_portal_;
-  const auto found = portals_.find(name);
-  return found == portals_.end() ? nullptr : &found->second;
 }
 
 // ---- statements without a server, inside a unit ---------------------------------------------------------------------

@@ -10,6 +10,49 @@ using parser::StatementKind;
 using pool::ReplyKind;
 namespace frontend = postgres::frontend;
 
+// ---- portals --------------------------------------------------------------------------------------------------------
+
+void Session::set_portal(std::string_view name, Portal portal) {
+  portal.unit = unit_;
+  if (name.empty())
+    unnamed_portal_ = std::move(portal);
+  else
+    portals_.put(name, std::move(portal));
+}
+
+Session::Portal* Session::find_portal(std::string_view name) {
+  return name.empty() ? &unnamed_portal_ : portals_.find(name);
+}
+
+// May there be another portal, of this name? Where both are the server's it says so itself.
+std::optional<Error> Session::portal_refusal(std::string_view name, bool on_server, std::size_t bytes) {
+  if (name.empty()) return {};
+  const Portal* there = portals_.find(name);
+  if (there != nullptr && there->on_server() && (on_server || (there->unit != unit_ && !in_transaction_)))
+    there = nullptr;
+  if (there != nullptr) return Error{SqlState("42P03"), fmt::format("cursor \"{}\" already exists", name), {}, {}, 0};
+  const std::uint64_t most = options_.database->settings().limits.prepared_memory;
+  if (portals_.bytes() + PreparedTable<Portal>::around + name.size() + bytes <= most) return {};
+  return Error{
+      sqlstate::configuration_limit_exceeded, "the session has too many portals",
+      fmt::format("{} of them take {} bytes, and all of them may take {}", portals_.size(), portals_.bytes(), most),
+      "close those that are not used any more, send Sync, or raise limits.prepared_memory", 0};
+}
+
+// Whether a portal that was bound before the last Sync is still there depends on whether a transaction is open, and
+// that may be on its way.
+bool Session::awaits_portals_end(std::string_view name) {
+  const Portal* portal = find_portal(name);
+  return portal != nullptr && !portal->on_server() && portal->unit != unit_ && wait_for_replies() == Got::wait;
+}
+
+// No transaction is open: portals have ended, but for those of the unit at hand.
+void Session::end_portals() {
+  const auto ended = [&](const Portal& portal) { return portal.unit != unit_; };
+  if (ended(unnamed_portal_)) unnamed_portal_ = {};
+  portals_.erase_if(ended);
+}
+
 // ---- Describe, Execute, Close ---------------------------------------------------------------------------------------
 
 bool Session::handle_describe(std::string_view whole) {
@@ -66,13 +109,28 @@ std::string Session::describe_local(const Portal& portal) {
 }
 
 bool Session::describe_portal(std::string_view whole, std::string_view name) {
+  if (awaits_portals_end(name)) return false;
   Portal* portal = find_portal(name);
   if (portal != nullptr && portal->local) return answer_in_unit(describe_local(*portal));
   if (portal != nullptr && portal->scatter) {
+    if (portal->executed || described_) {
+      refuse(undescribed());
+      return true;
+    }
     portal->scatter->describe = true;
+    described_ = portal->scatter;
     return true;
   }
   return forward_portal(whole, ReplyKind::describe_portal, 0);
+}
+
+// The description of a scatter comes with its rows.
+Error Session::undescribed() {
+  return {sqlstate::feature_not_supported,
+          "a portal over several shards cannot be described without being executed next",
+          {},
+          "describe the statement instead, or execute the portal right behind its description",
+          0};
 }
 
 bool Session::forward_portal(std::string_view whole, ReplyKind kind, std::uint32_t tag) {
@@ -92,12 +150,18 @@ bool Session::handle_execute(std::string_view whole) {
     refuse(postgres::invalid_message("Execute"));
     return true;
   }
+  if (awaits_portals_end(execute.portal)) return false;
   Portal* portal = find_portal(execute.portal);
   if (portal == nullptr) return forward_portal(whole, ReplyKind::execute, 0);
   if (portal->local) {
     if (wait_for_replies() == Got::wait) return false;
+    if (portal->executed) {
+      refuse({SqlState("55000"), fmt::format("portal \"{}\" cannot be run", execute.portal), {}, {}, 0});
+      return true;
+    }
     if (const Got got = wait_for_listen(*portal->plan); got != Got::ready) return got == Got::refused;
     if (const Got got = try_out(*portal->plan, portal->sql); got != Got::ready) return got == Got::refused;
+    portal->executed = true;
     return execute_local(*portal);
   }
   if (portal->scatter) return execute_scatter(*portal, execute.max_rows);
@@ -152,7 +216,7 @@ bool Session::handle_close(std::string_view whole) {
     if (target.name.empty())
       unnamed_portal_ = {};
     else
-      portals_.erase(std::string(target.name));
+      portals_.erase(target.name);
     if (!here || (portal == nullptr && engaged())) return forward_portal(whole, ReplyKind::close, 0);
     return answer_in_unit(made<postgres::append_close_complete>());
   }
@@ -198,19 +262,23 @@ Session::Got Session::pass_on_deferred() {
 // is let go by the answers.
 Session::Got Session::relieve_unit() {
   constexpr std::size_t most_deferred = 1000;
-  constexpr std::size_t most_bytes = 1024 * 1024;  // of texts
+  constexpr std::size_t most_outstanding = 10'000;  // the server may hold its answers back, and ours wait behind them
+  constexpr std::size_t most_bytes = 1024 * 1024;   // of texts
   if (deferred_.size() >= most_deferred || deferred_bytes_.size() >= most_bytes) return pass_on_deferred();
-  if (undo_bytes_ >= most_bytes && engaged()) return wait_for_replies();
+  if (!engaged()) return Got::ready;
+  if (undo_bytes_ >= most_bytes || backend_->replies().outstanding() >= most_outstanding) return wait_for_replies();
   return Got::ready;
 }
 
 bool Session::handle_flush(std::string_view whole) {
+  if (std::exchange(described_, nullptr) && !discard_until_sync()) refuse(undescribed());
   if (const Got got = pass_on_deferred(); got != Got::ready) return got == Got::refused;
   if (engaged()) backend_->append(whole);
   return true;
 }
 
 bool Session::handle_sync(std::string_view whole) {
+  if (std::exchange(described_, nullptr) && !discard_until_sync()) refuse(undescribed());
   if (in_transaction_ && backend_ != nullptr) skip_local_ = false;  // the server knows the transaction's status
   if (skip_local_ && !engaged() && wait_for_replies() == Got::wait) return false;
   if (!skip_local_ && needs_server()) {
@@ -241,6 +309,7 @@ void Session::local_sync() {
   unit_open_ = false;
   unit_prepares_only_ = true;
   request_ended();
+  if (lazy_ == LazyTransaction::none) end_portals();
   postgres::append_ready_for_query(host_.stream().out(), local_status());
 }
 

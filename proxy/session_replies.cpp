@@ -197,7 +197,10 @@ bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) 
       channels_settled();
     }
     // What else is under way may write as well.
-    if (backend_ == nullptr || backend_->replies().empty()) may_have_written_ = false;
+    if (backend_ == nullptr || backend_->replies().empty()) {
+      may_have_written_ = false;
+      if (lazy_ == LazyTransaction::none) end_portals();
+    }
     if (std::exchange(catalog_stale_, false)) options_.database->catalog_changed(options_.identity);
   }
   last_activity_ = options_.database->loop().now();

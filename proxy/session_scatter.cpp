@@ -168,7 +168,19 @@ bool Session::execute_scatter(Portal& portal, std::int32_t max_rows) {
             0});
     return true;
   }
-  return start_scatter(*portal.scatter, portal.scatter_plan, portal.counters);
+  if (described_ && described_ != portal.scatter) {
+    refuse(undescribed());
+    return true;
+  }
+  if (portal.executed) {  // to its end, the server would say
+    std::string complete;
+    if (!postgres::append_command_complete(complete, "SELECT 0")) return true;
+    return answer_in_unit(std::move(complete));
+  }
+  const bool taken = start_scatter(*portal.scatter, portal.scatter_plan, portal.counters);
+  portal.executed = scatter_ != nullptr;
+  if (portal.executed) described_.reset();
+  return taken;
 }
 
 }  // namespace tessera::proxy

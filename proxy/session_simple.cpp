@@ -78,6 +78,7 @@ bool Session::handle_query(std::string_view whole) {
   if (const Got got = try_out(text, sql); got != Got::ready) return got == Got::refused;
   std::string reply;
   if (lazy_statement(text, sql, reply)) {
+    if (lazy_ == LazyTransaction::none) end_portals();
     postgres::append_ready_for_query(reply, local_status());
     local_reply(reply);
     options_.database->metrics().local.add();
