@@ -105,7 +105,7 @@ def test_savepoints_outlive_a_server_that_is_lost_at_begin(connection, servers, 
 def test_what_may_run_anywhere_does_not_fail_with_a_shard(tessera, new_server, new_database):
     servers = [new_server("chain0"), new_server("chain1")]
     database = new_database(servers, SCHEMA)
-    proxy = tessera(config_of(servers, database, pool={"checkout_timeout": "1s"}, **RULES))
+    proxy = tessera(config_of(servers, database, pool={"checkout_timeout": "1s", "reconnect_max": "500ms"}, **RULES))
     sessions = [log_in(proxy, database) for _ in range(4)]
     for connection in sessions:
         all_of(connection, "select v from t where id = 5", "select v from t where id = 150")
