@@ -80,7 +80,7 @@ constexpr Key limits_keys[] = {
     of(Kind::duration, "client_idle_timeout", "A client silent for longer is disconnected; 0: never.", "0"),
     size("message_size", 1 << 13, std::int64_t{1} << 30, "1GB", "Largest protocol message that is held in memory."),
     size("prepared_memory", 1 << 16, std::int64_t{1} << 40, "64MB",
-         "Memory for the prepared statements of one client, by their texts and 1 kB for each."),
+         "Memory for the prepared statements of one client, and as much for its portals: texts, and 1 kB for each."),
     integer("plan_cache", 0, 10'000'000, "10000", "Plans kept per worker."),
 };
 constexpr SectionSpec limits_section{"limits", limits_keys};

@@ -19,6 +19,7 @@ using parser::no_index;
 using parser::TableIndex;
 
 constexpr std::size_t most_rows = 1000;  // of a term made by combining conditions on the parts of a key
+constexpr std::size_t most_terms = 100;  // of a component: each narrows the shards, none is needed to be right
 
 class ComponentBuilder {
 public:
@@ -111,7 +112,7 @@ private:
     return term;
   }
   static void add(ShardTerm term, std::vector<ShardTerm>& terms) {
-    if (!contains(terms, term)) terms.push_back(std::move(term));
+    if (terms.size() < most_terms && !contains(terms, term)) terms.push_back(std::move(term));
   }
 
   void add_terms(TableIndex table, std::vector<ShardTerm>& terms) {
