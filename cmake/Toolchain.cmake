@@ -35,8 +35,10 @@ endif()
 if(TESSERA_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)
 endif()
+# Functions of one file are known by its name without the folders, which are another one's in another checkout.
+set(profile_names "SHELL:-mllvm -static-func-full-module-prefix=false")
 if(TESSERA_PROFILE STREQUAL "record")
-  add_compile_options(-fprofile-generate)
+  add_compile_options(-fprofile-generate ${profile_names})
   add_link_options(-fprofile-generate)
 elseif(TESSERA_PROFILE AND CMAKE_CXX_COMPILER_ID STREQUAL "Clang" AND CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 19)
   # Copied under a name of its own, so that a new profile compiles everything anew and ccache tells the two apart.
@@ -44,7 +46,7 @@ elseif(TESSERA_PROFILE AND CMAKE_CXX_COMPILER_ID STREQUAL "Clang" AND CMAKE_CXX_
   set_property(DIRECTORY ${CMAKE_SOURCE_DIR} APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${TESSERA_PROFILE})
   file(MD5 ${TESSERA_PROFILE} digest)
   configure_file(${TESSERA_PROFILE} ${CMAKE_BINARY_DIR}/${digest}.profdata COPYONLY)
-  add_compile_options(-fprofile-use=${digest}.profdata -Wno-backend-plugin)
+  add_compile_options(-fprofile-use=${digest}.profdata ${profile_names} -Wno-backend-plugin)
 endif()
 
 find_package(Threads REQUIRED)
