@@ -10,6 +10,7 @@
 #include "admin/ids.hpp"
 #include "config/load.hpp"
 #include "net/tls.hpp"
+#include "proxy/runtime.hpp"
 #include "router/catalog.hpp"
 #include "router/topology.hpp"
 
@@ -79,19 +80,14 @@ std::vector<config::Problem> tls_problems(const config::Config& config) {
     problem.hint = context.error().hint;
   };
   const config::ClientTls& tls = config.listen.tls;
-  if (tls.mode != config::ClientTlsMode::disable)
-    look("listen.tls",
-         net::TlsContext::server({tls.certificate, tls.private_key, tls.client_ca, false, tls.min_version}));
+  if (tls.mode != config::ClientTlsMode::disable) look("listen.tls", proxy::client_context(tls));
   if (!config.admin.certificate.empty())
     look("admin",
          net::TlsContext::server(
              {.certificate = config.admin.certificate, .private_key = config.admin.private_key, .client_ca = {}}));
   for (const config::Database& database : config.databases) {
-    const config::Backend& backend = database.backend;
-    if (backend.tls != config::BackendTls::disable)
-      look(fmt::format("databases.{}.backend", database.name),
-           net::TlsContext::client(
-               {.ca = backend.ca, .certificate = backend.client_certificate, .private_key = backend.client_key}));
+    if (database.backend.tls != config::BackendTls::disable)
+      look(fmt::format("databases.{}.backend", database.name), proxy::backend_context(database.backend));
   }
   return problems;
 }

@@ -87,7 +87,8 @@ Result<std::shared_ptr<TlsContext>> TlsContext::server(const ServerOptions& opti
     return std::unexpected(pair.error());
   ::SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE);
   Result<std::string> digest =
-      digest_of(options.require_client_certificate ? "certificate" : "", {options.certificate, options.client_ca});
+      digest_of(options.min_version + (options.require_client_certificate ? "certificate" : ""),
+                {options.certificate, options.client_ca});
   if (!digest) return std::unexpected(digest.error());
   made->digest_ = std::move(*digest);
   allow_resumption(context, made->digest_, !options.client_ca.empty());

@@ -32,6 +32,11 @@ std::string reset_sql(std::string_view name);
 std::string quote_literal(std::string_view text);
 std::string quote_identifier(std::string_view name);
 
+// A setting of Tessera's own, which no server knows.
+inline bool is_ours(std::string_view setting) {
+  return setting.starts_with("tessera.");
+}
+
 // What a session has changed, transaction by transaction: SET is undone by ROLLBACK, kept by COMMIT, and savepoints
 // nest. The same holds for the names of temporary objects and for the channels that it listens to.
 class SettingsTracker {

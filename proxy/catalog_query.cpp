@@ -13,8 +13,8 @@ namespace {
 
 using Row = pool::TextQuery::Row;
 
-// One row a column; relations without columns give one row with an empty column name. Names are qualified so that
-// nobody's search_path can put a table of his own in between.
+// One row a column, the first of them with what is the relation's; relations without columns give one row with an empty
+// column name. Names are qualified so that nobody's search_path can put a table of his own in between.
 constexpr std::string_view relations_sql = R"(
 SELECT n.nspname, c.relname, c.relkind,
        coalesce(a.attname, ''), coalesce(a.atttypid, 0)::pg_catalog.int8, coalesce(pg_catalog.format_type(a.atttypid, a.atttypmod), ''),
@@ -24,7 +24,7 @@ SELECT n.nspname, c.relname, c.relkind,
        coalesce((SELECT pg_catalog.string_agg(pn.nspname || '.' || pc.relname, E'\n' ORDER BY i.inhseqno) FROM pg_catalog.pg_inherits i
                  JOIN pg_catalog.pg_class pc ON pc.oid = i.inhparent
                  JOIN pg_catalog.pg_namespace pn ON pn.oid = pc.relnamespace WHERE i.inhrelid = c.oid), ''),
-       CASE WHEN c.relkind IN ('v', 'm') AND coalesce(a.attnum, 1) = 1 THEN coalesce((
+       CASE WHEN c.relkind IN ('v', 'm') AND a.attnum IS NOT DISTINCT FROM first.attnum THEN coalesce((
          SELECT pg_catalog.string_agg(DISTINCT rn.nspname || '.' || rc.relname, E'\n') FROM pg_catalog.pg_rewrite r
          JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid
            AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> c.oid
@@ -32,7 +32,7 @@ SELECT n.nspname, c.relname, c.relkind,
          WHERE r.ev_class = c.oid), '') ELSE '' END,
        coalesce(a.attidentity <> '', false) OR EXISTS (SELECT FROM pg_catalog.pg_attrdef ad WHERE ad.adrelid = a.attrelid AND ad.adnum = a.attnum
          AND a.attgenerated = '' AND pg_catalog.pg_get_expr(ad.adbin, ad.adrelid) LIKE '%nextval(%'),
-       CASE WHEN coalesce(a.attnum, 1) = 1 THEN coalesce((
+       CASE WHEN a.attnum IS NOT DISTINCT FROM first.attnum THEN coalesce((
          SELECT pg_catalog.string_agg(ic.relname || CASE WHEN i.indisexclusion THEN E'\x1f' ELSE (
              SELECT pg_catalog.string_agg(E'\x1f' || coalesce(ia.attname, ''), '' ORDER BY k.n)
              FROM pg_catalog.unnest(i.indkey) WITH ORDINALITY k (attnum, n)
@@ -40,10 +40,12 @@ SELECT n.nspname, c.relname, c.relkind,
              WHERE k.n <= i.indnkeyatts) END, E'\n')
          FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
          WHERE i.indrelid = c.oid AND (i.indisunique OR i.indisexclusion)), '') ELSE '' END,
-       CASE WHEN c.relkind IN ('v', 'm') AND coalesce(a.attnum, 1) = 1 THEN coalesce(pg_catalog.pg_get_viewdef(c.oid), '') ELSE '' END,
+       CASE WHEN c.relkind IN ('v', 'm') AND a.attnum IS NOT DISTINCT FROM first.attnum THEN coalesce(pg_catalog.pg_get_viewdef(c.oid), '') ELSE '' END,
        EXISTS (SELECT FROM pg_catalog.pg_class s WHERE s.relname = c.relname AND s.relnamespace = 'pg_catalog'::pg_catalog.regnamespace)
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+CROSS JOIN LATERAL (SELECT pg_catalog.min(f.attnum) FROM pg_catalog.pg_attribute f
+  WHERE f.attrelid = c.oid AND f.attnum > 0 AND NOT f.attisdropped) first (attnum)
 LEFT JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND n.nspname NOT LIKE 'pg\_temp\_%'
   AND n.nspname NOT LIKE 'pg\_toast\_temp\_%'
@@ -54,16 +56,14 @@ SELECT p.proname, pg_catalog.max(CASE p.provolatile WHEN 'v' THEN 3 WHEN 's' THE
        pg_catalog.bool_and(n.nspname IN ('pg_catalog', 'information_schema')), pg_catalog.bool_or(p.prokind = 'a'),
        pg_catalog.bool_and(l.lanname IN ('c', 'internal') OR n.nspname IN ('pg_catalog', 'information_schema'))
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-JOIN pg_catalog.pg_language l ON l.oid = p.prolang GROUP BY p.proname)";
+JOIN pg_catalog.pg_language l ON l.oid = p.prolang GROUP BY p.proname ORDER BY p.proname)";
 constexpr std::size_t relation_columns = 16;
 constexpr std::size_t function_columns = 5;
 
+// In the order of the query's rows: that of a relation's columns counts.
 std::string digest_of(std::string_view query) {
   return fmt::format(
-      "SELECT pg_catalog.md5(coalesce(pg_catalog.string_agg(q::pg_catalog.text, E'\\n' ORDER BY q::pg_catalog.text), "
-      "'')) FROM ({}) "
-      "q",
-      query);
+      "SELECT pg_catalog.md5(coalesce(pg_catalog.string_agg(q::pg_catalog.text, E'\\n'), '')) FROM ({}) q", query);
 }
 
 router::Relation::Kind kind_of(char relkind) {
@@ -215,6 +215,7 @@ std::string catalog_digest(const std::vector<std::vector<Row>>& results) {
 std::shared_ptr<router::Catalog> read_catalog(const std::vector<std::vector<Row>>& results,
                                               const std::vector<std::string>& read_only_functions) {
   auto catalog = std::make_shared<router::Catalog>();
+  catalog->digest = catalog_digest(results);
   for (const Row& row : results.at(1))
     if (row.size() == relation_columns) add_relation_row(*catalog, row);
   for (const Row& row : results.at(2))

@@ -261,7 +261,7 @@ void Client::open_session() {
         user_ != nullptr && !user_->backend_user.empty() ? user_->backend_user : startup_.user, *credential);
   options.startup_settings = startup_settings();
   for (const auto& [name, sql] : *options.startup_settings)
-    if (name.starts_with("tessera."))
+    if (pool::is_ours(name))
       return fail({sqlstate::feature_not_supported,
                    fmt::format("parameter \"{}\" cannot be set at start-up", name),
                    {},

@@ -22,6 +22,20 @@ bool same_place(const pool::Endpoint& a, const pool::Endpoint& b) {
          a.verify_host == b.verify_host && a.connect_timeout == b.connect_timeout && addresses_of(a) == addresses_of(b);
 }
 
+Result<std::shared_ptr<net::TlsContext>> backend_context(const config::Backend& backend) {
+  net::TlsContext::ClientOptions options;
+  options.verify_chain = backend.tls == config::BackendTls::verify_ca || backend.tls == config::BackendTls::verify_full;
+  options.ca = backend.ca;
+  options.certificate = backend.client_certificate;
+  options.private_key = backend.client_key;
+  return net::TlsContext::client(options);
+}
+
+Result<std::shared_ptr<net::TlsContext>> client_context(const config::ClientTls& tls) {
+  const bool verify = tls.mode == config::ClientTlsMode::verify_ca || tls.mode == config::ClientTlsMode::verify_full;
+  return net::TlsContext::server({tls.certificate, tls.private_key, tls.client_ca, verify, tls.min_version});
+}
+
 namespace {
 
 // Which name had the rows of each server and database.
@@ -44,15 +58,6 @@ postgres::ServerTls server_tls(config::BackendTls mode) {
       return postgres::ServerTls::require;
   }
   return postgres::ServerTls::require;
-}
-
-Result<std::shared_ptr<net::TlsContext>> backend_context(const config::Backend& backend) {
-  net::TlsContext::ClientOptions options;
-  options.verify_chain = backend.tls == config::BackendTls::verify_ca || backend.tls == config::BackendTls::verify_full;
-  options.ca = backend.ca;
-  options.certificate = backend.client_certificate;
-  options.private_key = backend.client_key;
-  return net::TlsContext::client(options);
 }
 
 // Certificates may have been replaced under the same names.
@@ -154,9 +159,7 @@ Result<std::shared_ptr<const Runtime>> build_runtime(std::shared_ptr<const confi
   runtime->places = places(*config, net::raise_file_limit(), worker_count(*config));
   const config::ClientTls& tls = config->listen.tls;
   if (tls.mode != config::ClientTlsMode::disable) {
-    const bool verify = tls.mode == config::ClientTlsMode::verify_ca || tls.mode == config::ClientTlsMode::verify_full;
-    Result<std::shared_ptr<net::TlsContext>> context =
-        net::TlsContext::server({tls.certificate, tls.private_key, tls.client_ca, verify, tls.min_version});
+    Result<std::shared_ptr<net::TlsContext>> context = client_context(tls);
     if (!context) return std::unexpected(context.error());
     runtime->client_tls = *context;
   }

@@ -3,11 +3,13 @@
 // began with.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "base/clock.hpp"
 #include "config/config.hpp"
 #include "pool/endpoint.hpp"
 #include "proxy/places.hpp"
@@ -44,11 +46,17 @@ bool same_shards(const DatabaseRuntime& before, const DatabaseRuntime& after);
 // The same server and database, reached in the same way, whatever the files of its TLS hold now.
 bool same_place(const pool::Endpoint& a, const pool::Endpoint& b);
 
+// For connections to the shards, and from clients. `check` looks at the files in the same way.
+Result<std::shared_ptr<net::TlsContext>> backend_context(const config::Backend& backend);
+Result<std::shared_ptr<net::TlsContext>> client_context(const config::ClientTls& tls);
+
 // Topology and catalog of one database as of one moment. `version` tells plan caches apart.
 struct Routing {
   std::shared_ptr<const router::Topology> topology;
   std::shared_ptr<const router::Catalog> catalog;
   std::uint64_t version = 0;
+  // When a worker has last begun to compare the catalog with the servers'.
+  mutable std::atomic<TimePoint> looked_at = Clock::now();
 };
 using RoutingRef = std::shared_ptr<const Routing>;
 using RoutingMap = std::map<std::string, RoutingRef, std::less<>>;  // by database

@@ -262,12 +262,12 @@ bool Session::answer_locally(const router::PlannedText& text, std::string_view s
 bool Session::local_statement(const Statement& statement, std::string& reply, std::optional<Error>& error) {
   switch (statement.kind) {
     case StatementKind::show:
-      if (!statement.setting || !statement.setting->name.starts_with("tessera.")) return false;
+      if (!statement.setting || !pool::is_ours(statement.setting->name)) return false;
       reply = show_tessera(statement.setting->name.substr(8), *this, error);
       return true;
     case StatementKind::set:
     case StatementKind::reset:
-      if (!statement.setting || !statement.setting->name.starts_with("tessera.")) return false;
+      if (!statement.setting || !pool::is_ours(statement.setting->name)) return false;
       set_tessera(statement, reply, error);
       return true;
     case StatementKind::listen:

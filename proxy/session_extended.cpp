@@ -487,14 +487,14 @@ bool Session::is_ours(const router::PlannedText& text) const {
   if (statement.kind == StatementKind::explain) return statement.explain_tessera;
   const bool setting = statement.kind == StatementKind::set || statement.kind == StatementKind::reset ||
                        statement.kind == StatementKind::show;
-  return setting && statement.setting && statement.setting->name.starts_with("tessera.");
+  return setting && statement.setting && pool::is_ours(statement.setting->name);
 }
 
 // Will this statement be answered here?
 bool Session::is_local(const router::PlannedText& text) const {
   if (!text.single() || !text.statements.front().statement || in_failed_transaction()) return false;
   const parser::Statement& statement = *text.statements.front().statement;
-  const bool ours = statement.setting && statement.setting->name.starts_with("tessera.");
+  const bool ours = statement.setting && pool::is_ours(statement.setting->name);
   switch (statement.kind) {
     case StatementKind::begin:
       return multi_shard() && !engaged();

@@ -220,7 +220,7 @@ bool sets_ours(const router::PlannedStatement& planned) {
   if (!planned.statement || !planned.statement->setting) return false;
   const StatementKind kind = planned.statement->kind;
   return (kind == StatementKind::set || kind == StatementKind::reset) &&
-         planned.statement->setting->name.starts_with("tessera.");
+         pool::is_ours(planned.statement->setting->name);
 }
 
 bool is_two_phase(StatementKind kind) {
@@ -284,7 +284,7 @@ Result<std::vector<SettingChange>> Session::changes_of(const router::PlannedText
   if (!text.single() || text.statements.front().setting_calls.empty()) return std::vector<SettingChange>{};
   if (auto changes = resolve(text.statements.front().setting_calls, values)) {
     const bool ours =
-        std::ranges::any_of(*changes, [](const SettingChange& change) { return change.name.starts_with("tessera."); });
+        std::ranges::any_of(*changes, [](const SettingChange& change) { return pool::is_ours(change.name); });
     if (ours)
       return fail(sqlstate::feature_not_supported, "set_config() does not reach the settings of Tessera",
                   "use SET in a message of its own");

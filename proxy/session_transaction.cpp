@@ -144,8 +144,7 @@ bool Session::lazy_statement(const router::PlannedText& text, std::string_view s
       reply = complete("SET");
       return true;
     case StatementKind::set:
-      if (!statement.setting || !statement.setting->local || statement.setting->name.starts_with("tessera."))
-        return false;
+      if (!statement.setting || !statement.setting->local || pool::is_ours(statement.setting->name)) return false;
       if (!add_to_lazy(statement, sql, reply)) return true;
       settings_.set_local(statement.setting->name,
                           statement.setting->to_default ? std::string() : std::string(text_of(statement, sql)));
@@ -164,7 +163,7 @@ bool Session::may_be_mistaken(const router::PlannedText& text) const {
   const Statement& statement = *text.statements.front().statement;
   if (statement.kind == StatementKind::set_transaction) return !is_for_session(statement) && !lazy_savepoints_.empty();
   return statement.kind == StatementKind::set && statement.setting && statement.setting->local &&
-         !statement.setting->name.starts_with("tessera.");
+         !pool::is_ours(statement.setting->name);
 }
 
 // Any server will do. What it did is undone, and the transaction has no shard yet. Ready: it went well.

@@ -4,6 +4,7 @@
 
 #include "parser/fingerprint.hpp"
 #include "parser/postgres/parse.hpp"
+#include "pool/settings.hpp"
 
 namespace tessera::proxy {
 
@@ -155,7 +156,7 @@ bool has_string_literals(const parser::Fingerprint& print) {
 bool changes_planning(std::string_view setting) {
   constexpr std::string_view names[] = {"all", "search_path", "role", "session_authorization",
                                         "standard_conforming_strings"};
-  return std::ranges::find(names, setting) != std::end(names) || setting.starts_with("tessera.");
+  return std::ranges::find(names, setting) != std::end(names) || pool::is_ours(setting);
 }
 
 }  // namespace tessera::proxy

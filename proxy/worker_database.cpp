@@ -17,6 +17,8 @@ using parser::StatementKind;
 
 namespace {
 
+constexpr Duration refusals_look_pause = std::chrono::seconds(5);  // of the catalog, however many are refused
+
 // Statements that the session itself answers or must remember; their text is needed beside their plan.
 bool concerns_session(const parser::Statement& statement) {
   switch (statement.kind) {
@@ -224,7 +226,7 @@ void WorkerDatabase::reconfigure(std::shared_ptr<const DatabaseRuntime> runtime,
   const auto plans = static_cast<std::size_t>(settings().limits.plan_cache);
   if (plans != cache_.capacity()) cache_ = router::PlanCache(plans);
   greetings_.clear();
-  look_at_catalog(loop_->now());
+  look_at_catalog(Duration::zero());
   metrics_->resize(shard_count());
   for (auto& [key, pool] : pools_) {
     const std::size_t shard = pool->options().endpoint->shard.value();
@@ -312,6 +314,7 @@ std::uint64_t WorkerDatabase::meaning_of(std::string_view settings) const {
 const router::PlannedText& WorkerDatabase::plan(std::string_view sql, const PlanningView& view,
                                                 const RoutingRef& routing, parser::Fingerprint& print,
                                                 router::PlannedTextRef* keep) {
+  ++texts_planned_;
   parser::fingerprint(sql, view.lexer, print);
   // A hint is a comment, which the fingerprint does not see.
   const bool hinted = view.session.hints_allowed && print.hint_begin != print.hint_end;
@@ -353,7 +356,7 @@ router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const Pla
     // The catalog may say something else by now.
     if (planned.plan.refusal) {
       text->cacheable = false;
-      look_at_catalog(loop_->now() + std::chrono::seconds(1));
+      look_at_catalog(refusals_look_pause);
     }
     if (planned.plan.literals_matter) text->cacheable = false;
     const HiddenState hidden = hidden_state(statement, *routing.catalog, settings().read_only_functions);

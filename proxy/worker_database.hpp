@@ -130,9 +130,10 @@ private:
   void drop_superseded();
   ShardId catalog_shard() const;
   void check_catalog(TimePoint now);
-  void look_at_catalog(TimePoint when);
+  bool look_is_due(TimePoint now, TimePoint looked_at);
+  void look_at_catalog(Duration pause);
   pool::IdentityRef connected_identity() const;
-  std::uint64_t total_checkouts() const;
+  std::uint64_t activity() const;
   config::Pool pool_limits(const std::string& role) const;
   void run(pool::Pool& pool, pool::Settings settings, std::vector<std::string> queries,
            std::function<void(Result<pool::TextQuery::Answer>)> done);
@@ -176,14 +177,10 @@ private:
   };
   std::unordered_map<const pool::Pool*, Health> health_;  // as the log has it
   bool loading_catalog_ = false;
-  struct KnownCatalog {  // what this worker has read last
-    std::string digest;
-    std::uint64_t checkouts = 0;  // of all pools, when it was read or checked
-    TimePoint next_check{};       // not set until the interval's first tick
-    bool wanted = false;          // also when nothing was done since: after a reload, after a refusal
-    bool checking = false;
-  };
-  KnownCatalog known_catalog_;
+  std::optional<TimePoint> look_asked_at_;  // a look at the catalog is wanted, whatever the interval says
+  Duration look_pause_{};
+  std::uint64_t texts_planned_ = 0;       // or found in the cache
+  std::uint64_t activity_looked_at_ = 0;  // when this worker has looked
   bool paused_ = false;
   std::unique_ptr<DatabaseMetrics> metrics_;
   std::vector<std::function<void(const Result<void>&)>> waiting_for_catalog_;

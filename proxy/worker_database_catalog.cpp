@@ -28,50 +28,46 @@ void WorkerDatabase::catalog_changed(const pool::IdentityRef& identity) {
   run(pool(identity, identity->user, catalog_shard()), pool::no_settings(), catalog_queries(),
       [this, reading](Result<pool::TextQuery::Answer> answer) {
         loading_catalog_ = false;
-        if (answer) {
-          known_catalog_ = {.digest = catalog_digest(answer->results), .checkouts = total_checkouts()};
-          // What the servers of old say is better than nothing, and no more.
+        // What the servers of old say is better than nothing, and no more.
+        if (answer)
           return shared_.publish_catalog(name_, read_catalog(answer->results, settings().read_only_functions),
                                          retired_ ? 0 : reading);
-        }
         log::error("the catalog cannot be read", {{"database", name_}, {"reason", answer.error().message}});
         const Result<void> failed = std::unexpected(answer.error());
         for (auto& waiting : std::exchange(waiting_for_catalog_, {})) waiting(failed);
       });
 }
 
-// Migrations may go to the servers past us. A database that nobody uses is left in peace.
+// Migrations may go to the servers past us. One worker's look serves all; a database that nobody uses is left in peace.
 void WorkerDatabase::check_catalog(TimePoint now) {
-  KnownCatalog& known = known_catalog_;
-  if (known.digest.empty() || known.checking || retired_ || paused_) return;
-  if (!known.wanted) {
-    const Duration interval = settings().catalog_interval;
-    if (interval == Duration::zero()) return;
-    if (known.next_check == TimePoint{}) known.next_check = now + interval;
-    if (known.checkouts == total_checkouts()) return;
-  }
-  if (now < known.next_check) return;
+  if (!routing_ || routing_->catalog->digest.empty() || loading_catalog_ || retired_ || paused_) return;
+  TimePoint looked_at = routing_->looked_at.load(std::memory_order_relaxed);
+  if (!look_is_due(now, looked_at)) return;
   const pool::IdentityRef identity = connected_identity();
-  if (!identity) return;
-  known.checking = true;
-  known.wanted = false;
+  if (!identity || !routing_->looked_at.compare_exchange_strong(looked_at, now, std::memory_order_relaxed)) return;
   run(pool(identity, identity->user, catalog_shard()), pool::no_settings(), {catalog_queries().front()},
       [this, identity](Result<pool::TextQuery::Answer> answer) {
-        known_catalog_.checking = false;
-        known_catalog_.next_check = {};
-        known_catalog_.checkouts = total_checkouts();
+        activity_looked_at_ = activity();
         if (!answer)
           return log::warn("the catalog cannot be checked for changes",
                            {{"database", name_}, {"reason", answer.error().message}});
-        if (loading_catalog_ || catalog_digest(answer->results) == known_catalog_.digest) return;
+        if (loading_catalog_ || catalog_digest(answer->results) == routing_->catalog->digest) return;
         log::info("the catalog has changed on the servers", {{"database", name_}});
         catalog_changed(identity);
       });
 }
 
-void WorkerDatabase::look_at_catalog(TimePoint when) {
-  known_catalog_.wanted = true;
-  if (known_catalog_.next_check == TimePoint{} || known_catalog_.next_check > when) known_catalog_.next_check = when;
+bool WorkerDatabase::look_is_due(TimePoint now, TimePoint looked_at) {
+  if (look_asked_at_ && looked_at >= *look_asked_at_) look_asked_at_.reset();
+  if (look_asked_at_) return now - looked_at >= look_pause_;
+  const Duration interval = settings().catalog_interval;
+  return interval != Duration::zero() && now - looked_at >= interval && activity_looked_at_ != activity();
+}
+
+// Soon, but not within `pause` of the last look.
+void WorkerDatabase::look_at_catalog(Duration pause) {
+  look_asked_at_ = loop_->now();
+  look_pause_ = pause;
 }
 
 pool::IdentityRef WorkerDatabase::connected_identity() const {
@@ -80,8 +76,9 @@ pool::IdentityRef WorkerDatabase::connected_identity() const {
   return nullptr;
 }
 
-std::uint64_t WorkerDatabase::total_checkouts() const {
-  std::uint64_t total = 0;
+// Grows with all that clients ask; what is refused here takes no connection, and may be refused for an old catalog.
+std::uint64_t WorkerDatabase::activity() const {
+  std::uint64_t total = texts_planned_;
   for (const auto& [key, pool] : pools_) total += pool->totals().checkouts;
   return total;
 }

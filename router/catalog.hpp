@@ -67,6 +67,7 @@ struct FunctionFacts {
 
 struct Catalog {
   bool loaded = false;  // false: made from the configuration alone
+  std::string digest;   // of what the server said; empty: it was not asked
   std::vector<Relation> relations;
   std::unordered_map<std::string, FunctionFacts> functions;  // by unqualified name
   const Relation* find(std::string_view schema, std::string_view name) const;

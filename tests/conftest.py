@@ -100,6 +100,18 @@ def new_database():
 
 
 @pytest.fixture(scope="module")
+def servers(shards):
+    """Two of them, for the module that has no others."""
+    return shards(2)
+
+
+@pytest.fixture(scope="module")
+def database(servers, new_database, request):
+    """With the module's SCHEMA on each."""
+    return new_database(servers, request.module.SCHEMA)
+
+
+@pytest.fixture(scope="module")
 def crowded(shards, new_database):
     """Four shards with the rows of tests/chaos/load.py."""
     from chaos import load  # needs the tests' own folder on the path

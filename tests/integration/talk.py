@@ -53,6 +53,12 @@ def code(replies):
     return failed[0]["C"] if failed else None
 
 
+def ask(connection, sql):
+    """The SQLSTATE of the first error, or the rows."""
+    replies = connection.ask(wire.query(sql))
+    return code(replies) or rows(replies)
+
+
 def eventually(condition, timeout=10, what="", pause=0.02):
     """Waits for `condition()` to be true; returns its value."""
     deadline = time.monotonic() + timeout

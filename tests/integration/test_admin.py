@@ -23,11 +23,6 @@ SCHEMA = "create table item (id bigint primary key, v text); create table countr
 
 
 @pytest.fixture(scope="module")
-def servers(shards):
-    return shards(2)
-
-
-@pytest.fixture(scope="module")
 def database(servers, new_database):
     name = new_database(servers, SCHEMA)
     for server in servers:

@@ -12,7 +12,7 @@ import pytest
 from harness import wire
 from harness.certificates import CertificateAuthority
 from roles import context_for, logs_in, make_role, md5_verifier, refused, scram_verifier
-from talk import code, config_of, eventually, log_in, rows, value
+from talk import code, config_of, eventually, log_in, value
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,12 @@
 """Bad input to the configuration: each mistake has a clear message with its place, from `check` and from `serve` alike."""
 
-import json
 import re
 import socket
 import time
 
 import pytest
 from harness import places, wire
-from harness.tessera import Tessera, run_command
+from harness.tessera import run_command
 from talk import config_of, log_in
 
 GOOD = """\

@@ -2,17 +2,12 @@
 
 import pytest
 from harness import wire
-from talk import code, config_of, log_in, rows
+from talk import ask, config_of, log_in, rows
 
 SCHEMA = "create table flags (flag boolean, v text); create table texts (k text, v text); create table numbers (k int, v text)"
 HALVES = {"type": "directory", "entries": {"true": "s1", "false": "s0"}}
 SPREAD = {f: {"type": "hash", "function": f, "buckets": 2, "shards": ["s0", "s1"]} for f in ("postgres", "md5", "crc32")}
 WORDS = [("TRUE", "t"), ("FALSE", "f"), ("true", "t"), ("False", "f"), ("true", "t"), ("TRUE", "t"), ("FALSE", "f")]
-
-
-@pytest.fixture(scope="module")
-def servers(shards):
-    return shards(2)
 
 
 @pytest.fixture(params=["directory", *SPREAD])
@@ -29,11 +24,6 @@ def told(request, tessera, servers, new_database):
         def shards_of(flag, v):
             return [i for i, server in enumerate(servers) if server.run(f"select count(*) from flags where flag = '{flag}' and v = '{v}'", database).strip() != "0"]
         yield connection, shards_of
-
-
-def ask(connection, sql):
-    replies = connection.ask(wire.query(sql))
-    return code(replies) or rows(replies)
 
 
 def test_words_go_where_parameters_go(told):

@@ -11,7 +11,7 @@ import time
 import pytest
 from chaos.cancel_race import race
 from harness import wire
-from talk import code, config_of, errors, eventually, log_in, rows, value
+from talk import code, config_of, eventually, log_in, rows, value
 
 ROUNDS = int(os.environ.get("TESSERA_ROUNDS", "2500"))
 

@@ -103,6 +103,16 @@ def test_a_key_of_another_certificate(config, tmp_path):
         assert f"{config}: error: {where}: " in done.stderr and "private key" in done.stderr
 
 
+@pytest.mark.parametrize("mode, code", [("verify-full", 1), ("require", 0)])
+def test_a_file_of_authorities_that_holds_none(config, mode, code):
+    nothing = config.with_name("empty.pem")
+    nothing.write_text("-----BEGIN CERTIFICATE-----\nbm90aGluZyBvZiB1c2U=\n-----END CERTIFICATE-----\n")
+    config.write_text(CONFIG.replace("  shop:", "  shop:\n    backend: {tls: %s, ca: %s}" % (mode, nothing)))
+    done = run_command("check", config)
+    assert done.returncode == code, done.stderr
+    assert code == 0 or ("databases.shop.backend: " in done.stderr and str(nothing) in done.stderr)
+
+
 def test_one_address_for_two(config):
     config.write_text(CONFIG.replace("store:", "admin: {listen: 127.0.0.1:6432}\nstore:"))
     done = run_command("check", config)

@@ -8,16 +8,6 @@ SCHEMA = "create table t (id int primary key, v text); create table c (code text
 RULES = {"rules": {"r": {"type": "range", "ranges": [{"below": "100", "shard": "s0"}, {"shard": "s1"}]}}, "tables": {"t": {"rule": "r", "key": "id"}, "c": {"reference": True}}}
 
 
-@pytest.fixture(scope="module")
-def servers(shards):
-    return shards(2)
-
-
-@pytest.fixture(scope="module")
-def database(servers, new_database):
-    return new_database(servers, SCHEMA)
-
-
 @pytest.fixture
 def proxy(tessera, servers, database):
     return tessera(config_of(servers, database, hints=True, **RULES))

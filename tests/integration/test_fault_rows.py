@@ -10,7 +10,6 @@ import socket
 import threading
 import time
 
-import pytest
 from chaos import load
 from chaos.ledger import Ledger
 from harness import wire

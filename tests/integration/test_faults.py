@@ -15,20 +15,9 @@ from harness import wire
 from harness.hanging import Stopped
 from mock_server import GREETING, MockServer, Relay
 from talk import code, config_of, errors, eventually, log_in, rows, value
+from two_shards import RULES, SCHEMA
 
-SCHEMA = "create table t (id int primary key, v text); insert into t select i, 'row ' || i from generate_series(1, 200) i"
-RULES = {"rules": {"r": {"type": "range", "ranges": [{"below": "100", "shard": "s0"}, {"shard": "s1"}]}}, "tables": {"t": {"rule": "r", "key": "id"}}}
 MB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def servers(shards):
-    return shards(2)
-
-
-@pytest.fixture(scope="module")
-def database(servers, new_database):
-    return new_database(servers, SCHEMA)
 
 
 @pytest.fixture(scope="module")

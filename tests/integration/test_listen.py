@@ -5,15 +5,10 @@ import time
 import pytest
 from harness import wire
 from roles import make_role
-from talk import code, config_of, errors, eventually, log_in, rows, value
+from talk import code, config_of, errors, eventually, log_in, value
 from test_reload import reload
 
 ASLEEP = 0.3
-
-
-@pytest.fixture(scope="module")
-def servers(shards):
-    return shards(2)
 
 
 @pytest.fixture(scope="module")

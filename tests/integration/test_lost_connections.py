@@ -19,16 +19,6 @@ FAST = {"pool": {"checkout_timeout": "2s", "reconnect_min": "5ms", "reconnect_ma
 SUDDEN = ("cut", "reset", "truncate")
 
 
-@pytest.fixture(scope="module")
-def servers(shards):
-    return shards(2)
-
-
-@pytest.fixture(scope="module")
-def database(servers, new_database):
-    return new_database(servers, SCHEMA)
-
-
 @pytest.fixture
 def middle(servers):
     with Meddler(servers[0].port) as meddler:

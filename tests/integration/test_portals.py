@@ -6,15 +6,11 @@ import pytest
 from harness import wire
 from harness.wire import FLUSH, SYNC, bind, close_statement, describe_portal, execute, parse, query
 from talk import code, config_of, errors, log_in, rows
-from test_client_bounds import MB, RULES, SCHEMA, is_healthy, memory_of
+from test_client_bounds import MB, is_healthy, memory_of
+from two_shards import RULES, SCHEMA
 
 BOTH = "select v from t where id in (5, 150)"
 TWO = [["row 5"], ["row 150"]]
-
-
-@pytest.fixture(scope="module")
-def servers(shards):
-    return shards(2)
 
 
 @pytest.fixture(scope="module")

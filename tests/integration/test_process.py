@@ -14,9 +14,7 @@ import pytest
 from harness import places, wire
 from harness.tessera import Tessera, binary
 from talk import config_of, eventually, log_in, rows, value
-
-SCHEMA = "create table t (id int primary key, v text); insert into t select i, 'row ' || i from generate_series(1, 200) i"
-RULES = {"rules": {"r": {"type": "range", "ranges": [{"below": "100", "shard": "s0"}, {"shard": "s1"}]}}, "tables": {"t": {"rule": "r", "key": "id"}}}
+from two_shards import RULES, SCHEMA
 
 
 class Process(Tessera):
@@ -31,16 +29,6 @@ class Process(Tessera):
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen([str(binary()), "serve", "--config", str(self.config_file), *self.arguments], stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=subprocess.STDOUT, cwd=self.directory, env={**os.environ, **self.environment}, preexec_fn=limit)
-
-
-@pytest.fixture(scope="module")
-def servers(shards):
-    return shards(2)
-
-
-@pytest.fixture(scope="module")
-def database(servers, new_database):
-    return new_database(servers, SCHEMA)
 
 
 @pytest.fixture

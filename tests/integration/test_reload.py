@@ -9,22 +9,9 @@ import pytest
 from harness import wire
 from harness.certificates import CertificateAuthority
 from talk import backends_of, code, config_of, errors, eventually, log_in, rows, value
+from two_shards import ranges
 
 SCHEMA = "create table t (id int primary key, v text); insert into t select i, current_setting('cluster_name') from generate_series(1, 100) i"
-
-
-@pytest.fixture(scope="module")
-def servers(shards):
-    return shards(2)
-
-
-@pytest.fixture(scope="module")
-def database(servers, new_database):
-    return new_database(servers, SCHEMA)
-
-
-def ranges(bound):
-    return {"rules": {"r": {"type": "range", "ranges": [{"below": str(bound), "shard": "s0"}, {"shard": "s1"}]}}, "tables": {"t": {"rule": "r", "key": "id"}}}
 
 
 def reload(proxy, config=None):
@@ -258,7 +245,6 @@ def test_the_plan_cache_has_its_new_size_at_once(tessera, servers, database):
         for i in range(20):
             value(connection, f"select 1 as d{i}")
         eventually(lambda: cached() <= 5, what="a smaller cache")
-
 
 
 def test_connections_under_tls_stay_unless_the_certificates_are_new(tessera, servers, database, ca, tmp_path):

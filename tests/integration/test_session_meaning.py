@@ -5,7 +5,7 @@ import time
 import pytest
 from harness import wire
 from harness.meddler import Harm, Meddler
-from talk import code, config_of, errors, eventually, log_in, rows, value
+from talk import ask, code, config_of, errors, eventually, log_in, rows, value
 
 SCHEMA = """
 create schema b; create schema other;
@@ -14,11 +14,6 @@ insert into public.t select i, 'public' from generate_series(1, 4) i;
 """
 RULES = {"rules": {"r": {"type": "range", "ranges": [{"below": "100", "shard": "s0"}, {"shard": "s1"}]}},
          "tables": {"public.t": {"reference": True}, "b.t": {"rule": "r", "key": "id"}}}
-
-
-@pytest.fixture(scope="module")
-def servers(shards):
-    return shards(2)
 
 
 @pytest.fixture
@@ -33,11 +28,6 @@ def database(servers, new_database):
 def connection(tessera, servers, database):
     with log_in(tessera(config_of(servers, database, **RULES)), database) as connection:
         yield connection
-
-
-def ask(connection, sql):
-    replies = connection.ask(wire.query(sql))
-    return code(replies) or rows(replies)
 
 
 def both(connection):

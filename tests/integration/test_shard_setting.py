@@ -2,18 +2,8 @@
 
 import pytest
 from harness import wire
-from talk import code, config_of, errors, log_in, rows
-from test_client_bounds import RULES, SCHEMA
-
-
-@pytest.fixture(scope="module")
-def servers(shards):
-    return shards(2)
-
-
-@pytest.fixture(scope="module")
-def database(servers, new_database):
-    return new_database(servers, SCHEMA)
+from talk import ask, code, config_of, errors, log_in
+from two_shards import RULES, SCHEMA
 
 
 @pytest.fixture
@@ -25,11 +15,6 @@ def proxy(tessera, servers, database):
 def connection(proxy, database):
     with log_in(proxy, database) as connection:
         yield connection
-
-
-def ask(connection, sql):
-    replies = connection.ask(wire.query(sql))
-    return code(replies) or rows(replies)
 
 
 def is_set(connection):

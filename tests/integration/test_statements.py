@@ -6,19 +6,7 @@ import re
 import pytest
 from harness import places, wire
 from talk import config_of, eventually, log_in, rows, value
-
-SCHEMA = "create table t (id int primary key, v text); insert into t select i, 'row ' || i from generate_series(1, 200) i"
-RULES = {"rules": {"r": {"type": "range", "ranges": [{"below": "100", "shard": "s0"}, {"shard": "s1"}]}}, "tables": {"t": {"rule": "r", "key": "id"}}}
-
-
-@pytest.fixture(scope="module")
-def servers(shards):
-    return shards(2)
-
-
-@pytest.fixture(scope="module")
-def database(servers, new_database):
-    return new_database(servers, SCHEMA)
+from two_shards import RULES, SCHEMA
 
 
 @pytest.fixture

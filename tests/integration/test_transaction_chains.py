@@ -7,29 +7,14 @@ import time
 import pytest
 from harness import wire
 from harness.hanging import Stopped
-from talk import backends_of, code, config_of, errors, eventually, log_in, rows, value
-from test_client_bounds import RULES, SCHEMA
-
-
-@pytest.fixture(scope="module")
-def servers(shards):
-    return shards(2)
-
-
-@pytest.fixture(scope="module")
-def database(servers, new_database):
-    return new_database(servers, SCHEMA)
+from talk import ask, backends_of, code, config_of, errors, eventually, log_in, value
+from two_shards import RULES, SCHEMA
 
 
 @pytest.fixture
 def connection(tessera, servers, database):
     with log_in(tessera(config_of(servers, database, **RULES)), database) as connection:
         yield connection
-
-
-def ask(connection, sql):
-    replies = connection.ask(wire.query(sql))
-    return code(replies) or rows(replies)
 
 
 def all_of(connection, *statements):

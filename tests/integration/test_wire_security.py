@@ -4,11 +4,8 @@ What a stranger may send to the front door, and what a false server may answer a
 """
 
 import base64
-import os
 import resource
-import select
 import socket
-import ssl
 import statistics
 import struct
 import time
@@ -16,7 +13,7 @@ import time
 import pytest
 from harness import wire
 from harness.wire import SSL_REQUEST, GSSENC_REQUEST
-from mock_server import AUTH_OK, GREETING, READY, MockServer, Relay
+from mock_server import GREETING, READY, MockServer, Relay
 from talk import code, config_of, errors, eventually, log_in, rows, value
 
 LENGTHS = [0, 1, 3, 4, 5, 2**31 - 1, 2**31, 2**31 + 1, 2**32 - 1]
