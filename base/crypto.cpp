@@ -1,13 +1,16 @@
 #include "base/crypto.hpp"
 
+#include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/objects.h>
 #include <openssl/rand.h>
 #include <openssl/x509.h>
+#include <span>
 
 namespace tessera {
 
@@ -174,11 +177,29 @@ std::optional<std::string> base64_decode(std::string_view text) {
   return bytes;
 }
 
-std::string random_bytes(std::size_t count) {
-  std::string bytes(count, '\0');
-  if (RAND_bytes(reinterpret_cast<unsigned char*>(bytes.data()), static_cast<int>(count)) != 1) {
+namespace {
+void draw_random(std::span<char> into) {
+  if (RAND_bytes(reinterpret_cast<unsigned char*>(into.data()), static_cast<int>(into.size())) != 1)
     crypto_failed("provide random bytes");
+}
+}  // namespace
+
+// A call costs more than its bytes, so some are drawn in advance. They are wiped when they are given out.
+std::string random_bytes(std::size_t count) {
+  thread_local std::array<char, 512> stock;
+  thread_local std::size_t left = 0;
+  std::string bytes(count, '\0');
+  if (count > stock.size() / 4) {
+    draw_random(bytes);
+    return bytes;
   }
+  if (left < count) {
+    draw_random(stock);
+    left = stock.size();
+  }
+  left -= count;
+  std::memcpy(bytes.data(), stock.data() + left, count);
+  OPENSSL_cleanse(stock.data() + left, count);
   return bytes;
 }
 

@@ -1,6 +1,7 @@
 #include "base/crypto.hpp"
 
 #include <gtest/gtest.h>
+#include <set>
 #include <memory>
 #include <openssl/evp.h>
 #include <openssl/x509.h>
@@ -53,6 +54,11 @@ TEST(Crypto, RandomBytesDiffer) {
   EXPECT_EQ(random_bytes(16).size(), 16u);
   EXPECT_NE(random_bytes(16), random_bytes(16));
   EXPECT_TRUE(random_bytes(0).empty());
+  // Some are drawn in advance: none is given out twice, whatever sizes are asked for.
+  std::string all;
+  for (std::size_t i = 0; i < 500; ++i) all += random_bytes(8 * (i % 20 + 1));
+  std::set<std::string> blocks;
+  for (std::size_t at = 0; at < all.size(); at += 8) EXPECT_TRUE(blocks.insert(all.substr(at, 8)).second) << at;
 }
 
 TEST(Crypto, ConstantTimeEqual) {

@@ -304,11 +304,12 @@ GreetingRef WorkerDatabase::greeting(const pool::IdentityRef& identity, ShardId 
   return nullptr;
 }
 
-std::uint64_t WorkerDatabase::meaning_of(std::string_view settings) const {
+std::uint64_t WorkerDatabase::meaning_of(std::string_view settings) {
+  if (settings == last_meaning_.settings) return last_meaning_.number;  // most sessions agree
   const auto digest = hmac_sha256(meaning_key_, settings);
-  std::uint64_t number = 0;
-  std::memcpy(&number, digest.data(), sizeof number);
-  return number;
+  last_meaning_.settings = settings;
+  std::memcpy(&last_meaning_.number, digest.data(), sizeof last_meaning_.number);
+  return last_meaning_.number;
 }
 
 const router::PlannedText& WorkerDatabase::plan(std::string_view sql, const PlanningView& view,

@@ -108,7 +108,7 @@ public:
                                   parser::Fingerprint& print, router::PlannedTextRef* keep);
 
   // A number for the settings that a plan depends on. With a secret: users choose the text, and share the cache.
-  std::uint64_t meaning_of(std::string_view settings) const;
+  std::uint64_t meaning_of(std::string_view settings);
 
   // The greeting for a session, at once if it is known (then `then` is not called), else asked of a server.
   using GreetingDone = std::function<void(const Result<GreetingRef>&)>;
@@ -152,6 +152,10 @@ private:
   StatementTable statements_;  // before the plans that hold its entries
   router::PlanCache cache_;
   std::string meaning_key_;
+  struct {
+    std::string settings;  // never empty, once there is one
+    std::uint64_t number = 0;
+  } last_meaning_;
   router::PlannedTextRef uncached_;
   struct PoolKey {
     const pool::Identity* identity;  // the pool keeps it
