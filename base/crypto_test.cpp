@@ -1,10 +1,10 @@
 #include "base/crypto.hpp"
 
 #include <gtest/gtest.h>
-#include <set>
 #include <memory>
 #include <openssl/evp.h>
 #include <openssl/x509.h>
+#include <set>
 
 namespace tessera {
 namespace {

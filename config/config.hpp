@@ -103,6 +103,7 @@ struct Backend {
   std::string user;                                   // for BackendAuth::password: every client shares this server role
   Secret password;
   Milliseconds connect_timeout{5'000};
+  Milliseconds resolve_interval{15'000};  // how often host names of shards are looked up again; 0: never
 };
 
 struct Replica {

@@ -19,6 +19,7 @@ void read_backend(Section section, Backend& backend) {
   section.read("auth", backend.auth);
   section.read("unknown_users", backend.unknown_users);
   section.read("connect_timeout", backend.connect_timeout);
+  section.read("resolve_interval", backend.resolve_interval);
   section.finish();
   if (backend.auth == BackendAuth::password && !section.has("user")) {
     section.problem("auth", "\"auth: password\" needs \"user\"", "the server role that all clients share");

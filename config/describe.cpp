@@ -113,7 +113,8 @@ Json describe_backend(const Backend& backend) {
       .word("unknown_users", unknown_users_choices, backend.unknown_users)
       .put("user", backend.user)
       .put("password", backend.password)
-      .put("connect_timeout", backend.connect_timeout);
+      .put("connect_timeout", backend.connect_timeout)
+      .put("resolve_interval", backend.resolve_interval);
   return out.take();
 }
 

@@ -27,6 +27,9 @@ constexpr Key backend_keys[] = {
     of(Kind::text, "user", "The server role that all clients share."),
     of(Kind::secret, "password", "Its password."),
     of(Kind::duration, "connect_timeout", "Longest wait for a connection to a shard, authentication included.", "5s"),
+    of(Kind::duration, "resolve_interval",
+       "How often the host names of shards are looked up again; sooner when a server does not answer; 0: never.",
+       "15s"),
 };
 constexpr SectionSpec backend_section{"backend", backend_keys};
 

@@ -136,6 +136,7 @@ TEST(Load, DatabaseKeys) {
   EXPECT_EQ(shop.auth_query->shard, "s0");
   EXPECT_THAT(shop.read_only_functions, ElementsAre("lookup", "sales.total"));
   EXPECT_EQ(shop.catalog_interval, 5s);
+  EXPECT_EQ(shop.backend.resolve_interval, 30s);
   EXPECT_THAT(std::string(config.databases[1].users[0].verifier.reveal()), testing::StartsWith("SCRAM-SHA-256$4096:"));
   EXPECT_THAT(std::string(config.databases[1].users[1].verifier.reveal()), testing::StartsWith("md5"));
 }

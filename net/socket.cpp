@@ -11,6 +11,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <set>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -92,6 +93,21 @@ Result<std::vector<SocketAddress>> resolve(const std::string& host, std::uint16_
     address.length = info->ai_addrlen;
   }
   return addresses;
+}
+
+bool is_name(const std::string& host) {
+  in6_addr any{};
+  return !host.starts_with('/') && ::inet_pton(AF_INET, host.c_str(), &any) != 1 &&
+         ::inet_pton(AF_INET6, host.c_str(), &any) != 1;
+}
+
+bool same_addresses(const std::vector<SocketAddress>& a, const std::vector<SocketAddress>& b) {
+  const auto texts = [](const std::vector<SocketAddress>& addresses) {
+    std::set<std::string> all;
+    for (const SocketAddress& address : addresses) all.insert(address.text());
+    return all;
+  };
+  return texts(a) == texts(b);
 }
 
 bool is_available(const SocketAddress& address) {

@@ -45,6 +45,10 @@ struct SocketAddress {
 // Resolves host:port. BLOCKS on DNS for names: control threads only; numeric addresses and socket directories ("/tmp",
 // PostgreSQL's naming .s.PGSQL.<port> inside) never block. All addresses in the resolver's order.
 Result<std::vector<SocketAddress>> resolve(const std::string& host, std::uint16_t port);
+// Is this something to look up, neither an address nor a directory of Unix sockets?
+bool is_name(const std::string& host);
+// In whatever order: name services turn their answers round.
+bool same_addresses(const std::vector<SocketAddress>& a, const std::vector<SocketAddress>& b);
 
 // Does this machine have the address? (::1 where there is no IPv6: no.)
 bool is_available(const SocketAddress& address);

@@ -106,10 +106,12 @@ Result<std::shared_ptr<const DatabaseRuntime>> build_database(const std::shared_
     Result<std::vector<net::SocketAddress>> addresses = net::resolve(shard.primary.host, shard.primary.port);
     const pool::Endpoint* before =
         previous != nullptr && i < previous->primaries.size() ? previous->primaries[i].get() : nullptr;
-    if (addresses)
+    const bool known = before != nullptr && before->host == endpoint->host && before->port == shard.primary.port;
+    // Those that are known already stay when they come in another order, or when the name service is away for a moment.
+    if (known && (!addresses || net::same_addresses(*addresses, before->addresses)))
+      endpoint->addresses = before->addresses;
+    else if (addresses)
       endpoint->addresses = std::move(*addresses);
-    else if (before != nullptr && before->host == endpoint->host && before->port == shard.primary.port)
-      endpoint->addresses = before->addresses;  // known already; the name service may be away for a moment
     else
       return std::unexpected(
           Error{sqlstate::config_file_error,

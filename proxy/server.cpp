@@ -106,6 +106,7 @@ bool Server::has_clients() const {
 }
 
 void Server::stop() {
+  names_.stop();
   chores_.stop();
   for (const auto& worker : workers_) worker->loop().stop();
   for (const auto& worker : workers_) worker->join();
@@ -161,31 +162,14 @@ Server::ReloadOutcome Server::reload() {
     refuse(made.error().message);
     return outcome;
   }
-  // Rules that do not fit the tables as they are would fail later: they are tried here.
-  RoutingMap routings;
-  for (const auto& [name, database] : (*made)->databases) {
-    const RoutingRef known = this->routing(name);
-    if (!known) continue;
-    Result<RoutingRef> routing = make_routing(*database, known->catalog);
-    if (routing)
-      routings.insert_or_assign(name, *routing);
-    else
-      refuse(fmt::format("{}: {}", routing.error().detail, routing.error().message));
-  }
+  const RoutingMap routings = make_routings(**made, outcome.problems);
   if (!outcome.problems.empty()) return outcome;
   if (Result<void> log_ready = log::configure(config->log); !log_ready) {
     refuse(log_ready.error().message);
     return outcome;
   }
   make_credentials(*config);
-  {
-    const std::scoped_lock lock(mutex_);
-    runtime_ = *made;
-    routings_ = routings;
-  }
-  // Servers and rules change together: a plan must never meet the servers of another configuration.
-  for (const auto& worker : workers_)
-    worker->loop().post([raw = worker.get(), runtime = *made, routings] { raw->reconfigure(runtime, routings); });
+  take_over(*made, routings);
   ++reloads_;
   if (on_reload_) on_reload_(*config);
   outcome.changed = true;
@@ -195,6 +179,57 @@ Server::ReloadOutcome Server::reload() {
   for (const std::string& note : outcome.notes) log::warn("configuration", {{"warning", note}});
   log::info("configuration reloaded", {{"file", config->source}});
   return outcome;
+}
+
+// Rules that do not fit the tables as they are would fail later: they are tried here.
+RoutingMap Server::make_routings(const Runtime& runtime, std::vector<std::string>& problems) {
+  RoutingMap routings;
+  for (const auto& [name, database] : runtime.databases) {
+    const RoutingRef known = routing(name);
+    if (!known) continue;
+    Result<RoutingRef> made = make_routing(*database, known->catalog);
+    if (made)
+      routings.insert_or_assign(name, *made);
+    else
+      problems.push_back(fmt::format("{}: {}", made.error().detail, made.error().message));
+  }
+  return routings;
+}
+
+// Servers and rules change together: a plan must never meet the servers of another configuration.
+void Server::take_over(const std::shared_ptr<const Runtime>& runtime, const RoutingMap& routings) {
+  {
+    const std::scoped_lock lock(mutex_);
+    runtime_ = runtime;
+    routings_ = routings;
+  }
+  for (const auto& worker : workers_)
+    worker->loop().post([raw = worker.get(), runtime, routings] { raw->reconfigure(runtime, routings); });
+}
+
+// As a reload of the same configuration.
+void Server::follow_names(const Runtime& seen) {
+  const std::scoped_lock one_at_a_time(reload_mutex_);
+  const std::shared_ptr<const Runtime> before = runtime();
+  if (before.get() != &seen || draining_) return;  // a reload has looked them up meanwhile
+  std::vector<std::string> problems;
+  RoutingMap routings;
+  const Result<std::shared_ptr<const Runtime>> made = build_runtime(before->config, before.get());
+  if (made)
+    routings = make_routings(**made, problems);
+  else
+    problems.push_back(made.error().message);
+  if (!problems.empty())
+    return log::error("shards have other addresses, which cannot be used", {{"reason", problems.front()}});
+  for (const auto& [name, database] : (*made)->databases)
+    for (const pool::EndpointRef& endpoint : database->primaries)
+      if (!net::same_addresses(endpoint->addresses,
+                               before->databases.at(name)->primaries[endpoint->shard.value()]->addresses))
+        log::info("a shard has another address", {{"database", name},
+                                                  {"shard", endpoint->name},
+                                                  {"host", endpoint->host},
+                                                  {"address", endpoint->addresses.front().text()}});
+  take_over(*made, routings);
 }
 
 void Server::on_reload(std::function<void(const config::Config&)> then) {

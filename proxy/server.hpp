@@ -21,6 +21,7 @@
 #include "proxy/console.hpp"
 #include "proxy/login_failures.hpp"
 #include "proxy/runtime.hpp"
+#include "proxy/shard_names.hpp"
 #include "proxy/worker.hpp"
 
 namespace tessera::proxy {
@@ -61,6 +62,7 @@ public:
   Admission& admission() { return admission_; }
   CancelRegistry& cancels() { return cancels_; }
   Chores& chores() { return chores_; }
+  ShardNames& names() { return names_; }
   LoginFailures& login_failures() { return login_failures_; }
   const LoginFailures& login_failures() const { return login_failures_; }
   const std::string& mock_key() const { return mock_key_; }
@@ -93,6 +95,9 @@ private:
     postgres::Credential credential;
   };
   void make_credentials(const config::Config& config);
+  RoutingMap make_routings(const Runtime& runtime, std::vector<std::string>& problems);
+  void take_over(const std::shared_ptr<const Runtime>& runtime, const RoutingMap& routings);
+  void follow_names(const Runtime& seen);
   Result<RoutingRef> make_routing(const DatabaseRuntime& database,
                                   const std::shared_ptr<const router::Catalog>& catalog);
   void publish_routing(const std::string& name, const std::shared_ptr<const router::Catalog>& catalog,
@@ -123,6 +128,7 @@ private:
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   Chores chores_;  // its jobs use all of the above
+  ShardNames names_{[this](const Runtime& seen) { follow_names(seen); }};
 };
 
 }  // namespace tessera::proxy

@@ -233,7 +233,12 @@ void Worker::tick() {
     out_of_memory_ = loop_.out_of_memory();
     log::error("out of memory: connections were closed", {{"worker", std::to_string(number_)}});
   }
-  for (auto& [name, state] : databases_) state.sweep(now);
+  bool failing = false;
+  for (auto& [name, state] : databases_) {
+    state.sweep(now);
+    failing = failing || state.database->failing();
+  }
+  server_.names().check(runtime_, now, failing);
   for (DatabaseState& state : removed_) state.sweep(now);
   if (!removed_.empty()) end_retired();
   std::vector<pool::CancelDelivery*> deliveries;

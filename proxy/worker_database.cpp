@@ -406,9 +406,11 @@ void WorkerDatabase::sweep(TimePoint now) {
 
 // The end of trouble, and clients that were sent away, for the log and the events. (Failed attempts say so themselves.)
 void WorkerDatabase::note_health() {
+  failing_ = false;
   for (auto& [key, pool] : pools_) {
     Health& before = health_[pool.get()];
     const bool failing = !pool->last_error().empty();
+    failing_ = failing_ || failing;
     const std::uint64_t timeouts = pool->totals().timeouts;
     if (before.failing == failing && before.timeouts == timeouts) continue;
     const pool::Pool::Options& options = pool->options();

@@ -68,6 +68,8 @@ public:
   // It has left the configuration: no new session comes, and those that there are end after their transactions.
   void retire();
   bool retired() const { return retired_; }
+  // Are there servers that the last attempts to connect have failed with?
+  bool failing() const { return failing_; }
   void session_opened() { ++sessions_; }
   void session_closed() { --sessions_; }
   std::size_t sessions() const { return sessions_; }
@@ -180,6 +182,7 @@ private:
     std::uint64_t timeouts = 0;
   };
   std::unordered_map<const pool::Pool*, Health> health_;  // as the log has it
+  bool failing_ = false;                                  // some server did not answer, at the last look
   bool loading_catalog_ = false;
   std::optional<TimePoint> look_asked_at_;  // a look at the catalog is wanted, whatever the interval says
   Duration look_pause_{};

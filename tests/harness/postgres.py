@@ -19,7 +19,6 @@ SUPERUSER = "postgres"
 SUPERUSER_PASSWORD = "postgres"
 
 SETTINGS = {
-    "listen_addresses": "127.0.0.1",
     "max_connections": "300",
     "shared_buffers": "32MB",
     "fsync": "off",
@@ -79,11 +78,10 @@ def _copy(source, target):
 class PostgresServer:
     """One server. `start` makes it if need be and returns when it accepts connections; `stop` leaves its data."""
 
-    host = "127.0.0.1"
     user = SUPERUSER
     password = SUPERUSER_PASSWORD
 
-    def __init__(self, root, name, port=None, settings=None, hba="", replica_of=None):
+    def __init__(self, root, name, port=None, settings=None, hba="", replica_of=None, host="127.0.0.1"):
         """`hba`: lines put before our own in pg_hba.conf. `replica_of`: a running server to stream from."""
         self.root = Path(root)
         self.name = name
@@ -91,7 +89,8 @@ class PostgresServer:
         self.data = self.directory / "data"
         self._port_file = self.root / "servers" / f"{name}.port"
         self.port = port or self._known_port() or places.free_port()
-        self.settings = {**SETTINGS, **(settings or {})}
+        self.host = host
+        self.settings = {**SETTINGS, "listen_addresses": host, **(settings or {})}
         self.hba = hba
         self.replica_of = replica_of
         self.ca = CertificateAuthority(self.root / "tls")
@@ -152,8 +151,8 @@ class PostgresServer:
     def start(self):
         if self.is_running():
             return self
-        if not places.port_is_free(self.port):
-            raise SetupError(f"port {self.port} on 127.0.0.1 is taken: PostgreSQL '{self.name}' cannot start there")
+        if not places.port_is_free(self.port, self.host):
+            raise SetupError(f"port {self.port} on {self.host} is taken: PostgreSQL '{self.name}' cannot start there")
         if not (self.data / "PG_VERSION").exists():
             self._make()
         self._configure()

@@ -106,10 +106,13 @@ class Tessera:
             time.sleep(0.02)
         return self
 
+    def command(self):
+        return [str(binary()), "serve", "--config", str(self.config_file)]
+
     def _spawn(self):
         environment = {**os.environ, "ASAN_OPTIONS": "abort_on_error=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
         with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen([str(binary()), "serve", "--config", str(self.config_file)], stdin=subprocess.DEVNULL,
+            self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=subprocess.STDOUT, cwd=self.directory, env=environment)
 
     def _is_ready(self):
