@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # pgbench through Tessera, PgBouncer and HAProxy in turns, and microbenchmarks: ./dev bench [--quick] [--only groups] …; see --help and docs/benchmarks.md.
-# TESSERA_BINARY=… measures that binary (and the micro_bench beside it) and builds nothing.
+# TESSERA_BINARY=… measures that binary (and the micro_bench and floors beside it) and builds nothing.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -9,6 +9,6 @@ if [ -n "${TESSERA_BINARY:-}" ]; then
   "$ROOT/scripts/install.sh" bench
 else
   "$ROOT/scripts/install.sh" build bench
-  build_preset release -DTESSERA_BENCH=ON tessera micro_bench
+  build_preset release -DTESSERA_BENCH=ON tessera micro_bench floors
 fi
 exec "$PYTHON" "$ROOT/tests/bench/run.py" "$@"

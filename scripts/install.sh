@@ -17,7 +17,7 @@ test="$servers python3-psycopg python3-pytest python3-psycopg2 python3-yaml shel
 demo="$servers"
 drivers="$test python3-asyncpg python3-sqlalchemy openjdk-17-jdk-headless libpostgresql-jdbc-java libpqxx-dev g++
   libdbd-pg-perl golang-go golang-github-lib-pq-dev golang-github-jackc-pgx-v4-dev"
-bench="$servers pgbouncer haproxy strace linux-perf libbenchmark-dev"
+bench="$servers pgbouncer haproxy strace linux-perf libbenchmark-dev liburing-dev"
 }
 
 is_installed() {

@@ -3,6 +3,7 @@
 run         the command line; the order of things
 server      the one PostgreSQL, its accounts table whole and split over four databases
 contenders  each proxy as a child process
+floor/      blind byte forwarders, with epoll and with io_uring: what no proxy of one thread can do without
 cells       what is measured: protocol, number of clients, TLS, reconnecting
 pgbench     one pgbench run, its throughput and latencies, what it cost the proxy
 idle        memory per idle connection

@@ -6,6 +6,7 @@ TLS. The two poolers have the same mode (transaction) and pool size.
 
 import os
 import re
+import shutil
 import subprocess
 import time
 
@@ -28,6 +29,7 @@ class Contender:
     """`pid` is None where there is no process to measure. `why_not(cell)`: the reason to leave a cell out, or None."""
 
     pid = None
+    has_tls = True  # of its own, not the server's passed through
     database = server.DATABASE
     host = "127.0.0.1"
     idle_connections = 2000
@@ -162,6 +164,7 @@ log_disconnections = 0
 
 class HAProxy(Program):
     product = "HAProxy"
+    has_tls = False
     idle_connections = 500  # each is a connection of the server too
 
     def __init__(self, directory, postgres_server):
@@ -185,6 +188,33 @@ listen postgres
 
     def why_not(self, cell):
         return "HAProxy passes PostgreSQL's TLS through to the server" if cell.tls else None
+
+
+class Floor(Program):
+    """A blind byte forwarder of tests/bench/floor, built beside Tessera. It keeps a server connection for each client."""
+
+    has_tls = False
+    idle_connections = 500
+
+    def __init__(self, name, title, directory, postgres_server, program, *options):
+        super().__init__(name, title, directory, postgres_server)
+        # A copy where the servers' account can go.
+        self.program = self.directory / program
+        shutil.copy2(floor_program(program), self.program)
+        self.options = options
+
+    def start(self):
+        return self.spawn([self.program, self.port, self.server.port, *self.options])
+
+    def why_not(self, cell):
+        return "A floor passes PostgreSQL's TLS through to the server" if cell.tls else None
+
+
+def floor_program(name):
+    path = binary().with_name(name)
+    if not path.is_file():
+        raise BenchError(f"{path} is missing: cmake -DTESSERA_BENCH=ON, then build the target floors (with io_uring: liburing-dev)")
+    return path
 
 
 class Process(Tessera):
@@ -241,6 +271,9 @@ class TesseraContender(Contender):
 
 def make(names, directory, postgres_server, certificate, pool_size):
     """The contenders called by these names, in this order, not started."""
+    def floor(name, title, program, *options):
+        return lambda: Floor(name, title, directory, postgres_server, program, *options)
+
     makers = {
         "direct": lambda: Direct(postgres_server),
         "pgbouncer": lambda: PgBouncer(directory, postgres_server, certificate, pool_size),
@@ -248,8 +281,13 @@ def make(names, directory, postgres_server, certificate, pool_size):
         "tessera": lambda: TesseraContender("tessera", "Tessera", directory, postgres_server, certificate, pool_size, [server.DATABASE]),
         "tessera4": lambda: TesseraContender("tessera4", "Tessera, 4 shards", directory, postgres_server, certificate, pool_size,
                                              server.SHARDS),
+        "floor": floor("floor", "floor (epoll)", "floor_epoll"),
+        "floor-uring": floor("floor-uring", "floor (io_uring)", "floor_uring"),
+        "floor-uring-single": floor("floor-uring-single", "floor (io_uring, single receives)", "floor_uring", "single"),
+        "floor-uring-poll": floor("floor-uring-poll", "floor (io_uring, single, poll first)", "floor_uring", "single", "poll-first"),
     }
     return [makers[name]() for name in names]
 
 
-NAMES = ["direct", "pgbouncer", "haproxy", "tessera", "tessera4"]
+USUAL = ["direct", "pgbouncer", "haproxy", "tessera", "tessera4"]
+NAMES = [*USUAL, "floor", "floor-uring", "floor-uring-single", "floor-uring-poll"]

@@ -86,7 +86,7 @@ class Bench:
         for kind, tls in (("plain", False), ("TLS", True)):
             rows = self.result["idle"].setdefault(kind, {})
             for contender in self.proxies:
-                if tls and contender.name == "haproxy":
+                if tls and not contender.has_tls:
                     continue
                 connections = min(contender.idle_connections, self.options.idle)
                 self.progress(f"{connections} idle connections, {kind}, {contender.title}")
@@ -226,10 +226,13 @@ def measure_all(options, place, root):
 
 
 def hold_binary(place):
-    """A copy of Tessera, so that a build in the meantime does not change what is measured."""
-    held = place / "tessera"
-    held.unlink(missing_ok=True)
-    shutil.copy2(tessera.binary(), held)
+    """A copy of Tessera and of the floors beside it, so that a build in the meantime does not change what is measured."""
+    binary, held = tessera.binary(), place / "tessera"
+    for old in [held, *place.glob("floor_*")]:
+        old.unlink(missing_ok=True)
+    shutil.copy2(binary, held)
+    for floor in binary.parent.glob("floor_*"):
+        shutil.copy2(floor, place)
     os.environ["TESSERA_BINARY"] = str(held)
 
 
@@ -259,8 +262,8 @@ def parse_options():
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one round of 2 seconds a cell, 500 idle connections: does it all work?")
     parser.add_argument("--only", type=names(GROUPS), default=GROUPS, metavar="GROUPS", help=f"of {','.join(GROUPS)}")
-    parser.add_argument("--contenders", type=names(contenders.NAMES), default=contenders.NAMES, metavar="NAMES",
-                        help=f"of {','.join(contenders.NAMES)}")
+    parser.add_argument("--contenders", type=names(contenders.NAMES), default=contenders.USUAL, metavar="NAMES",
+                        help=f"of {','.join(contenders.NAMES)}; without this all but the floors")
     parser.add_argument("--seconds", type=at_least_one, help="of each pgbench run; default 5")
     parser.add_argument("--rounds", type=at_least_one, help="default 3")
     parser.add_argument("--idle", type=at_least_one, help="idle connections; default 2000")
