@@ -294,6 +294,10 @@ Error Pool::unreachable() const {
 
 // Why somebody waited for nothing.
 Error Pool::checkout_error() {
+  if (paused_)
+    return {sqlstate::cannot_connect_now, fmt::format("database \"{}\" is paused", options_.database),
+            fmt::format("waited for {} ms", options_.limits.checkout_timeout.count()),
+            "RESUME in the console lets statements run again", 0};
   // Without any connection that stands it is not clients who hold them.
   const bool none_stands = static_cast<int>(backends_.size()) == connecting_;
   if (none_stands && no_server()) return unreachable();

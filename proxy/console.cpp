@@ -22,10 +22,10 @@ std::string done(std::string_view tag) {
   return message;
 }
 
-// Applies `change` to the database, or to all if the name is empty.
+// Applies `change` to the database, or to all if the name is empty. Sessions may still be with what a reload replaced.
 template <typename Change>
 void on_databases(Worker& worker, const std::string& name, Change&& change) {
-  worker.each_database([&](WorkerDatabase& database) {
+  worker.each_database_and_retired([&](WorkerDatabase& database) {
     if (name.empty() || database.name() == name) change(database);
   });
 }

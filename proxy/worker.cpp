@@ -175,10 +175,13 @@ void Worker::reconfigure(std::shared_ptr<const Runtime> runtime, const RoutingMa
       found->second.listen->reconfigure();
       continue;
     }
-    // Other shards, or the same ones in another order, are another database.
+    // Other shards, or the same ones in another order, are another database; a PAUSE holds for it as well.
+    const bool paused = found != databases_.end() && found->second.database->paused();
+    const bool resuming = found != databases_.end() && found->second.database->resuming();
     if (found != databases_.end()) retire(std::move(found->second));
     DatabaseState made = make_database(database);
-    if (routing) made.database->set_routing(routing);
+    if (routing && !resuming) made.database->set_routing(routing);
+    if (paused) made.database->pause();
     databases_.insert_or_assign(name, std::move(made));
   }
   for (auto it = databases_.begin(); it != databases_.end();) {
@@ -222,7 +225,9 @@ void Worker::end_retired() {
 
 void Worker::set_routing(const std::string& database, const RoutingRef& routing) {
   WorkerDatabase* found = find_database(database);
-  if (found != nullptr && routing->topology->shard_count() == found->shard_count()) found->set_routing(routing);
+  if (found == nullptr || routing->topology->shard_count() != found->shard_count()) return;
+  found->set_routing(routing);
+  found->catalog_is_read();
 }
 
 // ---- time and ending ------------------------------------------------------------------------------------------------

@@ -63,6 +63,12 @@ public:
   void each_database(Visit&& visit) {
     for (auto& [name, state] : databases_) visit(*state.database);
   }
+  // Also those that a reload has put others in the place of and that sessions still work with.
+  template <typename Visit>
+  void each_database_and_retired(Visit&& visit) {
+    each_database(visit);
+    for (DatabaseState& state : removed_) visit(*state.database);
+  }
 
 private:
   struct DatabaseState {

@@ -132,7 +132,7 @@ pool::Pool& WorkerDatabase::pool(const pool::IdentityRef& identity, const std::s
   };
   pool::Pool::Options options{name_, user, endpoint, identity, limits, settings().limits.message_size, complain};
   found = std::make_unique<pool::Pool>(std::move(options), std::move(budget), *loop_, *shared_.derivation);
-  if (paused_) found->pause();
+  if (paused_ || resuming_) found->pause();
   return *found;
 }
 
@@ -267,6 +267,7 @@ void WorkerDatabase::routing_failed(const Error& reason) {
   routing_problem_ = reason;
   routing_problem_->message = fmt::format("the sharding rules do not fit the database: {}", reason.message);
   routing_problem_->detail.clear();  // the place in the configuration, which is for the log
+  catalog_is_read();
   const Result<void> failed = std::unexpected(*routing_problem_);
   for (auto& waiting : std::exchange(waiting_for_catalog_, {})) waiting(failed);
 }
@@ -379,15 +380,18 @@ router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const Pla
 // Idle connections are closed at once, the others when they come back: the servers may be restarted then.
 void WorkerDatabase::pause() {
   paused_ = true;
+  resuming_ = false;
   for (auto& [key, pool] : pools_) {
     pool->pause();
     pool->reconnect();
   }
 }
 
-void WorkerDatabase::resume() {
-  paused_ = false;
-  for (auto& [key, pool] : pools_) pool->resume();
+void WorkerDatabase::resume_pools() {
+  // Who is served may ask for pools that are not there yet.
+  std::vector<pool::Pool*> all;
+  for (const auto& [key, pool] : pools_) all.push_back(pool.get());
+  for (pool::Pool* pool : all) pool->resume();
 }
 
 void WorkerDatabase::reconnect() {
@@ -400,6 +404,7 @@ void WorkerDatabase::sweep(TimePoint now) {
   if (retired_)
     for (auto& [key, pool] : pools_) pool->reconnect();
   for (auto& [key, pool] : pools_) pool->sweep(now);
+  sweep_catalog_pools(now);
   check_catalog(now);
   note_health();
 }
@@ -429,6 +434,7 @@ void WorkerDatabase::note_health() {
 
 void WorkerDatabase::shut_down(const Error& reason) {
   queries_.clear();
+  for (auto& pool : catalog_pools_) pool->shut_down(reason);
   for (auto& [key, pool] : pools_) pool->shut_down(reason);
 }
 

@@ -122,6 +122,9 @@ public:
   void resume();
   void reconnect();
   bool paused() const { return paused_; }
+  // After RESUME, until the catalog is known as the servers have it now: nothing runs yet.
+  bool resuming() const { return resuming_; }
+  void catalog_is_read();
 
   const StatementTable& statements() const { return statements_; }
 
@@ -134,7 +137,11 @@ private:
   void check_catalog(TimePoint now);
   bool look_is_due(TimePoint now, TimePoint looked_at);
   void look_at_catalog(Duration pause);
+  void read_catalog_to_resume(TimePoint now);
+  void sweep_catalog_pools(TimePoint now);
+  void resume_pools();
   pool::IdentityRef connected_identity() const;
+  pool::IdentityRef likely_identity() const;
   std::uint64_t activity() const;
   config::Pool pool_limits(const std::string& role) const;
   void run(pool::Pool& pool, pool::Settings settings, std::vector<std::string> queries,
@@ -175,6 +182,7 @@ private:
   std::unordered_map<std::string, std::weak_ptr<const pool::PreparedText>> prepared_texts_;  // by server name
   std::size_t sweep_prepared_at_ = 1024;
   std::unordered_map<std::string, GreetingRef> greetings_;
+  std::vector<std::unique_ptr<pool::Pool>> catalog_pools_;  // for reading the catalog while all others are held back
   std::unordered_map<std::uint64_t, std::unique_ptr<pool::TextQuery>> queries_;  // under way
   std::uint64_t next_query_ = 0;
   struct Health {
@@ -188,7 +196,8 @@ private:
   Duration look_pause_{};
   std::uint64_t texts_planned_ = 0;       // or found in the cache
   std::uint64_t activity_looked_at_ = 0;  // when this worker has looked
-  bool paused_ = false;
+  bool paused_ = false, resuming_ = false;
+  TimePoint read_again_at_{};  // while resuming, if nothing has come of the last reading by then
   std::unique_ptr<DatabaseMetrics> metrics_;
   std::vector<std::function<void(const Result<void>&)>> waiting_for_catalog_;
 };

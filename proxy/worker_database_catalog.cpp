@@ -8,6 +8,10 @@
 
 namespace tessera::proxy {
 
+namespace {
+std::atomic<std::uint64_t> next_reading = 1;
+}
+
 bool WorkerDatabase::ensure_catalog(const pool::IdentityRef& identity, std::function<void(const Result<void>&)> then) {
   if (routing_) return true;
   waiting_for_catalog_.push_back(std::move(then));
@@ -23,7 +27,6 @@ ShardId WorkerDatabase::catalog_shard() const {
 
 void WorkerDatabase::catalog_changed(const pool::IdentityRef& identity) {
   loading_catalog_ = true;
-  static std::atomic<std::uint64_t> next_reading = 1;
   const std::uint64_t reading = next_reading.fetch_add(1, std::memory_order_relaxed);
   run(pool(identity, identity->user, catalog_shard()), pool::no_settings(), catalog_queries(),
       [this, reading](Result<pool::TextQuery::Answer> answer) {
@@ -40,7 +43,7 @@ void WorkerDatabase::catalog_changed(const pool::IdentityRef& identity) {
 
 // Migrations may go to the servers past us. One worker's look serves all; a database that nobody uses is left in peace.
 void WorkerDatabase::check_catalog(TimePoint now) {
-  if (!routing_ || routing_->catalog->digest.empty() || loading_catalog_ || retired_ || paused_) return;
+  if (!routing_ || routing_->catalog->digest.empty() || loading_catalog_ || retired_ || paused_ || resuming_) return;
   TimePoint looked_at = routing_->looked_at.load(std::memory_order_relaxed);
   if (!look_is_due(now, looked_at)) return;
   const pool::IdentityRef identity = connected_identity();
@@ -68,6 +71,64 @@ bool WorkerDatabase::look_is_due(TimePoint now, TimePoint looked_at) {
 void WorkerDatabase::look_at_catalog(Duration pause) {
   look_asked_at_ = loop_->now();
   look_pause_ = pause;
+}
+
+// RESUME. While nothing ran the tables may have been changed, which is what PAUSE is for: statements, also those that
+// have waited since, are planned by the catalog as it is now. One shard gets all statements whatever the catalog says.
+void WorkerDatabase::resume() {
+  if (!std::exchange(paused_, false)) return;
+  if (retired_ || !routing_ || shard_count() == 1) return resume_pools();
+  if (sessions_ == 0) {
+    routing_.reset();  // the first session reads it
+    cache_.clear();
+    return resume_pools();
+  }
+  resuming_ = true;
+  read_catalog_to_resume(loop_->now());
+}
+
+// All pools are still held back, so by a connection beside them.
+void WorkerDatabase::read_catalog_to_resume(TimePoint now) {
+  const pool::IdentityRef identity = likely_identity();
+  if (!identity) {
+    look_at_catalog(Duration::zero());
+    return catalog_is_read();
+  }
+  constexpr std::chrono::seconds patience{10};
+  read_again_at_ = now + patience;
+  const std::uint64_t reading = next_reading.fetch_add(1, std::memory_order_relaxed);
+  pool::Pool& pool = *catalog_pools_.emplace_back(own_pool(identity, identity->user, catalog_shard(), "catalog"));
+  run(pool, pool::no_settings(), catalog_queries(), [this, reading](Result<pool::TextQuery::Answer> answer) {
+    if (!resuming_) return;
+    if (answer)
+      return shared_.publish_catalog(name_, read_catalog(answer->results, settings().read_only_functions), reading);
+    read_again_at_ = loop_->now() + std::chrono::seconds(1);
+    log::error("the catalog cannot be read after RESUME: statements still wait",
+               {{"database", name_}, {"reason", answer.error().message}});
+  });
+}
+
+void WorkerDatabase::catalog_is_read() {
+  if (std::exchange(resuming_, false)) resume_pools();
+}
+
+void WorkerDatabase::sweep_catalog_pools(TimePoint now) {
+  if (resuming_ && now >= read_again_at_) read_catalog_to_resume(now);
+  for (auto& pool : catalog_pools_) pool->sweep(now);
+  std::erase_if(catalog_pools_, [this](std::unique_ptr<pool::Pool>& pool) {
+    if (!pool->unused()) return false;
+    pool->shut_down({sqlstate::admin_shutdown, "the catalog has been read", {}, {}, 0});
+    loop_->defer([doomed = std::move(pool)] {});
+    return true;
+  });
+}
+
+pool::IdentityRef WorkerDatabase::likely_identity() const {
+  pool::IdentityRef found;
+  for (const auto& [key, pool] : pools_)
+    if (!superseded_.contains(pool->options().identity) && (!found || pool->healthy()))
+      found = pool->options().identity;
+  return found;
 }
 
 pool::IdentityRef WorkerDatabase::connected_identity() const {
