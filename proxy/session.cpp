@@ -303,15 +303,19 @@ void Session::terminate(const Error& error) {
 
 // Nothing is under way that began under an older configuration.
 bool Session::is_settled() const {
-  return lazy_ == LazyTransaction::none && !in_transaction_ && !unit_open_ && deferred_.empty() && !scatter_ &&
+  return lazy_ == LazyTransaction::none && no_server_works();
+}
+
+bool Session::no_server_works() const {
+  return !in_transaction_ && !unit_open_ && deferred_.empty() && !scatter_ &&
          (backend_ == nullptr ||
           (backend_->replies().empty() && backend_->transaction_status() == TransactionStatus::idle));
 }
 
-// Rules and catalog: a transaction ends under those that it began with.
+// Rules and catalog: a transaction ends under those that it began with, which a BEGIN alone is not yet.
 const RoutingRef& Session::routing() {
   const RoutingRef& now = options_.database->routing();
-  if (routing_ != now && (!routing_ || is_settled())) routing_ = now;
+  if (routing_ != now && (!routing_ || no_server_works())) routing_ = now;
   return routing_;
 }
 

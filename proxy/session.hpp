@@ -267,6 +267,7 @@ private:
   PlanningView& view();
   const RoutingRef& routing();
   bool is_settled() const;
+  bool no_server_works() const;  // for this session; BEGIN may have been said
   pool::Pool& pool_of(ShardId shard);
   pool::Pool& pool_of(const pool::Backend& backend);
   bool in_failed_transaction() const;

@@ -67,6 +67,20 @@ def test_what_comes_after_resume_knows_the_tables_as_they_are(tessera, servers, 
         assert [len(ask(client, f"select from t where id = {key}")) for key in (1, 2, 3)] == [1, 1, 1]
 
 
+def test_a_begin_alone_is_no_reason_to_trust_the_old_tables(tessera, servers, database):
+    """It holds no connection, so PAUSE does not wait for it."""
+    proxy = tessera(config(servers, database))
+    with log_in(proxy, database) as client:
+        assert ask(client, "insert into t values (7, 500)") == []
+        assert ask(client, "begin") == []
+        command(proxy, "PAUSE")
+        turn_columns(servers, database)
+        command(proxy, "RESUME")
+        for words in ("savepoint s", "insert into t values (500, 1)", "commit"):
+            assert ask(client, words) == []
+    assert (ids(servers[0], database), ids(servers[1], database)) == ([1], [])
+
+
 def test_the_first_session_after_resume_knows_the_tables_as_they_are(tessera, servers, database):
     proxy = tessera(config(servers, database))
     with log_in(proxy, database) as client:
