@@ -176,12 +176,12 @@ void Worker::reconfigure(std::shared_ptr<const Runtime> runtime, const RoutingMa
       continue;
     }
     // Other shards, or the same ones in another order, are another database; a PAUSE holds for it as well.
-    const bool paused = found != databases_.end() && found->second.database->paused();
-    const bool resuming = found != databases_.end() && found->second.database->resuming();
-    if (found != databases_.end()) retire(std::move(found->second));
     DatabaseState made = make_database(database);
-    if (routing && !resuming) made.database->set_routing(routing);
-    if (paused) made.database->pause();
+    if (routing) made.database->set_routing(routing);
+    if (found != databases_.end()) {
+      made.database->inherit(*found->second.database);
+      retire(std::move(found->second));
+    }
     databases_.insert_or_assign(name, std::move(made));
   }
   for (auto it = databases_.begin(); it != databases_.end();) {

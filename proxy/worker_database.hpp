@@ -124,6 +124,8 @@ public:
   bool paused() const { return paused_; }
   // After RESUME, until the catalog is known as the servers have it now: nothing runs yet.
   bool resuming() const { return resuming_; }
+  // A PAUSE holds for the database that takes another one's place; sessions of that one will come over.
+  void inherit(const WorkerDatabase& before);
   void catalog_is_read();
 
   const StatementTable& statements() const { return statements_; }
@@ -197,7 +199,8 @@ private:
   std::uint64_t texts_planned_ = 0;       // or found in the cache
   std::uint64_t activity_looked_at_ = 0;  // when this worker has looked
   bool paused_ = false, resuming_ = false;
-  TimePoint read_again_at_{};  // while resuming, if nothing has come of the last reading by then
+  pool::IdentityRef inherited_;  // somebody of whom the database that was here before has known
+  TimePoint read_again_at_{};    // while resuming, if nothing has come of the last reading by then
   std::unique_ptr<DatabaseMetrics> metrics_;
   std::vector<std::function<void(const Result<void>&)>> waiting_for_catalog_;
 };

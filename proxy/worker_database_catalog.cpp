@@ -78,7 +78,7 @@ void WorkerDatabase::look_at_catalog(Duration pause) {
 void WorkerDatabase::resume() {
   if (!std::exchange(paused_, false)) return;
   if (retired_ || !routing_ || shard_count() == 1) return resume_pools();
-  if (sessions_ == 0) {
+  if (sessions_ == 0 && !inherited_) {
     routing_.reset();  // the first session reads it
     cache_.clear();
     return resume_pools();
@@ -108,6 +108,12 @@ void WorkerDatabase::read_catalog_to_resume(TimePoint now) {
   });
 }
 
+void WorkerDatabase::inherit(const WorkerDatabase& before) {
+  inherited_ = before.likely_identity();
+  if (before.paused_ || before.resuming_) pause();
+  if (before.resuming_) resume();
+}
+
 void WorkerDatabase::catalog_is_read() {
   if (std::exchange(resuming_, false)) resume_pools();
 }
@@ -124,9 +130,9 @@ void WorkerDatabase::sweep_catalog_pools(TimePoint now) {
 }
 
 pool::IdentityRef WorkerDatabase::likely_identity() const {
-  pool::IdentityRef found;
+  pool::IdentityRef found = inherited_;
   for (const auto& [key, pool] : pools_)
-    if (!superseded_.contains(pool->options().identity) && (!found || pool->healthy()))
+    if (!superseded_.contains(pool->options().identity) && (!found || found == inherited_ || pool->healthy()))
       found = pool->options().identity;
   return found;
 }

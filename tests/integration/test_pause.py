@@ -124,6 +124,20 @@ def test_it_holds_for_shards_that_come_by_a_reload(tessera, servers, database, t
     assert ids(servers[1], database) == [1, 3, 4]
 
 
+def test_sessions_that_only_wait_come_over_to_the_new_shards(tessera, servers, database):
+    proxy = tessera({**config(servers, database), "workers": 1})
+    with log_in(proxy, database) as waiting:
+        assert ask(waiting, "select from t") == []
+        command(proxy, "PAUSE")
+        waiting.send(wire.query("insert into t values (1, 1)"))
+        time.sleep(0.3)
+        reload(proxy, {**config(list(reversed(servers)), database), "workers": 1})
+        time.sleep(0.3)
+        command(proxy, "RESUME")
+        assert code(waiting.read_until("Z")) is None
+    assert (ids(servers[0], database), ids(servers[1], database)) == ([], [1])
+
+
 def test_pause_waits_for_transactions_on_shards_that_were_replaced(tessera, servers, database):
     proxy = tessera(config(servers, database))
     with log_in(proxy, database) as busy, log_in(proxy, "pgbouncer") as console:
