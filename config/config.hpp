@@ -279,7 +279,8 @@ inline constexpr std::string_view console_database = "pgbouncer";
 struct Config {
   Listen listen;
   Admin admin;
-  int workers = 0;  // 0: one per core
+  int workers = 0;       // 0: one per core
+  bool io_uring = true;  // send by io_uring where the kernel lets us
   Store store;
   Log log;
   Milliseconds drain_timeout{60'000};  // SIGTERM: longest wait for transactions to end

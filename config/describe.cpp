@@ -244,7 +244,8 @@ std::string describe(const Config& config) {
   } else {
     out.put("workers", config.workers);
   }
-  out.put("store", describe_store(config.store))
+  out.put("io_uring", config.io_uring)
+      .put("store", describe_store(config.store))
       .put("log", describe_log(config.log))
       .put("drain_timeout", config.drain_timeout)
       .put("pid_file", config.pid_file)

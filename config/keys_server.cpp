@@ -81,6 +81,10 @@ constexpr Key root_keys[] = {
         .standard = "auto",
         .min = 0,
         .max = 1024},
+    of(Kind::boolean, "io_uring",
+       "Is what many connections have to send sent by one system call, where the kernel lets us; false: each by its "
+       "own.",
+       "true"),
     without_effect(section(Kind::section, "store", store_section,
                            "Where the sharding map is kept: exactly one of the keys; no effect in this version.")),
     section(Kind::section, "log", log_section, "The log."),

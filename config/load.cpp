@@ -17,6 +17,7 @@ Config read_root(Section section) {
   section.section("listen", [&](Section one) { read_listen(std::move(one), config.listen); });
   section.section("admin", [&](Section one) { read_admin(std::move(one), config.admin); });
   section.read("workers", config.workers);
+  section.read("io_uring", config.io_uring);
   section.section("store", [&](Section one) { read_store(std::move(one), config.store); });
   section.section("log", [&](Section one) { read_log(std::move(one), config.log); });
   section.read("drain_timeout", config.drain_timeout);

@@ -104,6 +104,7 @@ TEST(Load, ServerKeys) {
   EXPECT_EQ(config.admin.tokens[1].role, AdminRole::operator_);
   EXPECT_EQ(config.admin.tokens[1].token.reveal(), "hidden-in-a-file");
   EXPECT_EQ(config.workers, 3);
+  EXPECT_FALSE(config.io_uring);
   EXPECT_EQ(std::get<StoreEtcd>(config.store).endpoints.size(), 2u);
   EXPECT_EQ(config.log.level, LogLevel::warn);
   EXPECT_EQ(config.log.slow_statement, 250ms);

@@ -1,5 +1,6 @@
 #include "net/event_loop.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fmt/format.h>
@@ -8,6 +9,9 @@
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
+
+#include "net/send_batch.hpp"
+#include "net/stream.hpp"
 
 namespace tessera::net {
 
@@ -83,6 +87,8 @@ void EventLoop::set_ticker(Duration interval, std::function<void()> tick) {
 }
 
 void EventLoop::run() {
+  if (sends_together_) batch_ = SendBatch::open();
+  unsent_.reserve(SendBatch::capacity);
   while (!stopping_.load(std::memory_order_relaxed)) {
     const int count = ::epoll_wait(epoll_, events_.data(), events_per_round, -1);
     now_ = Clock::now();
@@ -116,13 +122,48 @@ void EventLoop::dispatch(int count) {
       current_ended_ = (event.events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
       deliver(*handler, readable, writable);
       current_ = nullptr;
+      // The first of them have waited long enough.
+      if (unsent_.size() >= SendBatch::capacity / 2) send_unsent();
     }
   }
   delivering_ = delivered_ = 0;
+  send_unsent();
   if (woken) run_posted();
   if (!ticked) return;
   run_deferred();
   run_tick();
+}
+
+bool EventLoop::send_later(Stream& stream) {
+  if (!batch_ || delivering_ == 0 || unsent_.size() == SendBatch::capacity) return false;
+  unsent_.push_back(&stream);
+  return true;
+}
+
+void EventLoop::forget(const Stream& stream) {
+  std::erase(unsent_, &stream);
+}
+
+void EventLoop::send_unsent() {
+  if (unsent_.size() == 1) {
+    const std::string_view bytes = bytes_of(*unsent_.front());
+    if (!bytes.empty()) unsent_.front()->flush();
+  } else if (!unsent_.empty()) {
+    for (Stream* stream : unsent_) batch_->add(stream->descriptor(), bytes_of(*stream));
+    const std::span<const int> results = batch_->send();
+    for (std::size_t i = 0; i < results.size(); ++i) unsent_[i]->sent_together(results[i]);
+    if (batch_->broken()) batch_.reset();
+  }
+  unsent_.clear();
+}
+
+std::string_view EventLoop::bytes_of(Stream& stream) {
+  try {
+    return stream.to_send();
+  } catch (const std::bad_alloc&) {
+    ++out_of_memory_;
+    return {};
+  }
 }
 
 // One connection that memory has run out for must not take all others along.

@@ -13,6 +13,7 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <string_view>
 #include <sys/epoll.h>
 #include <vector>
 
@@ -20,6 +21,9 @@
 #include "base/error.hpp"
 
 namespace tessera::net {
+
+class SendBatch;
+class Stream;
 
 class EventHandler {
 public:
@@ -50,6 +54,14 @@ public:
   // and for writing once what several events of a round have produced.
   void defer(Task task) { deferred_.push_back(std::move(task)); }
 
+  // From the next `run` on, what streams have to send is sent at the end of each round, all by one system call
+  // (net/send_batch.hpp). Without it, or where the kernel does not let us, each stream sends by itself.
+  void send_together() { sends_together_ = true; }
+  // Is `stream` sent at the end of this round, without another word? False: it has to send by itself.
+  bool send_later(Stream& stream);
+  // The stream goes, or has sent by itself.
+  void forget(const Stream& stream);
+
   // Calls `tick` about every `interval` while the loop runs.
   void set_ticker(Duration interval, std::function<void()> tick);
 
@@ -79,6 +91,8 @@ private:
   void deliver(EventHandler& handler, bool readable, bool writable);
   void run_task(Task& task);
   void run_tick();
+  void send_unsent();
+  std::string_view bytes_of(Stream& stream);
   void watch(int fd, int* mark);
   void run_posted();
   void run_deferred();
@@ -95,6 +109,9 @@ private:
   int delivered_ = 0;
   const EventHandler* current_ = nullptr;  // whose event is being delivered
   bool current_ended_ = false;             // …and it says that the peer has ended or failed
+  bool sends_together_ = false;
+  std::unique_ptr<SendBatch> batch_;  // null: each by itself
+  std::vector<Stream*> unsent_;       // what the events delivered so far have left to send
   std::vector<Task> deferred_;
   std::vector<Task> running_;  // deferred tasks of this round; keeps its memory
   std::vector<char> read_buffer_;

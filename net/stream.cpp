@@ -26,6 +26,7 @@ Result<void> Stream::open(EventHandler& handler) {
 }
 
 void Stream::detach(EventHandler& handler) {
+  send_before_leaving();
   loop_->remove(socket_.get(), handler);
   handler_ = nullptr;
 }
@@ -35,8 +36,17 @@ Result<void> Stream::rebind(EventLoop& loop, EventHandler& handler) {
   return open(handler);
 }
 
+// The loop must not send it any more, and others do not wait for its round.
+void Stream::send_before_leaving() {
+  if (!is_sent_later_) return;
+  loop_->forget(*this);
+  is_sent_later_ = false;
+  flush();
+}
+
 void Stream::close() {
   if (!socket_) return;
+  send_before_leaving();
   if (handler_ != nullptr) loop_->remove(socket_.get(), *handler_);
   handler_ = nullptr;
   socket_.reset();
@@ -175,17 +185,8 @@ Stream::Status Stream::note_sent(ssize_t n, std::size_t& sent) {
 Stream::Status Stream::flush() {
   if (!socket_) return Status::closed;
   if (tls_) {
-    if (sent_ < out_.size()) {
-      const TlsSession::Status status = tls_->write(std::string_view(out_).substr(sent_));
-      if (status != TlsSession::Status::ok) {
-        error_ = fmt::format("TLS: {}", tls_->error());
-        return Status::failed;
-      }
-      out_.clear();
-      sent_ = 0;
-    }
-    trim();
-    return flush_tls();
+    const Status encrypted = encrypt();
+    return encrypted == Status::ok ? flush_tls() : encrypted;
   }
   if (pending() == 0) return Status::ok;
   std::size_t sent = 0;
@@ -195,26 +196,78 @@ Stream::Status Stream::flush() {
   return status;
 }
 
-Stream::Status Stream::flush_tls() {
-  std::string& output = tls_->output();
-  while (tls_sent_ < output.size()) {
-    std::size_t sent = 0;
-    const Status status = send(std::string_view(output).substr(tls_sent_), {}, sent);
-    tls_sent_ += sent;
-    if (tls_sent_ > high_water) {
-      // As in trim(): what a slow peer has taken must not pile up behind what it has not.
-      output.erase(0, tls_sent_);
-      tls_sent_ = 0;
-    }
-    if (status != Status::ok) return status;
-    if (sent == 0) return Status::ok;
+void Stream::flush_soon() {
+  // What is more is on its way while others are still at work.
+  constexpr std::size_t most_together = 16 * 1024;
+  if (pending() == 0 || (is_sent_later_ && pending() <= most_together)) return;
+  if (pending() > most_together || !loop_->send_later(*this))
+    flush();
+  else
+    is_sent_later_ = true;
+}
+
+std::string_view Stream::to_send() {
+  is_sent_later_ = false;
+  if (!tls_) return std::string_view(out_).substr(sent_);
+  if (encrypt() != Status::ok) return {};
+  return std::string_view(tls_->output()).substr(tls_sent_);
+}
+
+void Stream::sent_together(int result) {
+  if (result < 0) {
+    flush();  // says why, and has the loop told when there is room
+    return;
   }
-  output.clear();
-  tls_sent_ = 0;
-  if (output.capacity() > keep_capacity) std::string().swap(output);
+  const auto sent = static_cast<std::size_t>(result);
+  bytes_out_ += sent;
+  if (tls_) {
+    tls_sent_ += sent;
+    trim_tls();
+  } else {
+    sent_ += sent;
+    trim();
+  }
+}
+
+// All that is queued goes into tls_->output().
+Stream::Status Stream::encrypt() {
+  if (sent_ == out_.size()) return Status::ok;
+  const TlsSession::Status status = tls_->write(std::string_view(out_).substr(sent_));
+  if (status != TlsSession::Status::ok) {
+    error_ = fmt::format("TLS: {}", tls_->error());
+    return Status::failed;
+  }
+  sent_ = out_.size();
+  trim();
   return Status::ok;
 }
 
+Stream::Status Stream::flush_tls() {
+  while (tls_sent_ < tls_->output().size()) {
+    std::size_t sent = 0;
+    const Status status = send(std::string_view(tls_->output()).substr(tls_sent_), {}, sent);
+    tls_sent_ += sent;
+    trim_tls();
+    if (status != Status::ok || sent == 0) return status;
+  }
+  trim_tls();
+  return Status::ok;
+}
+
+// As trim().
+void Stream::trim_tls() {
+  std::string& output = tls_->output();
+  if (tls_sent_ == output.size()) {
+    output.clear();
+    tls_sent_ = 0;
+    if (output.capacity() > keep_capacity) std::string().swap(output);
+  } else if (tls_sent_ > high_water) {
+    output.erase(0, tls_sent_);
+    tls_sent_ = 0;
+  }
+}
+
+// What a slow peer has taken must not pile up in front of what it has not.
 void Stream::trim() {
   if (sent_ == out_.size()) {
     out_.clear();

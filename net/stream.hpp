@@ -73,6 +73,12 @@ public:
   // For building messages in place: append to it, then flush.
   std::string& out() { return out_; }
   Status flush();
+  // At the end of the loop's round, together with the other streams', or now: as is better. Who needs to know whether
+  // the kernel took it calls `flush`.
+  void flush_soon();
+  // For the loop: the bytes that go to the socket now, and what became of them.
+  std::string_view to_send();
+  void sent_together(int result);
   // Bytes that wait for the socket.
   std::size_t pending() const { return out_.size() - sent_ + (tls_ ? tls_->output().size() - tls_sent_ : 0); }
   bool drained() const { return pending() == 0; }
@@ -88,8 +94,11 @@ private:
   Status read_tls(std::span<char> into, std::size_t& n, bool& dry);
   Status send(std::string_view first, std::string_view second, std::size_t& sent);
   Status note_sent(ssize_t n, std::size_t& sent);
+  Status encrypt();
   Status flush_tls();
+  void trim_tls();
   void stash_ciphertext();
+  void send_before_leaving();
   void trim();
 
   EventLoop* loop_;
@@ -99,6 +108,7 @@ private:
   std::string tls_stash_;  // ciphertext that was read and not yet decrypted when the reader paused
   std::string out_;        // plaintext queue; sent_ bytes of it are gone (plain sockets)
   bool stopped_short_ = false;
+  bool is_sent_later_ = false;  // the loop knows it
   std::size_t sent_ = 0;
   std::size_t tls_sent_ = 0;  // bytes of tls_->output() that are gone
   std::uint64_t bytes_in_ = 0;

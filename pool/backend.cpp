@@ -288,6 +288,14 @@ void Backend::append_large(std::string_view bytes) {
   if (stream_.pending() > Stream::high_water) choked_ = true;
 }
 
+void Backend::flush_soon() {
+  if (state_ == State::closed) return;
+  if (choked_)
+    flush();
+  else
+    stream_.flush_soon();
+}
+
 void Backend::flush() {
   if (state_ == State::closed) return;
   if (stream_.pending() > Stream::high_water) choked_ = true;

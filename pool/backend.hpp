@@ -79,6 +79,8 @@ public:
   void append(std::string_view bytes) { stream_.append(bytes); }
   void append_large(std::string_view bytes);
   void flush();
+  // As net::Stream's.
+  void flush_soon();
   std::size_t pending() const { return stream_.pending(); }
   // The owner is not congested any more. Nothing happens unless it was.
   void resume_reading();

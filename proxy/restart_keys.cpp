@@ -10,13 +10,14 @@ std::vector<std::string> restart_keys(const config::Config& before, const config
     if (changed) keys.push_back(std::string(key) + ": restart to apply");
   };
   add(before.pid_file != after.pid_file, "pid_file");
+  add(before.io_uring != after.io_uring, "io_uring");
   add(before.listen.backlog != after.listen.backlog, "listen.backlog");
   return keys;
 }
 
 bool needs_restart(std::string_view key) {
-  constexpr std::string_view fixed[] = {"listen.postgres", "listen.mysql", "listen.backlog",
-                                        "admin.listen",    "workers",      "pid_file"};
+  constexpr std::string_view fixed[] = {"listen.postgres", "listen.mysql", "listen.backlog", "admin.listen",
+                                        "workers",         "io_uring",     "pid_file"};
   return std::ranges::find(fixed, key) != std::end(fixed);
 }
 

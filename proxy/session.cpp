@@ -214,10 +214,12 @@ bool Session::dispatch(char type, std::string_view whole) {
 // Everything that this turn produced goes out, one write for each peer.
 void Session::finish_turn() {
   if (!deferred_.empty() && deferred_bytes_.capacity() == 0) deferred_bytes_.reserve(256);
-  if (backend_ != nullptr) backend_->flush();
-  if (wait_ == Wait::none && !ending_) release_if_free();
+  // Who waits for a queue to be empty must see it as it is.
+  const bool waits = wait_ != Wait::none || ending_;
+  if (backend_ != nullptr) waits ? backend_->flush() : backend_->flush_soon();
+  if (!waits) release_if_free();
   deliver_notifications();
-  if (!ending_) host_.stream().flush();
+  if (!ending_) flush_client();
   // The kernel took it all, and no event will come.
   if (wait_ == Wait::client && !is_congested()) continue_after_wait();
 }

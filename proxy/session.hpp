@@ -238,6 +238,7 @@ private:
   // The connection has the first part of a message: the rest must follow, whether the server wants it or not.
   bool sends_copy_data() const { return copy_left_ > 0 && !copy_dropped_; }
   void finish_turn();
+  void flush_client();
   void relay_client_message(std::string_view whole);
   Got engage(std::optional<ShardId> shard);
   Got acquire(ShardId shard);

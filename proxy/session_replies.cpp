@@ -305,7 +305,14 @@ void Session::on_backend_turn(Backend& backend) {
     host_.resume_reading();
   }
   deliver_notifications();
-  if (!ending_ || host_.stream().is_open()) host_.stream().flush();
+  if (!ending_ || host_.stream().is_open()) flush_client();
+}
+
+void Session::flush_client() {
+  if (wait_ == Wait::none && !ending_)
+    host_.stream().flush_soon();
+  else
+    host_.stream().flush();
 }
 
 // ---- losing a connection --------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ std::atomic<std::uint64_t> next_session_id = 1;
 Worker::Worker(Server& server, unsigned number, std::shared_ptr<const Runtime> runtime)
     : server_(server), number_(number), runtime_(std::move(runtime)) {
   for (const auto& [name, database] : runtime_->databases) databases_.emplace(name, make_database(database));
+  if (runtime_->config->io_uring) loop_.send_together();
   loop_.set_ticker(tick_interval, [this] { tick(); });
 }
 

@@ -10,14 +10,14 @@ set -euo pipefail
 {
 # libboost-dev is 1.74: libmysqlcppconn-dev depends on it, and it conflicts with libboost1.81-dev.
 build="clang-19 lld-19 llvm-19 libclang-rt-19-dev clang-format-19 ninja-build cmake ccache git ca-certificates
-  libboost-dev libboost-system-dev libpq-dev libidn-dev libpg-query-dev libprotobuf-c-dev libyaml-cpp-dev libssl-dev libsqlite3-dev
-  prometheus-cpp-dev libfmt-dev libspdlog-dev libcli11-dev nlohmann-json3-dev libgtest-dev libgmock-dev"
+  libboost-dev libboost-system-dev libpq-dev libidn-dev libpg-query-dev libprotobuf-c-dev libyaml-cpp-dev libssl-dev liburing-dev
+  libsqlite3-dev prometheus-cpp-dev libfmt-dev libspdlog-dev libcli11-dev nlohmann-json3-dev libgtest-dev libgmock-dev"
 servers="postgresql-15 postgresql-contrib postgresql-client-15 openssl python3"
 test="$servers python3-psycopg python3-pytest python3-psycopg2 python3-yaml shellcheck nodejs npm"
 demo="$servers"
 drivers="$test python3-asyncpg python3-sqlalchemy openjdk-17-jdk-headless libpostgresql-jdbc-java libpqxx-dev g++
   libdbd-pg-perl golang-go golang-github-lib-pq-dev golang-github-jackc-pgx-v4-dev"
-bench="$servers pgbouncer haproxy strace linux-perf libbenchmark-dev liburing-dev"
+bench="$servers pgbouncer haproxy strace linux-perf libbenchmark-dev"
 }
 
 is_installed() {
