@@ -110,7 +110,7 @@ public:
   const Identity& identity() const { return *options_.identity; }
   BackendObserver& observer() const { return *observer_; }  // the pool that it belongs to
   postgres::TransactionStatus transaction_status() const { return transaction_; }
-  const SettingsMap& parameters() const { return parameters_; }  // ParameterStatus values by name
+  const ParameterMap& parameters() const { return parameters_; }  // ParameterStatus values by name
   const Settings& settings() const { return settings_; }
   // The client's own SET was seen to succeed: `settings` is what the connection has now.
   void note_settings(const Settings& settings) { settings_ = settings; }
@@ -185,7 +185,7 @@ private:
   PreparedCache prepared_;
   BackendOwner* owner_ = nullptr;
   std::size_t address_index_ = 0;
-  SettingsMap parameters_;
+  ParameterMap parameters_;
   Settings settings_ = no_settings();
   Settings wanted_settings_;
   std::optional<Error> own_error_;

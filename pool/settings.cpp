@@ -54,41 +54,23 @@ std::string reset_sql(std::string_view name) {
 }
 
 std::string settings_change(const SettingsMap& from, const SettingsMap& to) {
-  std::string sql, identity;
-  const auto value = [](const SettingsMap& map, std::string_view name) {
-    const auto found = map.find(name);
-    return found == map.end() ? std::string_view() : std::string_view(found->second);
-  };
-  const bool new_authorization = value(from, "session_authorization") != value(to, "session_authorization");
-  const auto stale = [&](const auto& entry) {
-    const auto wanted = to.find(entry.first);
-    return wanted == to.end() || (is_identity(entry.first) && wanted->second != entry.second);
-  };
-  for (const auto& entry : from)
-    if (is_identity(entry.first) && stale(entry)) sql += reset_sql(entry.first) + ';';
-  for (const auto& entry : from)
-    if (!is_identity(entry.first) && stale(entry)) sql += reset_sql(entry.first) + ';';
-  for (const auto& [name, statement] : to) {
-    const auto have = from.find(name);
-    // A new session authorization makes the server forget the role, also one that stays the same.
-    const bool forgotten = new_authorization && name == "role";
-    if (have != from.end() && have->second == statement && !forgotten) continue;
-    // session_authorization before role: the former resets the latter.
-    std::string& into = is_identity(name) ? identity : sql;
-    if (name == "session_authorization")
-      into = statement + ';' + into;
-    else
-      into += statement + ';';
+  std::string identity_resets, resets, sets, authorization, role;
+  for (const auto& [name, before, after] : SettingsMap::differences(from, to)) {
+    if (before != nullptr && (after == nullptr || is_identity(name)))
+      (is_identity(name) ? identity_resets : resets) += reset_sql(name) + ';';
+    if (after == nullptr) continue;
+    (name == "session_authorization" ? authorization : name == "role" ? role : sets) += *after + ';';
   }
-  return sql + identity;
+  // A new session authorization makes the server forget the role, also one that stays the same.
+  const bool new_authorization = from.value("session_authorization") != to.value("session_authorization");
+  if (const auto* kept = to.find("role"); kept != nullptr && new_authorization) role = kept->second + ';';
+  return identity_resets + resets + sets + authorization + role;
 }
 
 Settings interned(Settings map) {
   constexpr std::size_t most_known = 10'000;
   thread_local std::unordered_map<std::size_t, std::weak_ptr<const SettingsMap>> known;
-  std::size_t hash = 0;
-  for (const auto& [name, sql] : *map)
-    hash = hash * 31 + std::hash<std::string>()(name) * 7 + std::hash<std::string>()(sql);
+  const std::size_t hash = map->hash();
   if (const auto found = known.find(hash); found != known.end())
     if (Settings there = found->second.lock(); there && *there == *map) return there;
   if (known.size() >= most_known) std::erase_if(known, [](const auto& entry) { return entry.second.expired(); });
@@ -119,42 +101,39 @@ void SettingsTracker::become(State state) {
 }
 
 std::string_view SettingsTracker::effective(std::string_view name) const {
-  if (const auto found = state_.local->find(name); found != state_.local->end()) return found->second;
-  const auto found = state_.settings->find(name);
-  return found == state_.settings->end() ? std::string_view() : std::string_view(found->second);
+  if (const auto* found = state_.local->find(name)) return found->second;
+  return state_.settings->value(name);
 }
 
 void SettingsTracker::set(const std::string& name, std::string sql) {
   change(state_.local, [&](SettingsMap& map) { map.erase(name); });
-  change(state_.settings, [&](SettingsMap& map) { map[name] = std::move(sql); });
+  change(state_.settings, [&](SettingsMap& map) { map.set(name, sql); });
 }
 
 void SettingsTracker::set_local(const std::string& name, std::string sql) {
   if (!in_transaction_) return;  // the server warns, and forgets it with the statement
-  change(state_.local, [&](SettingsMap& map) { map[name] = std::move(sql); });
+  change(state_.local, [&](SettingsMap& map) { map.set(name, sql); });
 }
 
 void SettingsTracker::set_ours(const std::string& name, std::string value, bool local) {
   if (local) return set_local(name, std::move(value));
   change(state_.local, [&](SettingsMap& map) { map.erase(name); });
-  change(state_.ours, [&](SettingsMap& map) { map[name] = std::move(value); });
+  change(state_.ours, [&](SettingsMap& map) { map.set(name, value); });
 }
 
 std::string_view SettingsTracker::ours(std::string_view name) const {
-  for (const Settings& map : {state_.local, state_.ours})
-    if (const auto found = map->find(name); found != map->end()) return found->second;
-  return {};
+  if (const auto* found = state_.local->find(name)) return found->second;
+  return state_.ours->value(name);
 }
 
 void SettingsTracker::reset(const std::string& name) {
   change(state_.local, [&](SettingsMap& map) { map.erase(name); });
   change(state_.ours, [&](SettingsMap& map) { map.erase(name); });
   change(state_.settings, [&](SettingsMap& map) {
-    const auto base = base_->find(name);
-    if (base == base_->end())
-      map.erase(name);
+    if (const auto* base = base_->find(name))
+      map.set(name, base->second);
     else
-      map[name] = base->second;
+      map.erase(name);
     if (name == "session_authorization") map.erase("role");
   });
 }
@@ -163,7 +142,7 @@ void SettingsTracker::reset_all() {
   // RESET ALL leaves the identity alone (guc.c: GUC_NO_RESET_ALL).
   const auto keep_identity = [](SettingsMap& map, SettingsMap kept) {
     for (const char* name : {"role", "session_authorization"})
-      if (const auto found = map.find(name); found != map.end()) kept[name] = found->second;
+      if (const auto* found = map.find(name)) kept.set(name, found->second);
     map = std::move(kept);
   };
   change(state_.local, [&](SettingsMap& map) { keep_identity(map, {}); });
@@ -174,7 +153,7 @@ void SettingsTracker::reset_all() {
 void SettingsTracker::add_temporary(const std::string& name, bool until_commit) {
   // Outside of a transaction ON COMMIT DROP comes at once.
   if (until_commit && !in_transaction_) return;
-  change(state_.temporary, [&](SettingsMap& map) { map[name] = until_commit ? "commit" : ""; });
+  change(state_.temporary, [&](SettingsMap& map) { map.set(name, until_commit ? "commit" : ""); });
 }
 
 void SettingsTracker::drop_temporary(const std::string& name) {
@@ -186,7 +165,7 @@ void SettingsTracker::drop_all_temporary() {
 }
 
 void SettingsTracker::listen(const std::string& channel) {
-  change(state_.channels, [&](SettingsMap& map) { map[channel]; });
+  change(state_.channels, [&](SettingsMap& map) { map.set(channel, ""); });
 }
 
 void SettingsTracker::unlisten(const std::string& channel) {
@@ -205,8 +184,10 @@ void SettingsTracker::begin() {
 
 void SettingsTracker::commit() {
   if (!state_.temporary->empty())
-    change(state_.temporary,
-           [](SettingsMap& map) { std::erase_if(map, [](const auto& entry) { return entry.second == "commit"; }); });
+    change(state_.temporary, [](SettingsMap& map) {
+      for (const auto& [name, until] : SettingsMap(map))
+        if (until == "commit") map.erase(name);
+    });
   end();
 }
 

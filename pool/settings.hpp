@@ -10,11 +10,15 @@
 #include <string_view>
 #include <vector>
 
+#include "pool/settings_map.hpp"
+
 namespace tessera::pool {
 
 // Name (lower case, as in pg_settings; "role", "session_authorization") -> one SQL statement without semicolon.
-using SettingsMap = std::map<std::string, std::string, std::less<>>;
 using Settings = std::shared_ptr<const SettingsMap>;
+
+// ParameterStatus values by name.
+using ParameterMap = std::map<std::string, std::string, std::less<>>;
 
 // The map of a fresh connection.
 const Settings& no_settings();

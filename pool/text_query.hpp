@@ -16,7 +16,7 @@ public:
   using Row = std::vector<std::optional<std::string>>;
   struct Answer {
     std::vector<std::vector<Row>> results;  // one for each query
-    SettingsMap parameters;                 // what the server reports to a session with these settings
+    ParameterMap parameters;                // what the server reports to a session with these settings
   };
   using Done = std::move_only_function<void(Result<Answer>)>;
   static constexpr std::size_t max_bytes = 512u << 20;

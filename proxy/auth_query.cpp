@@ -32,7 +32,7 @@ const pool::Settings& session_settings() {
     for (const auto& [name, value] :
          {std::pair("search_path", ""), std::pair("default_transaction_read_only", "on"),
           std::pair("statement_timeout", "5000"), std::pair("application_name", "tessera auth_query")})
-      (*map)[name] = pool::set_config_sql(name, value);
+      map->set(name, pool::set_config_sql(name, value));
     return pool::Settings(std::move(map));
   }();
   return made;

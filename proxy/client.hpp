@@ -101,7 +101,7 @@ private:
   void open_session();
   void start_session();
   void start_in_successor();
-  void greet(const pool::SettingsMap& parameters);
+  void greet(const pool::ParameterMap& parameters);
   pool::Settings startup_settings() const;
   Result<void> check_admission();
   Result<postgres::ServerCredential> server_credential() const;

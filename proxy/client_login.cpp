@@ -237,7 +237,7 @@ pool::Settings Client::startup_settings() const {
   const auto set = [&](const std::string& name, const std::string& value) {
     std::string lower = name;
     for (char& c : lower) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
-    (*map)[lower] = pool::set_config_sql(lower, value);
+    map->set(lower, pool::set_config_sql(lower, value));
   };
   for (const auto& [name, value] : startup_.option_settings) set(name, value);
   for (const auto& [name, value] : startup_.parameters) set(name, value);
@@ -277,7 +277,7 @@ void Client::open_session() {
 }
 
 void Client::start_session() {
-  const auto opened = [this](const pool::SettingsMap& parameters) { greet(parameters); };
+  const auto opened = [this](const pool::ParameterMap& parameters) { greet(parameters); };
   const auto failed = [this](const Error& reason) {
     if (!session_->options().database->retired()) return fail(reason);
     // A reload has put another database in its place. Later, because the session is on the stack.
@@ -324,7 +324,7 @@ void Client::reconfigure() {
   }
 }
 
-void Client::greet(const pool::SettingsMap& parameters) {
+void Client::greet(const pool::ParameterMap& parameters) {
   std::string& out = stream_.out();
   for (const auto& [name, value] : parameters)
     if (!postgres::append_parameter_status(out, name, value)) return close_now();

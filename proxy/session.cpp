@@ -31,7 +31,7 @@ Session::~Session() {
   options_.database->session_closed();
 }
 
-void Session::open(std::function<void(const pool::SettingsMap&)> ready, std::function<void(const Error&)> failed) {
+void Session::open(std::function<void(const pool::ParameterMap&)> ready, std::function<void(const Error&)> failed) {
   on_open_ = std::move(ready);
   on_open_failed_ = std::move(failed);
   wait_ = Wait::opening;

@@ -72,7 +72,7 @@ public:
   ~Session() override;
 
   // Gets the server's parameters for the greeting; then `ready` is called, or `failed`.
-  void open(std::function<void(const pool::SettingsMap& parameters)> ready, std::function<void(const Error&)> failed);
+  void open(std::function<void(const pool::ParameterMap& parameters)> ready, std::function<void(const Error&)> failed);
   // Bytes from the client, all taken.
   void on_client_bytes(std::string_view bytes);
   // The session cannot take more now. (What it holds while it does not wait is one message that is not complete yet.)
@@ -455,7 +455,7 @@ private:
   RoutingRef routing_;
   bool view_stale_ = true;
   std::uint64_t view_revision_ = 0;  // of settings_
-  pool::SettingsMap parameters_;     // as the client knows them, where they differ from the greeting's
+  pool::ParameterMap parameters_;    // as the client knows them, where they differ from the greeting's
   GreetingRef greeting_;
   mutable std::optional<Encodings> encodings_;  // asked for with every statement
 
@@ -474,7 +474,7 @@ private:
   Wait wait_ = Wait::none;
   std::uint32_t continuation_ = 0;  // counts the ends of waits
   int prepare_attempts_ = 0;
-  std::function<void(const pool::SettingsMap&)> on_open_;  // both empty once the session is open
+  std::function<void(const pool::ParameterMap&)> on_open_;  // both empty once the session is open
   std::function<void(const Error&)> on_open_failed_;
 
   pool::Backend* backend_ = nullptr;    // current

@@ -125,7 +125,7 @@ databases:
       options.startup_settings = pool::no_settings();
       options.mode = mode;
       session_ = std::make_unique<Session>(std::move(options), *this);
-      session_->open([this](const pool::SettingsMap& parameters) { greeted_ = parameters; },
+      session_->open([this](const pool::ParameterMap& parameters) { greeted_ = parameters; },
                      [this](const Error& error) { failed_ = error; });
     });
     ASSERT_TRUE(lane_.eventually([this] { return greeted_ || failed_; }));
@@ -225,7 +225,7 @@ databases:
   net::Stream stream_{lane_.loop, net::Descriptor()};
   net::Stream client_{lane_.loop, net::Descriptor()};
   std::unique_ptr<Session> session_;
-  std::optional<pool::SettingsMap> greeted_;
+  std::optional<pool::ParameterMap> greeted_;
   std::optional<Error> failed_;
   std::string received_;
   std::atomic<bool> ended_ = false;

@@ -109,8 +109,8 @@ void Session::settings_changed() {
 
 std::vector<std::string> Session::search_path() const {
   const std::string_view sql = settings_.effective("search_path");
-  const auto then = options_.startup_settings->find("search_path");
-  const bool asked_at_start = then != options_.startup_settings->end() && then->second == sql;
+  const auto* then = options_.startup_settings->find("search_path");
+  const bool asked_at_start = then != nullptr && then->second == sql;
   std::vector<std::string> path;
   if (sql.empty() || asked_at_start)
     path = split_search_path(greeting_ ? greeting_->search_path : std::string());

@@ -31,8 +31,8 @@ struct PlanningView {
 
 // What a server tells a new session: once for each user and set of start-up settings.
 struct Greeting {
-  pool::SettingsMap parameters;  // ParameterStatus
-  std::string search_path;       // its effective value, defaults of role and database included
+  pool::ParameterMap parameters;  // ParameterStatus
+  std::string search_path;        // its effective value, defaults of role and database included
 };
 using GreetingRef = std::shared_ptr<const Greeting>;
 
