@@ -165,15 +165,25 @@ void SettingsTracker::drop_all_temporary() {
 }
 
 void SettingsTracker::listen(const std::string& channel) {
+  note_channel(channel);
   change(state_.channels, [&](SettingsMap& map) { map.set(channel, ""); });
 }
 
 void SettingsTracker::unlisten(const std::string& channel) {
+  note_channel(channel);
   change(state_.channels, [&](SettingsMap& map) { map.erase(channel); });
 }
 
 void SettingsTracker::unlisten_all() {
+  for (const auto& [channel, unused] : channels()) note_channel(channel);
   change(state_.channels, [](SettingsMap& map) { map.clear(); });
+}
+
+std::vector<std::string> SettingsTracker::channels_given_up() {
+  std::vector<std::string> given_up;
+  for (const std::string& channel : std::exchange(unsettled_, {}))
+    if (!channels().contains(channel)) given_up.push_back(channel);
+  return given_up;
 }
 
 void SettingsTracker::begin() {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -74,6 +75,11 @@ public:
   void listen(const std::string& channel);
   void unlisten(const std::string& channel);
   void unlisten_all();
+  // Somebody was asked to hear the channel for this session, whether its LISTEN comes about or not.
+  void note_channel(const std::string& channel) { unsettled_.insert(channel); }
+  // Channels that may have to be given up now, when no transaction is open: those that were noted or changed since the
+  // last call, and are not listened to. All others are as they were: a transaction that has none of this costs nothing.
+  std::vector<std::string> channels_given_up();
   void begin();  // a transaction, also the implicit one of a multi-statement query
   void commit();
   void rollback();
@@ -105,6 +111,7 @@ private:
   bool in_transaction_ = false;
   State at_begin_;
   std::vector<Mark> marks_;
+  std::set<std::string> unsettled_;  // channels
 };
 
 }  // namespace tessera::pool

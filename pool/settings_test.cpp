@@ -110,6 +110,33 @@ TEST(SettingsTracker, ResetAllKeepsTheIdentity) {
   EXPECT_EQ(*tracker.current(), *base) << "the role goes with the session authorization";
 }
 
+// Who hears channels for the session is told of those alone that a transaction has touched.
+TEST(SettingsTracker, ChannelsAreGivenUpByWhatHasTouchedThem) {
+  using testing::ElementsAre;
+  using testing::IsEmpty;
+  SettingsTracker tracker;
+  for (const char* channel : {"a", "b", "c"}) tracker.listen(channel);
+  EXPECT_THAT(tracker.channels_given_up(), IsEmpty());
+  tracker.begin();
+  tracker.listen("d");
+  tracker.unlisten("a");
+  tracker.rollback();
+  EXPECT_THAT(tracker.channels_given_up(), ElementsAre("d")) << "its LISTEN has not come about";
+  EXPECT_THAT(tracker.channels_given_up(), IsEmpty()) << "once";
+  tracker.begin();
+  tracker.savepoint("s");
+  tracker.unlisten_all();
+  tracker.rollback_to("s");
+  tracker.unlisten("b");
+  tracker.commit();
+  EXPECT_THAT(tracker.channels_given_up(), ElementsAre("b"));
+  tracker.note_channel("e");  // and its LISTEN fails
+  tracker.note_channel("a");  // is listened to already
+  EXPECT_THAT(tracker.channels_given_up(), ElementsAre("e"));
+  tracker.unlisten_all();
+  EXPECT_THAT(tracker.channels_given_up(), ElementsAre("a", "c"));
+}
+
 using ModelMap = std::map<std::string, std::string>;
 
 // A model that keeps a full copy for each transaction and savepoint.

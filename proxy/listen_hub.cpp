@@ -193,6 +193,7 @@ bool ListenHub::listen(Session& session, const std::string& channel) {
   std::set<Session*>& sessions = user.channels[channel];
   const bool first = sessions.empty();
   sessions.insert(&session);
+  user.of_session[&session].insert(channel);
   user.idle_since = never;
   if (user.hears(channel)) return true;
   user.waiting[&session] = channel;
@@ -206,37 +207,26 @@ void ListenHub::unlisten(Session& session, const std::string& channel) {
   if (user == nullptr) return;
   user->waiting.erase(&session);
   const auto found = user->channels.find(channel);
-  if (found == user->channels.end()) return;
-  found->second.erase(&session);
+  if (found == user->channels.end() || found->second.erase(&session) == 0) return;
+  std::set<std::string>& others = user->of_session[&session];
+  others.erase(channel);
+  if (others.empty()) user->of_session.erase(&session);
   if (!found->second.empty()) return;
   user->channels.erase(found);
   if (user->channels.empty()) user->idle_since = database_.loop().now();
   for (const auto& listener : user->listeners) listener->changed(channel);
 }
 
-void ListenHub::keep_only(Session& session, const pool::SettingsMap& channels) {
-  User* const user = find_user(session);
-  if (user == nullptr) return;
-  std::vector<std::string> left;
-  for (const auto& [channel, sessions] : user->channels)
-    if (sessions.contains(&session) && !channels.contains(channel)) left.push_back(channel);
-  for (const std::string& channel : left) unlisten(session, channel);
-}
-
-bool ListenHub::listens(const Session& session, const std::string& channel) const {
-  const auto user = users_.find(session.options().identity->user);
-  if (user == users_.end()) return false;
-  const auto found = user->second.channels.find(channel);
-  return found != user->second.channels.end() && found->second.contains(const_cast<Session*>(&session));
+void ListenHub::forget(Session& session) {
+  for (const std::string& channel : channels_of(session)) unlisten(session, channel);
 }
 
 std::vector<std::string> ListenHub::channels_of(const Session& session) const {
-  std::vector<std::string> found;
   const auto user = users_.find(session.options().identity->user);
-  if (user == users_.end()) return found;
-  for (const auto& [channel, sessions] : user->second.channels)
-    if (sessions.contains(const_cast<Session*>(&session))) found.push_back(channel);
-  return found;
+  if (user == users_.end()) return {};
+  const auto found = user->second.of_session.find(&session);
+  if (found == user->second.of_session.end()) return {};
+  return {found->second.begin(), found->second.end()};
 }
 
 void ListenHub::heard(User& user, const postgres::NotificationView& notification) {

@@ -31,10 +31,7 @@ public:
   // Session::on_listening follows. Nothing that is notified after LISTEN was answered is missed.
   bool listen(Session& session, const std::string& channel);
   void unlisten(Session& session, const std::string& channel);
-  // Unlistens from everything that is not a key of `channels`.
-  void keep_only(Session& session, const pool::SettingsMap& channels);
-  void forget(Session& session) { keep_only(session, {}); }
-  bool listens(const Session& session, const std::string& channel) const;
+  void forget(Session& session);  // unlistens from everything
   std::vector<std::string> channels_of(const Session& session) const;
   void reconfigure();  // the database has its new configuration
   void sweep(TimePoint now);
@@ -44,7 +41,8 @@ private:
   class Listener;  // one user on one shard
   struct User {
     std::map<std::string, std::set<Session*>> channels;
-    std::map<Session*, std::string> waiting;  // for which channel
+    std::map<const Session*, std::set<std::string>> of_session;  // the same by session, each with one channel or more
+    std::map<Session*, std::string> waiting;                     // for which channel
     std::vector<std::unique_ptr<Listener>> listeners;
     TimePoint idle_since = never;  // nobody listens since then
     bool hears(const std::string& channel) const;

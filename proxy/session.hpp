@@ -536,7 +536,6 @@ private:
   };
   std::vector<HeldNotification> held_notifications_;  // arrived inside a transaction, or the client reads slowly
   std::size_t held_bytes_ = 0;
-  bool listens_ = false;   // the hub may know us
   std::string last_text_;  // for the slow-statement log, if it is on
 
   TimePoint request_started_{};

@@ -224,6 +224,8 @@ void Session::discard_all() {
   advanced_sequences_ = false;
   clean_parked();
   settings_ = pool::SettingsTracker(options_.startup_settings);
+  if (options_.listen != nullptr)
+    for (const std::string& channel : options_.listen->channels_of(*this)) settings_.note_channel(channel);
   channels_settled();
   if (backend_ == nullptr) return;
   backend_->prepared().clear();
@@ -302,7 +304,7 @@ Session::Got Session::wait_for_listen(const router::PlannedText& text) {
     refuse(*std::exchange(wait_error_, std::nullopt));
     return Got::refused;
   }
-  listens_ = true;
+  settings_.note_channel(statement.channel->name);
   if (options_.listen->listen(*this, statement.channel->name)) return Got::ready;
   wait_ = Wait::listening;
   return Got::wait;
@@ -362,9 +364,8 @@ void Session::change_channels(const Statement& statement) {
 // No transaction is open: what is not listened to now is not wanted any more.
 void Session::channels_settled() {
   // A LISTEN that waits is wanted, though the session does not listen yet.
-  if (!listens_ || options_.listen == nullptr || wait_ == Wait::listening) return;
-  options_.listen->keep_only(*this, settings_.channels());
-  listens_ = !settings_.channels().empty();
+  if (options_.listen == nullptr || wait_ == Wait::listening) return;
+  for (const std::string& channel : settings_.channels_given_up()) options_.listen->unlisten(*this, channel);
 }
 
 void Session::set_tessera(const Statement& statement, std::string& reply, std::optional<Error>& error) {

@@ -6,6 +6,7 @@ import pytest
 from harness import wire
 from roles import make_role
 from talk import code, config_of, errors, eventually, log_in, value
+from test_faults import cpu_seconds
 from test_reload import reload
 
 ASLEEP = 0.3
@@ -390,3 +391,21 @@ def test_psycopgs_notifies(either, servers, database):
         for found in connection.notifies():
             assert (found.channel, found.payload) == ("later", "two")
             break
+
+
+def test_a_session_may_listen_to_very_many_channels(single, database):
+    """Each LISTEN and each transaction costs the same, however many there are; also a session's end, of the same role."""
+    ear = Ear(single, database)
+    spent = []
+    for first in range(0, 10_000, 1000):
+        before = cpu_seconds(single)
+        for channel in range(first, first + 1000):
+            ear.run(f"listen c{channel}")
+        for _ in range(1000):
+            ear.run("begin; commit")
+        for _ in range(100):
+            Ear(single, database).close()
+        spent.append(cpu_seconds(single) - before)
+    assert spent[-1] < 4 * spent[0], spent
+    ear.run("unlisten *")
+    assert value(ear.wire, "select count(*) from pg_listening_channels()") == "0"
