@@ -232,6 +232,23 @@ Result<postgres::ServerCredential> Client::server_credential() const {
   return postgres::ServerCredential{};
 }
 
+namespace {
+// What clients ask for at start-up is set on connections that are there already.
+std::optional<Error> startup_refusal(std::string_view setting) {
+  Error error{sqlstate::feature_not_supported,
+              fmt::format("parameter \"{}\" cannot be set at start-up", setting),
+              {},
+              "use SET when the connection is there",
+              0};
+  if (pool::is_ours(setting)) return error;
+  // Servers accept these at any time, also from those who may not load a library, and then do nothing.
+  if (setting != "local_preload_libraries" && setting != "session_preload_libraries") return {};
+  error.detail = "servers load these libraries while a connection starts, and theirs are shared by many clients";
+  error.hint = fmt::format("set it on the servers (ALTER ROLE … SET {} = …), or LOAD the library", setting);
+  return error;
+}
+}  // namespace
+
 pool::Settings Client::startup_settings() const {
   auto map = std::make_shared<pool::SettingsMap>();
   const auto set = [&](const std::string& name, const std::string& value) {
@@ -261,12 +278,7 @@ void Client::open_session() {
         user_ != nullptr && !user_->backend_user.empty() ? user_->backend_user : startup_.user, *credential);
   options.startup_settings = startup_settings();
   for (const auto& [name, sql] : *options.startup_settings)
-    if (pool::is_ours(name))
-      return fail({sqlstate::feature_not_supported,
-                   fmt::format("parameter \"{}\" cannot be set at start-up", name),
-                   {},
-                   "use SET when the connection is there",
-                   0});
+    if (std::optional<Error> refusal = startup_refusal(name)) return fail(std::move(*refusal));
   options.mode = user_ != nullptr && user_->pool_mode ? *user_->pool_mode : settings.pool.mode;
   options.number = static_cast<std::uint32_t>(id_.value());
   options.client = address_;
