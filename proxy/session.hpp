@@ -180,15 +180,25 @@ private:
     std::string server_name;
     std::string bytes;
   };
+  // A statement was sent with the server's name for a prepared one in place of the client's.
+  struct Renamed {
+    std::string server_name, name;
+    std::size_t head;               // characters as sent up to the name
+    std::ptrdiff_t before, behind;  // how far these and what follows the name stand from where the client wrote them
+  };
   // What an error must undo, or what a success confirms.
   struct Undo {
     bool named = false;  // the client's statement `name` was (re)defined or closed; an empty name: the unnamed one
     std::string name;
     std::optional<Prepared> previous;
-    std::size_t previous_bytes = 0;      // what it counts for in undo_bytes_
-    bool was_on_backend = false;         // the unnamed one
-    std::uint32_t unit = 0;              // of the client's messages
-    std::string sql_prepared;            // PREPARE of this name was sent
+    std::size_t previous_bytes = 0;  // what it counts for in undo_bytes_
+    bool was_on_backend = false;     // the unnamed one
+    std::uint32_t unit = 0;          // of the client's messages
+    std::string sql_prepared;        // PREPARE of this name was sent
+    std::string sql_given;           // likewise, to a server that has not seen it, for the EXECUTE of tag…
+    std::uint32_t given_for = 0;     // …this
+    bool told = false;               // that EXECUTE: why it fails is known to the client
+    std::optional<Renamed> renamed;
     std::string server_name;             // was added to the connection's prepared statements
     router::PlannedTextRef effects;      // statements whose success changes the session
     std::string sql;                     // their text
@@ -316,6 +326,9 @@ private:
   std::optional<bool> handle_sql_prepared(const router::PlannedText& text, std::string_view sql);
   bool sql_prepare(const parser::Statement& statement, const router::PlanTemplate& plan, std::string_view sql);
   bool sql_execute(const parser::Statement& statement, std::string_view sql);
+  static Renamed renaming(const parser::Statement& statement, std::string_view sql, const std::string& server_name);
+  void sql_prepared_failed(std::uint32_t tag);
+  bool relay_renamed(const postgres::ErrorFields& fields, const Renamed& sent);
 
   // ---- session_extended.cpp
   bool handle_parse(std::string_view whole);
@@ -437,6 +450,7 @@ private:
   void on_checkout(pool::Backend& backend) override;
   void on_checkout_failed(const Error& reason) override;
   void undo(std::uint32_t tag, bool skipped);
+  void undo_failed(const pool::ExpectedReply& expected);
   void forget_undo(std::uint32_t tag);
   void lost_mid_statement(pool::Backend& backend, const Error& reason);
   bool relay_in_clients_words(const postgres::ErrorFields& fields, const std::string& statement);

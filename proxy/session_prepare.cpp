@@ -1,6 +1,8 @@
 // SQL-level PREPARE, (EXPLAIN) EXECUTE and DEALLOCATE with several shards. PREPARE is checked by one shard and
 // remembered; EXECUTE is routed by its arguments, and a shard that has not seen the statement is given it first. On the
 // servers the statements have names of our own. A session that uses them keeps its connections.
+#include <algorithm>
+#include <charconv>
 #include <fmt/format.h>
 
 #include "parser/fingerprint.hpp"
@@ -131,6 +133,7 @@ bool Session::sql_prepare(const parser::Statement& statement, const router::Plan
   std::uint32_t tag = 0;
   Undo& undo = new_undo(tag);
   undo.sql_prepared = name;
+  undo.renamed = renaming(statement, sql, prepared.server_name);
   pins_ |= pin_prepared;
   needs_reset_ = true;
   if (!postgres::append_query(backend_->out(), prepared.prepare_sql)) {
@@ -199,19 +202,82 @@ bool Session::sql_execute(const parser::Statement& statement, std::string_view s
             0});
     return true;
   }
+  std::uint32_t tag = 0;
+  new_undo(tag).renamed = renaming(statement, sql, prepared.server_name);
   if (prepared.known_to.insert(backend_->id()).second) {
     if (!postgres::append_query(backend_->out(), prepared.prepare_sql)) return true;
-    expect(ReplyKind::query, 0, Delivery::ignore);
+    std::uint32_t given = 0;
+    Undo& undo = new_undo(given);
+    undo.sql_given = statement.prepared->name;
+    undo.given_for = tag;
+    const std::string& name = statement.prepared->name;  // a position is that in the client's PREPARE
+    undo.renamed = Renamed{prepared.server_name, name, 0, 0, std::ssize(name) - std::ssize(prepared.server_name)};
+    expect(ReplyKind::query, given, Delivery::ignore);
   }
   if (!postgres::append_query(backend_->out(), renamed(statement, sql, prepared.server_name))) {
+    forget_undo(tag);
     refuse({sqlstate::program_limit_exceeded, "the statement is too long", {}, {}, 0});
     return true;
   }
   note_text(text_of(statement, sql));
-  expect(ReplyKind::query);
+  expect(ReplyKind::query, tag);
   unnamed_on_backend_ = false;
   count(*plan, backend_->endpoint().shard);
   return true;
+}
+
+// ---- errors ---------------------------------------------------------------------------------------------------------
+
+namespace {
+// As servers count positions: in characters.
+std::size_t characters(std::string_view text) {
+  const auto begins = [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; };
+  return static_cast<std::size_t>(std::ranges::count_if(text, begins));
+}
+
+std::string replaced(std::string_view text, const std::string& from, const std::string& to) {
+  const std::size_t at = text.find(from);
+  if (at == std::string_view::npos) return std::string(text);
+  return fmt::format("{}{}{}", text.substr(0, at), to, text.substr(at + from.size()));
+}
+}  // namespace
+
+Session::Renamed Session::renaming(const parser::Statement& statement, std::string_view sql,
+                                   const std::string& server_name) {
+  const parser::SourceSpan at = statement.prepared->name_span;
+  const std::size_t skipped = characters(sql.substr(0, statement.span.begin));
+  const std::size_t head = characters(sql.substr(statement.span.begin, at.begin - statement.span.begin));
+  const std::size_t name = characters(sql.substr(at.begin, at.end - at.begin));
+  return {server_name, statement.prepared->name, head, static_cast<std::ptrdiff_t>(skipped),
+          static_cast<std::ptrdiff_t>(skipped + name) - static_cast<std::ptrdiff_t>(server_name.size())};
+}
+
+// The server's error in the client's words: with its name for the statement, and the position in its text.
+bool Session::relay_renamed(const postgres::ErrorFields& fields, const Renamed& sent) {
+  const std::string message = replaced(fields.find_or(postgres::error_field::message, ""),
+                                       fmt::format("\"{}\"", sent.server_name), fmt::format("\"{}\"", sent.name));
+  const std::string_view told = fields.find_or(postgres::error_field::position, "");
+  std::size_t position = 0;
+  std::string moved(told);
+  if (std::from_chars(told.data(), told.data() + told.size(), position).ec == std::errc() && position > 0)
+    moved =
+        fmt::format("{}", static_cast<std::ptrdiff_t>(position) + (position <= sent.head ? sent.before : sent.behind));
+  std::vector<postgres::ErrorField> rewritten;
+  for (postgres::ErrorFields rest = fields; std::optional<postgres::ErrorField> field = rest.next();) {
+    if (field->code == postgres::error_field::message) field->text = message;
+    if (field->code == postgres::error_field::position) field->text = moved;
+    rewritten.push_back(*field);
+  }
+  return postgres::append_error_fields(host_.stream().out(), postgres::backend::error_response, rewritten);
+}
+
+// A PREPARE has failed. If it was ours, the EXECUTE behind it can only say that there is no such statement.
+void Session::sql_prepared_failed(std::uint32_t tag) {
+  const auto entry = undo_.find(tag);
+  if (entry == undo_.end() || entry->second.sql_given.empty()) return;
+  SqlPrepared* const prepared = sql_prepared_.find(entry->second.sql_given);
+  if (prepared != nullptr && backend_ != nullptr) prepared->known_to.erase(backend_->id());
+  if (const auto execute = undo_.find(entry->second.given_for); execute != undo_.end()) execute->second.told = true;
 }
 
 }  // namespace tessera::proxy

@@ -93,6 +93,13 @@ void Session::undo(std::uint32_t tag, bool skipped) {
   forget_undo(tag);
 }
 
+void Session::undo_failed(const ExpectedReply& expected) {
+  const auto entry = undo_.find(expected.tag);
+  const bool failed_prepare = entry != undo_.end() && !entry->second.sql_prepared.empty();
+  // What else a simple query did is counted by statements, until its ReadyForQuery.
+  if (expected.tag != 0 && (expected.kind != ReplyKind::query || failed_prepare)) undo(expected.tag, false);
+}
+
 namespace {
 // Is this the answer to a BEGIN of ours? (While one is on its way, or a statement is tried out.)
 bool is_joining(const ExpectedReply& expected) {
@@ -107,9 +114,15 @@ bool Session::on_error(const ExpectedReply& expected, const postgres::ErrorField
     joining_failed(std::exchange(timed_out_at_, TimePoint{}) == TimePoint{} ? fields.to_error() : timeout_error());
     return false;
   }
+  sql_prepared_failed(expected.tag);
   if (timed_out_at_ != TimePoint{} && fields.find_or(postgres::error_field::code, "") == "57014")
     return on_timed_out(expected);
   error_in_unit_ = true;
+  std::optional<Renamed> renamed;
+  if (const auto entry = undo_.find(expected.tag); entry != undo_.end()) {
+    if (entry->second.told) return false;
+    renamed = entry->second.renamed;
+  }
   copy_failed();
   if (expected.note != nullptr) {
     router::StatementCounters& counters = *static_cast<router::StatementCounters*>(expected.note);
@@ -120,16 +133,14 @@ bool Session::on_error(const ExpectedReply& expected, const postgres::ErrorField
   options_.database->metrics().count_error(fields.find_or(postgres::error_field::code, "XX000"));
   if (lazy_ == LazyTransaction::open)
     lazy_ = LazyTransaction::failed;  // a Parse on the side of a transaction that nobody has joined yet
-  const auto entry = undo_.find(expected.tag);
-  const bool failed_prepare = entry != undo_.end() && !entry->second.sql_prepared.empty();
-  if (expected.tag != 0 && (expected.kind != ReplyKind::query || failed_prepare)) undo(expected.tag, false);
+  undo_failed(expected);
   if (expected.poison) {
     host_.stream().append(expected.local);
     return false;
   }
   const bool named = expected.kind == ReplyKind::bind || expected.kind == ReplyKind::describe_statement;
   if (named && !expected.local.empty()) return !relay_in_clients_words(fields, expected.local);
-  return true;
+  return !renamed || !relay_renamed(fields, *renamed);
 }
 
 // The server thinks that a user has cancelled the statement; it was limits.statement_timeout.
@@ -137,7 +148,7 @@ bool Session::on_timed_out(const ExpectedReply& expected) {
   timed_out_at_ = {};
   error_in_unit_ = true;
   options_.database->metrics().count_error(sqlstate::query_canceled.view());
-  if (expected.tag != 0 && expected.kind != ReplyKind::query) undo(expected.tag, false);
+  undo_failed(expected);
   postgres::append_error(host_.stream().out(), timeout_error());
   return false;
 }
@@ -165,6 +176,7 @@ void Session::on_skipped(const ExpectedReply& expected) {
 
 bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) {
   if (expected.delivery == Delivery::ignore) {
+    if (expected.tag != 0) forget_undo(expected.tag);
     if (trying_) return false;  // nothing of it is the session's
     in_transaction_ = status != TransactionStatus::idle;
     joining_ = joining_ && !is_joining(expected);

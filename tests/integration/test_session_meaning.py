@@ -225,3 +225,62 @@ def test_with_one_shard_execute_is_the_servers(tessera, servers, database):
         assert "id = 1" in joined(ask(connection, "explain (costs off) execute p(1)"))
         ask(connection, "create temp table made as execute p(1)")
         assert ask(connection, "select * from made") == [["b"]]
+
+
+def told(connection, sql):
+    """The one error's message, and what it points at in the text that the client has sent."""
+    error, = errors(connection.ask(wire.query(sql)))
+    return error["M"], sql[int(error["P"]) - 1:].split()[0] if "P" in error else None
+
+
+def test_errors_of_prepare_and_execute_are_in_the_clients_words(connection):
+    """On the servers the statements have other names, of other lengths."""
+    for name in ("q", '"Q ""ä"', "a_name_that_is_longer_than_the_servers"):
+        assert ask(connection, f"prepare {name} (int, int) as select v from b.t where id = $1 and id > $2") == []
+        shown = name[1:-1].replace('""', '"') if name.startswith('"') else name
+        for text in ("execute {}(1)", "/* ä */ EXECUTE  {} (101)", "explain execute {}(1)"):
+            assert told(connection, text.format(name)) == (f'wrong number of parameters for prepared statement "{shown}"', None)
+        for text in ("execute {}(1, 'x')", "/* ä */  execute /* of */ {} (101, 'x')", "explain (costs off) execute {}(1, 'x')"):
+            assert told(connection, text.format(name)) == ('invalid input syntax for type integer: "x"', "'x')")
+        assert told(connection, f"/* ä */ prepare {name}_ as select nosuch from b.t where id = 1".replace('"_', '_"')) == ('column "nosuch" does not exist', "nosuch")
+    assert told(connection, "prepare q(nosuch) as select 1") == ('prepared statement "q" already exists', None)
+    assert told(connection, "/* ä */ prepare r(nosuch) as select 1") == ('type "nosuch" does not exist', "nosuch)")
+
+
+def test_a_statement_that_another_shard_refuses_is_refused_once_and_not_for_ever(connection, servers, database):
+    ask(connection, "prepare p (int) as select v from b.t where id = $1")
+    keys = [1, 101]
+    for server in servers:
+        server.run("alter table b.t rename to away", database)
+    def refusals(key):
+        return [error["M"] for error in errors(connection.ask(wire.query(f"execute p({key})")))]
+
+    for key in keys * 2:
+        assert refusals(key) == ['relation "b.t" does not exist']
+    ask(connection, "begin")
+    assert refusals(1) == ['relation "b.t" does not exist'] and connection.status == "E"
+    ask(connection, "rollback")
+    for server in servers:
+        server.run("alter table b.away rename to t", database)
+    for key in keys:
+        assert ask(connection, f"execute p({key})") == [["b"]]
+
+
+def test_a_prepare_that_takes_too_long_has_not_been(tessera, servers, database):
+    """limits.statement_timeout, at PREPARE itself and where EXECUTE brings it to the other shard."""
+    proxy = tessera(config_of(servers, database, **RULES, limits={"statement_timeout": "500ms"}))
+    with log_in(proxy, database) as connection, servers[0].connect(database) as one, servers[1].connect(database) as other:
+        def while_locked(sql):
+            for lock in (one, other):
+                lock.execute("begin; lock table b.t")
+            try:
+                return [error["C"] for error in errors(connection.ask(wire.query(sql)))]
+            finally:
+                for lock in (one, other):
+                    lock.execute("rollback")
+
+        assert while_locked("prepare p (int) as select v from b.t where id = $1") == ["57014"]
+        assert ask(connection, "prepare p (int) as select v from b.t where id = $1") == []
+        for key in (1, 101):
+            assert while_locked(f"execute p({key})") == ["57014"]
+            assert ask(connection, f"execute p({key})") == [["b"]]
