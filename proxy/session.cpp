@@ -278,7 +278,7 @@ void Session::refuse(const Error& error) {
     }
     return;
   }
-  if (lazy_ == LazyTransaction::open) lazy_ = LazyTransaction::failed;
+  if (lazy_ == LazyTransaction::open) fail_lazy();
   if (simple) {
     postgres::append_ready_for_query(message, local_status());
     request_ended();

@@ -410,6 +410,9 @@ private:
   static bool is_for_session(const parser::Statement& statement);
   bool may_be_mistaken(const router::PlannedText& text) const;
   Got try_out(const router::PlannedText& text, std::string_view sql);
+  void fail_lazy();
+  pool::SettingsMap reported_since_begin() const;
+  std::string tell_parameters(const pool::SettingsMap& now);
   Got engage_for_statement(std::optional<ShardId> shard);
   void joining_failed(const Error& error);
   postgres::TransactionStatus local_status() const;
@@ -469,15 +472,17 @@ private:
   RoutingRef routing_;
   bool view_stale_ = true;
   std::uint64_t view_revision_ = 0;  // of settings_
-  pool::ParameterMap parameters_;    // as the client knows them, where they differ from the greeting's
+  pool::SettingsMap parameters_;     // as the client knows them, where they may differ from the greeting's
   GreetingRef greeting_;
   mutable std::optional<Encodings> encodings_;  // asked for with every statement
 
   std::string input_;          // what could not be handled yet
   std::size_t copy_left_ = 0;  // bytes of a CopyData message that still pass through
   bool copy_dropped_ = false;
-  bool joining_ = false;  // BEGIN is on its way to the server
-  bool trying_ = false;   // the statement at hand was sent to be tried out
+  bool joining_ = false;        // BEGIN is on its way to the server
+  bool trying_ = false;         // the statement at hand was sent to be tried out…
+  bool tried_ = false;          // …and has been: what comes now undoes it
+  pool::SettingsMap reported_;  // ParameterStatus values of what was tried out, or of what has joined the server
   enum class Swallowed : std::uint8_t { nothing, to_ask, asked } swallowed_ = Swallowed::nothing;
   std::size_t readies_ = 0;    // since it was asked
   bool breaks_copy_ = false;   // the client has broken the protocol inside of it; the server will hang up
@@ -519,13 +524,15 @@ private:
   std::string lazy_sql_;  // BEGIN and what followed it, to be sent when a shard joins
   struct LazySavepoint {
     std::string name;
-    std::size_t statements, end;  // behind BEGIN up to it, and where it ends in lazy_sql_
+    std::size_t statements, end;   // behind BEGIN up to it, and where it ends in lazy_sql_
+    pool::SettingsMap parameters;  // as the client knew them
   };
   std::vector<LazySavepoint> lazy_savepoints_;
-  std::size_t lazy_statements_ = 0;  // behind BEGIN
-  std::string lazy_chain_;           // what AND CHAIN begins the next one with; empty: nobody knows
-  std::size_t lazy_chained_ = 0;     // statements of it behind BEGIN
-  std::optional<Error> lazy_error_;  // why the transaction failed, if the client was not told yet
+  std::size_t lazy_statements_ = 0;                   // behind BEGIN
+  std::optional<pool::SettingsMap> lazy_parameters_;  // as the client knew them at BEGIN
+  std::string lazy_chain_;                            // what AND CHAIN begins the next one with; empty: nobody knows
+  std::size_t lazy_chained_ = 0;                      // statements of it behind BEGIN
+  std::optional<Error> lazy_error_;                   // why the transaction failed, if the client was not told yet
 
   PreparedTable<Prepared> prepared_;
   Prepared unnamed_;

@@ -131,8 +131,7 @@ bool Session::on_error(const ExpectedReply& expected, const postgres::ErrorField
   }
   if (fields.is_fatal()) return breaks_copy_;  // else the connection's end is reported by on_backend_lost
   options_.database->metrics().count_error(fields.find_or(postgres::error_field::code, "XX000"));
-  if (lazy_ == LazyTransaction::open)
-    lazy_ = LazyTransaction::failed;  // a Parse on the side of a transaction that nobody has joined yet
+  if (lazy_ == LazyTransaction::open) fail_lazy();  // a Parse on the side of a transaction that nobody has joined yet
   undo_failed(expected);
   if (expected.poison) {
     host_.stream().append(expected.local);
@@ -177,11 +176,17 @@ void Session::on_skipped(const ExpectedReply& expected) {
 bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) {
   if (expected.delivery == Delivery::ignore) {
     if (expected.tag != 0) forget_undo(expected.tag);
-    if (trying_) return false;  // nothing of it is the session's
+    if (trying_) {  // nothing of it is the session's
+      tried_ = true;
+      return false;
+    }
     in_transaction_ = status != TransactionStatus::idle;
     joining_ = joining_ && !is_joining(expected);
     // What stands behind BEGIN has failed, and the transaction is the server's.
-    if (in_transaction_ && lazy_ == LazyTransaction::open) lazy_ = LazyTransaction::none;
+    if (in_transaction_ && lazy_ == LazyTransaction::open) {
+      lazy_ = LazyTransaction::none;
+      host_.stream().append(tell_parameters(reported_since_begin()));
+    }
     if (swallowed_ == Swallowed::asked) {
       note_swallowed(status);
       return false;
@@ -264,22 +269,12 @@ void Session::slow_log(Duration took) {
 void Session::on_copy(const ExpectedReply&, char) {}
 
 bool Session::on_parameter(std::string_view name, std::string_view value, bool forwarding) {
+  if (joining_ || (trying_ && !tried_)) reported_.set(name, value);
   if (trying_) return false;  // it will be undone
   // The client is told when its view changes, and only then: what settings do while they are restored is no news to it.
-  const auto known = parameters_.find(name);
-  std::string_view before;
-  bool had = false;
-  if (known != parameters_.end()) {
-    before = known->second;
-    had = true;
-  } else if (greeting_) {
-    if (const auto greeted = greeting_->parameters.find(name); greeted != greeting_->parameters.end()) {
-      before = greeted->second;
-      had = true;
-    }
-  }
-  if (had && before == value && !forwarding) return false;
-  parameters_.insert_or_assign(std::string(name), std::string(value));
+  const bool had = parameters_.contains(name) || (greeting_ && greeting_->parameters.contains(name));
+  if (had && parameter(name) == value && !forwarding) return false;
+  parameters_.set(name, value);
   if (name == "standard_conforming_strings") view_stale_ = true;
   encodings_.reset();
   if (forwarding) return true;
@@ -426,6 +421,7 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
     lazy_sql_.clear();
     lazy_chain_.clear();
     lazy_savepoints_.clear();
+    lazy_parameters_.reset();
     if (!told_any) lazy_error_ = error;
   } else {
     settings_.rollback();

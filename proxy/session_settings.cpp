@@ -157,7 +157,7 @@ std::optional<Error> Session::parsed_otherwise(const Prepared& statement) const 
 
 // What the server reports of a parameter, as the client knows it.
 std::string_view Session::parameter(std::string_view name) const {
-  if (const auto changed = parameters_.find(name); changed != parameters_.end()) return changed->second;
+  if (const auto* changed = parameters_.find(name)) return changed->second;
   if (!greeting_) return {};
   const auto greeted = greeting_->parameters.find(name);
   return greeted == greeting_->parameters.end() ? std::string_view() : std::string_view(greeted->second);

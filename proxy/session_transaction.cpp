@@ -95,6 +95,7 @@ bool Session::lazy_statement(const router::PlannedText& text, std::string_view s
   }
   if (lazy_ == LazyTransaction::failed && begins_with_rollback(text)) {
     // What stands behind it runs as if there had been none, and so does it: the server only warns.
+    if (lazy_parameters_) local_reply(tell_parameters(*lazy_parameters_));
     std::string unused;
     lazy_end(*text.statements.front().statement, unused);
     return false;
@@ -149,7 +150,7 @@ bool Session::lazy_statement(const router::PlannedText& text, std::string_view s
       settings_.set_local(statement.setting->name,
                           statement.setting->to_default ? std::string() : std::string(text_of(statement, sql)));
       if (is_characteristic(statement.setting->name)) hand_on(statement, sql);
-      reply = complete("SET");
+      reply = complete("SET") + tell_parameters(reported_since_begin());
       return true;
     default:
       return false;
@@ -179,6 +180,8 @@ Session::Got Session::try_out(const router::PlannedText& text, std::string_view 
       return Got::refused;
     }
     expect(pool::ReplyKind::query, 0, pool::Delivery::ignore);
+    tried_ = false;
+    reported_.clear();
   }
   // A cancel request may hit the ROLLBACK as well: then it is sent again.
   if (!tried || (backend_ != nullptr && backend_->transaction_status() != TransactionStatus::idle)) {
@@ -209,6 +212,7 @@ void Session::lazy_begin(const Statement& statement, std::string_view sql, std::
   lazy_sql_ = lazy_chain_ = text_of(statement, sql);
   lazy_statements_ = lazy_chained_ = 0;
   lazy_savepoints_.clear();
+  lazy_parameters_ = parameters_;
   settings_.begin();
   reply = complete(statement.command == "START TRANSACTION" ? "START TRANSACTION" : "BEGIN");
 }
@@ -221,6 +225,7 @@ void Session::lazy_end(const Statement& statement, std::string& reply) {
     settings_.rollback();
   settings_changed();
   reply = complete(commit ? "COMMIT" : "ROLLBACK");
+  if (lazy_parameters_) reply += tell_parameters(*lazy_parameters_);
   lazy_savepoints_.clear();
   lazy_error_.reset();  // the client has heard of it, or has given the transaction up
   if (statement.transaction && statement.transaction->chain) {
@@ -251,7 +256,7 @@ bool Session::add_to_lazy(const Statement& statement, std::string_view sql, std:
        fmt::format("they are kept until a statement says on which shard the transaction runs: at most {}, of {} bytes",
                    most_statements, most_bytes),
        "roll back, to one of the savepoints or all of it, and send a statement with a sharding key before so many", 0});
-  lazy_ = LazyTransaction::failed;
+  fail_lazy();
   return false;
 }
 
@@ -267,13 +272,13 @@ bool Session::lazy_savepoint(const Statement& statement, std::string_view sql, s
   const auto found = std::ranges::find(lazy_savepoints_.rbegin(), lazy_savepoints_.rend(), name, &LazySavepoint::name);
   if (statement.kind == StatementKind::savepoint) {
     if (!add_to_lazy(statement, sql, reply)) return true;
-    lazy_savepoints_.push_back({name, lazy_statements_, lazy_sql_.size()});
+    lazy_savepoints_.push_back({name, lazy_statements_, lazy_sql_.size(), parameters_});
     settings_.savepoint(name);
     reply = complete("SAVEPOINT");
   } else if (found == lazy_savepoints_.rend()) {
     if (lazy_ == LazyTransaction::failed) return false;
     reply = error_message({SqlState("3B001"), fmt::format("savepoint \"{}\" does not exist", name), {}, {}, 0});
-    lazy_ = LazyTransaction::failed;
+    fail_lazy();
     return true;
   } else if (statement.kind == StatementKind::release_savepoint) {
     if (!add_to_lazy(statement, sql, reply)) return true;
@@ -282,13 +287,45 @@ bool Session::lazy_savepoint(const Statement& statement, std::string_view sql, s
     reply = complete("RELEASE");
   } else {
     // Nothing behind it has happened, then; the server need not hear of it.
+    reply = complete("ROLLBACK") + tell_parameters(found->parameters);
     lazy_sql_.resize(found->end);
     lazy_statements_ = found->statements;
     lazy_savepoints_.erase(found.base(), lazy_savepoints_.end());
     settings_.rollback_to(name);
-    reply = complete("ROLLBACK");
   }
   return true;
+}
+
+// As a server, it forgets at once what was set since the last savepoint.
+void Session::fail_lazy() {
+  lazy_ = LazyTransaction::failed;
+  if (!lazy_savepoints_.empty())
+    host_.stream().append(tell_parameters(lazy_savepoints_.back().parameters));
+  else if (lazy_parameters_)
+    host_.stream().append(tell_parameters(*lazy_parameters_));
+}
+
+pool::SettingsMap Session::reported_since_begin() const {
+  pool::SettingsMap now = lazy_parameters_.value_or(parameters_);
+  for (const auto& [name, value] : reported_) now.set(name, value);
+  return now;
+}
+
+// ParameterStatus where the client knows another value. SET LOCAL is told at once, wherever the transaction will run,
+// and taken back if it ends without having run anywhere.
+std::string Session::tell_parameters(const pool::SettingsMap& now) {
+  std::string messages;
+  for (const auto& [name, known, value] : pool::SettingsMap::differences(parameters_, now)) {
+    const auto greeted = greeting_->parameters.find(name);
+    if (value == nullptr && greeted == greeting_->parameters.end()) continue;
+    const std::string& told = value != nullptr ? *value : greeted->second;
+    if (parameter(name) == told) continue;
+    if (std::string message; postgres::append_parameter_status(message, name, told)) messages += message;
+  }
+  parameters_ = now;
+  view_stale_ = true;
+  encodings_.reset();
+  return messages;
 }
 
 // A connection for a statement, and it takes part in the transaction that has been open in name only. The answer to
@@ -305,6 +342,7 @@ Session::Got Session::engage_for_statement(std::optional<ShardId> shard) {
   unnamed_on_backend_ = false;
   lazy_ = LazyTransaction::none;  // what it was is kept: should this fail, the client may go back to a savepoint
   in_transaction_ = joining_ = true;
+  reported_.clear();
   wait_ = Wait::drain;
   return Got::wait;
 }

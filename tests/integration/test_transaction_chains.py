@@ -105,3 +105,46 @@ def test_what_may_run_anywhere_does_not_fail_with_a_shard(tessera, new_server, n
     for connection in sessions:
         eventually(lambda: ask(connection, "select v from t where id = 5") == [["row 5"]], what="it is back")
         connection.close()
+
+
+WITH_KEY = "select v from t where id = 150"
+
+
+@pytest.mark.parametrize("sql", [
+    ["begin", "set local timezone = 'Asia/Tokyo'", "set local timezone = 'Asia/Tokyo'", "set local intervalstyle = iso_8601", WITH_KEY, "commit", WITH_KEY],
+    ["begin", "set local timezone = 'Asia/Tokyo'", "rollback"],
+    ["begin", "set local timezone = 'Asia/Tokyo'", "commit and chain", "set local application_name = 'x'", WITH_KEY, "rollback"],
+    ["set timezone = 'Europe/Oslo'", "begin", "set local timezone = 'Asia/Tokyo'", "savepoint a", "set local timezone = 'UTC'", "savepoint b", "set local datestyle = 'SQL'",
+     "rollback to b", "rollback to a", "rollback to a", "set local datestyle = 'German'", WITH_KEY, "rollback to a", "commit"],
+    ["begin", "set local timezone = 'Asia/Tokyo'", "savepoint a", "set local application_name = 'x'", "set local timezone = 'nowhere'", "rollback to a", WITH_KEY, "rollback"],
+    ["begin", "set local timezone = 'Asia/Tokyo'", "set local timezone = 'nowhere'", "rollback; select 1"],
+    ["begin", "set local timezone = 'Asia/Tokyo'", "select nosuch from t where id = 150", "rollback"],
+    ["begin", "set local work_mem = '1MB'", "set local standard_conforming_strings = off", "set local standard_conforming_strings = on", WITH_KEY, "commit"]])
+@pytest.mark.parametrize("ask_for", [wire.query, lambda sql: wire.parse(sql) + wire.bind() + wire.execute() + wire.SYNC])
+def test_what_set_local_changes_is_told_as_a_server_tells_it(connection, servers, database, sql, ask_for):
+    """ParameterStatus with the very SET LOCAL, before the transaction has a shard; and back, if it never has."""
+    def told(to, text):
+        status = [reply.body.split(b"\0")[:2] for reply in to.ask(wire.query(text) if ";" in text else ask_for(text)) if reply.type == "S"]
+        return sorted(status)
+
+    with wire.connect("127.0.0.1", servers[1].port, "app", database, "app") as plain:
+        for text in sql:
+            assert told(connection, text) == told(plain, text), text
+
+
+def test_what_another_server_refuses_is_taken_back(tessera, servers, database):
+    """The SET LOCAL went well where it was tried out, and fails where the transaction then runs."""
+    servers[0].run("create text search configuration only_here (copy = simple)", database)
+    proxy = tessera(config_of(servers, database, **RULES))
+    for _ in range(20):
+        with log_in(proxy, database) as connection:
+            usual = connection.parameters["TimeZone"]
+            ask(connection, "begin")
+            ask(connection, "set local timezone = 'Asia/Tokyo'")
+            if ask(connection, "set local default_text_search_config = 'only_here'") == []:
+                replies = connection.ask(wire.query(WITH_KEY))
+                assert code(replies) == "22023" and connection.status == "E"
+                assert [reply.body for reply in replies if reply.type == "S"] == [f"TimeZone\0{usual}\0".encode()]
+                assert [reply.type for reply in connection.ask(wire.query("rollback"))] == ["C", "Z"]
+                return
+    raise AssertionError("never tried out on the first server")
