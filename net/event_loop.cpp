@@ -87,8 +87,6 @@ void EventLoop::set_ticker(Duration interval, std::function<void()> tick) {
 }
 
 void EventLoop::run() {
-  if (sends_together_) batch_ = SendBatch::open();
-  unsent_.reserve(SendBatch::capacity);
   while (!stopping_.load(std::memory_order_relaxed)) {
     const int count = ::epoll_wait(epoll_, events_.data(), events_per_round, -1);
     now_ = Clock::now();
@@ -132,6 +130,12 @@ void EventLoop::dispatch(int count) {
   if (!ticked) return;
   run_deferred();
   run_tick();
+}
+
+bool EventLoop::send_together() {
+  batch_ = SendBatch::open();
+  unsent_.reserve(SendBatch::capacity);
+  return batch_ != nullptr;
 }
 
 bool EventLoop::send_later(Stream& stream) {

@@ -54,9 +54,9 @@ public:
   // and for writing once what several events of a round have produced.
   void defer(Task task) { deferred_.push_back(std::move(task)); }
 
-  // From the next `run` on, what streams have to send is sent at the end of each round, all by one system call
-  // (net/send_batch.hpp). Without it, or where the kernel does not let us, each stream sends by itself.
-  void send_together() { sends_together_ = true; }
+  // From now on, what streams have to send is sent at the end of each round, all by one system call
+  // (net/send_batch.hpp); without it each stream sends by itself. False: the kernel does not let us.
+  bool send_together();
   // Is `stream` sent at the end of this round, without another word? False: it has to send by itself.
   bool send_later(Stream& stream);
   // The stream goes, or has sent by itself.
@@ -109,9 +109,8 @@ private:
   int delivered_ = 0;
   const EventHandler* current_ = nullptr;  // whose event is being delivered
   bool current_ended_ = false;             // …and it says that the peer has ended or failed
-  bool sends_together_ = false;
-  std::unique_ptr<SendBatch> batch_;  // null: each by itself
-  std::vector<Stream*> unsent_;       // what the events delivered so far have left to send
+  std::unique_ptr<SendBatch> batch_;       // null: each by itself
+  std::vector<Stream*> unsent_;            // what the events delivered so far have left to send
   std::vector<Task> deferred_;
   std::vector<Task> running_;  // deferred tasks of this round; keeps its memory
   std::vector<char> read_buffer_;

@@ -15,7 +15,6 @@ std::atomic<std::uint64_t> next_session_id = 1;
 Worker::Worker(Server& server, unsigned number, std::shared_ptr<const Runtime> runtime)
     : server_(server), number_(number), runtime_(std::move(runtime)) {
   for (const auto& [name, database] : runtime_->databases) databases_.emplace(name, make_database(database));
-  if (runtime_->config->io_uring) loop_.send_together();
   loop_.set_ticker(tick_interval, [this] { tick(); });
 }
 
@@ -48,6 +47,8 @@ void Worker::join() {
 }
 
 void Worker::run() {
+  if (runtime_->config->io_uring && !loop_.send_together() && number_ == 0)
+    log::info("the kernel does not let us use io_uring: each connection sends by itself");
   loop_.run();
   shut_down();
 }
