@@ -139,7 +139,23 @@ void Stream::stash_ciphertext() {
 }
 
 void Stream::append(std::string_view bytes) {
+  if (muted_) return;
   out_.append(bytes);
+  drop_excess();
+}
+
+void Stream::wait_no_more() {
+  waits_no_more_ = true;
+  drop_excess();
+}
+
+void Stream::mute() {
+  muted_ = true;
+  std::string().swap(out_);
+  sent_ = 0;
+  if (!tls_) return;
+  std::string().swap(tls_->output());
+  tls_sent_ = 0;
 }
 
 Stream::Status Stream::append_large(std::string_view bytes) {
@@ -147,6 +163,7 @@ Stream::Status Stream::append_large(std::string_view bytes) {
     append(bytes);
     return Status::ok;
   }
+  if (muted_) return Status::ok;
   std::size_t sent = 0;
   const std::string_view queued = std::string_view(out_).substr(sent_);
   const Status status = send(queued, bytes, sent);
@@ -158,6 +175,7 @@ Stream::Status Stream::append_large(std::string_view bytes) {
     sent_ = 0;
     out_.append(bytes.substr(sent - queued.size()));
   }
+  drop_excess();
   return status;
 }
 
@@ -184,6 +202,10 @@ Stream::Status Stream::note_sent(ssize_t n, std::size_t& sent) {
 
 Stream::Status Stream::flush() {
   if (!socket_) return Status::closed;
+  if (muted_) {
+    mute();
+    return Status::ok;
+  }
   if (tls_) {
     const Status encrypted = encrypt();
     return encrypted == Status::ok ? flush_tls() : encrypted;
@@ -208,6 +230,7 @@ void Stream::flush_soon() {
 
 std::string_view Stream::to_send() {
   is_sent_later_ = false;
+  if (muted_) mute();
   if (!tls_) return std::string_view(out_).substr(sent_);
   if (encrypt() != Status::ok) return {};
   return std::string_view(tls_->output()).substr(tls_sent_);

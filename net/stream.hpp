@@ -79,6 +79,11 @@ public:
   // For the loop: the bytes that go to the socket now, and what became of them.
   std::string_view to_send();
   void sent_together(int result);
+  // The peer may have stopped reading: once more than high_water waits for it, that is dropped, and so is all that
+  // would follow.
+  void wait_no_more();
+  // Nothing is sent any more: the queue, and what comes into it, is dropped.
+  void mute();
   // Bytes that wait for the socket.
   std::size_t pending() const { return out_.size() - sent_ + (tls_ ? tls_->output().size() - tls_sent_ : 0); }
   bool drained() const { return pending() == 0; }
@@ -100,6 +105,9 @@ private:
   void stash_ciphertext();
   void send_before_leaving();
   void trim();
+  void drop_excess() {
+    if (waits_no_more_ && pending() > high_water) mute();
+  }
 
   EventLoop* loop_;
   Descriptor socket_;
@@ -109,6 +117,8 @@ private:
   std::string out_;        // plaintext queue; sent_ bytes of it are gone (plain sockets)
   bool stopped_short_ = false;
   bool is_sent_later_ = false;  // the loop knows it
+  bool waits_no_more_ = false;
+  bool muted_ = false;
   std::size_t sent_ = 0;
   std::size_t tls_sent_ = 0;  // bytes of tls_->output() that are gone
   std::uint64_t bytes_in_ = 0;

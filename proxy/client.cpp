@@ -46,7 +46,10 @@ void Client::on_ready(bool readable, bool writable) {
   if (state_ == State::closed) return;
   if (state_ == State::tls) return on_tls_progress();
   if (writable && stream_.pending() > 0) {
-    if (stream_.flush() != Stream::Status::ok) return close_now();
+    const bool taken = stream_.flush() == Stream::Status::ok;
+    // Nobody is there any more. What was said before is still to be read.
+    if (!taken && (state_ != State::running || !worker_.loop().peer_has_ended(this))) return close_now();
+    if (!taken) stream_.mute();
     if (state_ == State::closing && stream_.drained()) return close_now();
   }
   // Also when an earlier flush has already brought the queue below the mark: whoever stopped reading waits for this.
@@ -61,15 +64,32 @@ void Client::read() {
     if (status != Stream::Status::ok) close_now();
     return;
   }
-  // A session that waits for a server reads nothing, but a client that has gone is not waited for.
+  // A session that waits for a server reads nothing, until it is known that no more can come.
   const auto is_blocked = [this] { return session_ && state_ == State::running && session_->blocked(); };
   const bool gone = worker_.loop().peer_has_ended(this);
   unread_ = is_blocked();
-  if (unread_) return gone ? close_now() : void();
+  if (unread_) return gone ? read_last() : void();
   const Stream::Status status = stream_.read([this](std::string_view bytes) { return take(bytes); });
   unread_ = stream_.stopped_short();
-  if (state_ == State::closed || (status == Stream::Status::ok && !(gone && is_blocked()))) return;
-  close_now();
+  if (state_ == State::closed || (status == Stream::Status::ok && !gone)) return;
+  if (status != Stream::Status::ok) return stream_ended();
+  if (is_blocked()) read_last();
+}
+
+// The peer has ended: the session gets everything that it sent, which is no more than the kernel has kept.
+void Client::read_last() {
+  unread_ = false;
+  const Stream::Status status = stream_.read([this](std::string_view bytes) {
+    session_->on_client_bytes(bytes);
+    return state_ == State::running;
+  });
+  if (state_ != State::closed && status != Stream::Status::ok) stream_ended();
+}
+
+void Client::stream_ended() {
+  unread_ = false;
+  if (state_ != State::running) return close_now();
+  session_->on_client_end();
 }
 
 void Client::resume_reading() {
@@ -276,9 +296,9 @@ void Client::close_when_sent() {
   if (state_ == State::closed) return;
   state_ = State::closing;
   if (session_) session_->on_client_gone();
-  const bool sent = stream_.flush() == Stream::Status::ok && stream_.drained();
+  const bool taken = stream_.flush() == Stream::Status::ok;
   deadline_ = worker_.loop().now() + std::chrono::seconds(5);
-  if (sent || !stream_.is_open()) close_now();
+  if (!taken || stream_.drained()) close_now();  // nobody is there any more, or has all
 }
 
 void Client::close_now() {

@@ -79,6 +79,8 @@ private:
   void leave_retired_database() override;
 
   void read();
+  void read_last();
+  void stream_ended();
   bool take(std::string_view bytes);
   void take_proxy_header();
   void take_first_packet();

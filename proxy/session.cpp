@@ -104,13 +104,16 @@ void Session::run() {
   finish_turn();
 }
 
+// CopyData is never held as a whole, so the limit of what is held does not concern it.
+std::uint64_t Session::longest_message(char type) const {
+  return type == frontend::copy_data ? postgres::max_message_length : options_.database->settings().limits.message_size;
+}
+
 // Handles the message at the front; returns the bytes it took, 0 when it is incomplete or must wait.
 std::size_t Session::handle_front(std::string_view bytes) {
   if (copy_left_ > 0) return pass_copy_data(bytes);
   FrameHeader header;
-  // CopyData is never held as a whole, so the limit of what is held does not concern it.
-  const std::uint64_t cap = bytes.front() == frontend::copy_data ? postgres::max_message_length
-                                                                 : options_.database->settings().limits.message_size;
+  const std::uint64_t cap = longest_message(bytes.front());
   switch (postgres::peek_frame(bytes, cap, header)) {
     case FrameStatus::need_more:
       return 0;
@@ -151,8 +154,8 @@ bool Session::handle(char type, std::string_view whole) {
     wait_ = Wait::drain;
     return false;
   }
-  if (type == frontend::terminate) return dispatch(type, whole);
   if (wait_for_copy()) return false;
+  if (type == frontend::terminate) return handle_terminate();
   if (discard_until_sync() && type != frontend::sync) return true;
   // Of a transaction that is open in name only: what has been asked on the side may fail, and it with that.
   if (lazy_ == LazyTransaction::open && wait_for_replies() == Got::wait) return false;
@@ -197,10 +200,6 @@ bool Session::dispatch(char type, std::string_view whole) {
     case frontend::copy_done:
     case frontend::copy_fail:
       return handle_copy(type, whole);
-    case frontend::terminate:
-      ending_ = true;
-      host_.end_session();
-      return true;
     default:
       fatal({sqlstate::protocol_violation,
              fmt::format("invalid frontend message type {}", static_cast<int>(static_cast<unsigned char>(type))),
@@ -287,18 +286,6 @@ void Session::refuse(const Error& error) {
     skip_local_ = true;
   }
   host_.stream().append(message);
-}
-
-void Session::fatal(const Error& error) {
-  options_.database->metrics().count_error(error.code.view());
-  if (backend_ == nullptr || !backend_->replies().inside_message())
-    postgres::append_error(host_.stream().out(), error, postgres::Severity::fatal);
-  ending_ = true;
-  host_.end_session();
-}
-
-void Session::terminate(const Error& error) {
-  if (!ending_) fatal(error);
 }
 
 // ---- configurations -------------------------------------------------------------------------------------------------
@@ -544,7 +531,7 @@ void Session::continue_after_wait() {
 // ---- the client -----------------------------------------------------------------------------------------------------
 
 bool Session::is_congested() const {
-  return host_.stream().pending() > net::Stream::high_water;
+  return farewell_ != Farewell::said && host_.stream().pending() > net::Stream::high_water;
 }
 
 void Session::on_client_drained() {
@@ -560,26 +547,6 @@ void Session::on_backend_drained(Backend&) {
   if (wait_ == Wait::drain) continue_after_wait();
 }
 
-void Session::on_client_gone() {
-  ending_ = true;
-  if (scatter_)
-    for (Backend* backend : scatter_->active()) host_.abandon(*backend);
-  scatter_.reset();
-  if (waiting_in_ != nullptr) std::exchange(waiting_in_, nullptr)->forget(*this);
-  if (options_.listen != nullptr) options_.listen->forget(*this);
-  if (Backend* backend = std::exchange(backend_, nullptr)) {
-    pool::Pool& pool = pool_of(*backend);
-    if (!backend->replies().empty()) host_.abandon(*backend);
-    const bool idle = backend->replies().empty() && !unit_open_ && !sends_copy_data() &&
-                      backend->transaction_status() == TransactionStatus::idle;
-    if (idle)
-      pool.checkin(*backend, needs_reset_ || must_keep());
-    else
-      pool.discard(*backend, "the client went away");
-  }
-  clean_parked();
-}
-
 void Session::cancel_wait() {
   const Error reason{sqlstate::query_canceled, "canceling statement due to user request", {}, {}, 0};
   if (wait_ == Wait::prepare) prepare_attempts_ = most_prepare_attempts;  // the server will say so; that ends it
@@ -589,12 +556,6 @@ void Session::cancel_wait() {
   if (waiting_in_ != nullptr) std::exchange(waiting_in_, nullptr)->forget(*this);
   wait_error_ = reason;
   continue_after_wait();
-}
-
-bool Session::is_between_transactions() const {
-  return wait_ == Wait::none && !scatter_ && lazy_ == LazyTransaction::none && input_.empty() && deferred_.empty() &&
-         (backend_ == nullptr ||
-          (backend_->replies().empty() && !unit_open_ && backend_->transaction_status() == TransactionStatus::idle));
 }
 
 }  // namespace tessera::proxy

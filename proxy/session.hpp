@@ -2,7 +2,7 @@
 // relays. The heart of the proxy, split by theme: session.cpp (messages, sending, leases), session_simple.cpp (simple
 // queries), session_extended.cpp (Parse, Bind, …), session_transaction.cpp (lazy BEGIN), session_effects.cpp (what
 // statements do to the session), session_settings.cpp (SET and RESET), session_watch.cpp (time limits, SHOW),
-// session_replies.cpp (what the server answers).
+// session_replies.cpp (what the server answers), session_end.cpp (how it ends).
 //
 // How a message is handled: a handler first gets everything it needs (a plan, a shard, a connection) without changing
 // anything; if it must wait for one of them it says so and the same message is handled again later. Only then it acts.
@@ -78,6 +78,10 @@ public:
   // The session cannot take more now. (What it holds while it does not wait is one message that is not complete yet.)
   bool blocked() const { return wait_ != Wait::none; }
   void on_client_drained();
+  // The client sends nothing any more. What it has sent is carried out; then, or when that takes too long, the host is
+  // asked to end the session.
+  void on_client_end();
+  // The connection is closed; what is still under way is given up.
   void on_client_gone();
   // The connections that work for us: where a cancel request goes.
   std::vector<pool::Backend*> cancel_targets();
@@ -121,6 +125,8 @@ private:
     client
   };
   enum class Got : std::uint8_t { ready, wait, refused };
+  // Does the client leave: did it say so, or did its stream just end?
+  enum class Farewell : std::uint8_t { none, said, vanished };
   enum class LazyTransaction : std::uint8_t { none, open, failed };
   static constexpr std::uint32_t unnamed_tag = 1u << 31;  // a Parse of the unnamed statement, and which
   static constexpr bool is_unnamed(std::uint32_t tag) { return (tag & unnamed_tag) != 0; }
@@ -221,6 +227,12 @@ private:
     std::size_t bytes() const { return sql.size() + (scatter ? scatter->sql.size() + scatter->bind.size() : 0); }
   };
 
+  // In input_: where its last complete message ends, at most the Terminate.
+  struct LastWords {
+    std::size_t end = 0;
+    bool goodbye = false;
+  };
+
   struct Encodings {
     bool same = false;    // the client's and the server's
     bool unsafe = false;  // a byte of a longer character can look like a quote or a backslash
@@ -238,10 +250,20 @@ private:
   void ask_what_was_swallowed();
   void note_swallowed(postgres::TransactionStatus status);
 
+  // ---- session_end.cpp
+  bool handle_terminate();
+  void end_now();
+  void note_goodbye();
+  void look_for_goodbye();
+  LastWords last_words() const;
+  bool check_farewell(TimePoint now);
+  void fatal(const Error& error);
+
   // ---- session.cpp
   void greet(std::uint32_t attempt);
   void opened(const GreetingRef& greeting);
   void run();
+  std::uint64_t longest_message(char type) const;
   std::size_t handle_front(std::string_view bytes);
   bool handle(char type, std::string_view whole);
   bool dispatch(char type, std::string_view whole);
@@ -282,7 +304,6 @@ private:
   pool::Pool& pool_of(ShardId shard);
   pool::Pool& pool_of(const pool::Backend& backend);
   bool in_failed_transaction() const;
-  void fatal(const Error& error);
   void check_statement_timeout(TimePoint now);
   void request_ended();
   static Error timeout_error();
@@ -489,7 +510,9 @@ private:
   bool copy_awaited_ = false;  // a COPY was sent and it is not known yet whether it has begun
   bool running_ = false;
   bool ending_ = false;
-  TimePoint timed_out_at_{};  // statement_timeout has passed and the server was asked to stop
+  Farewell farewell_ = Farewell::none;
+  TimePoint given_up_at_ = never;  // what a client that vanished has left to do
+  TimePoint timed_out_at_{};       // statement_timeout has passed and the server was asked to stop
   Wait wait_ = Wait::none;
   std::uint32_t continuation_ = 0;  // counts the ends of waits
   int prepare_attempts_ = 0;

@@ -47,7 +47,7 @@ Error Session::timeout_error() {
 void Session::sweep(TimePoint now) {
   if (ending_) return;
   check_statement_timeout(now);
-  if (ending_) return;
+  if (ending_ || check_farewell(now)) return;
   const config::Limits& limits = options_.database->settings().limits;
   const auto over = [&](config::Milliseconds limit, TimePoint since) {
     return limit.count() > 0 && now - since >= limit;
