@@ -128,6 +128,7 @@ private:
   // Does the client leave: did it say so, or did its stream just end?
   enum class Farewell : std::uint8_t { none, said, vanished };
   enum class LazyTransaction : std::uint8_t { none, open, failed };
+  enum class Aside : std::uint8_t { none, opening, open, closing };
   static constexpr std::uint32_t unnamed_tag = 1u << 31;  // a Parse of the unnamed statement, and which
   static constexpr bool is_unnamed(std::uint32_t tag) { return (tag & unnamed_tag) != 0; }
   enum PinReason : std::uint8_t {
@@ -435,6 +436,10 @@ private:
   pool::SettingsMap reported_since_begin() const;
   std::string tell_parameters(const pool::SettingsMap& now);
   Got engage_for_statement(std::optional<ShardId> shard);
+  Got open_aside();
+  void close_aside();
+  bool aside_answered(postgres::TransactionStatus status);
+  void join_aside();
   void joining_failed(const Error& error);
   postgres::TransactionStatus local_status() const;
   bool multi_shard() const { return options_.database->shard_count() > 1; }
@@ -500,9 +505,10 @@ private:
   std::string input_;          // what could not be handled yet
   std::size_t copy_left_ = 0;  // bytes of a CopyData message that still pass through
   bool copy_dropped_ = false;
-  bool joining_ = false;        // BEGIN is on its way to the server
-  bool trying_ = false;         // the statement at hand was sent to be tried out…
-  bool tried_ = false;          // …and has been: what comes now undoes it
+  bool joining_ = false;       // BEGIN is on its way to the server
+  bool trying_ = false;        // the statement at hand was sent to be tried out…
+  bool tried_ = false;         // …and has been: what comes now undoes it
+  Aside aside_ = Aside::none;  // what a lazy transaction has set is on the connection for its side unit, until ROLLBACK
   pool::SettingsMap reported_;  // ParameterStatus values of what was tried out, or of what has joined the server
   enum class Swallowed : std::uint8_t { nothing, to_ask, asked } swallowed_ = Swallowed::nothing;
   std::size_t readies_ = 0;    // since it was asked

@@ -122,7 +122,8 @@ std::optional<ShardId> Session::deferred_shard() const {
 
 // Makes a connection current and sends it what was put off.
 Session::Got Session::settle() {
-  const Got got = engage(deferred_shard());
+  Got got = engage(deferred_shard());
+  if (got == Got::ready) got = open_aside();
   if (got == Got::ready) emit_deferred();
   return got;
 }
@@ -444,6 +445,7 @@ std::span<const router::Values::Parameter> Session::parameters_of(const postgres
 bool Session::leave_side_unit() {
   postgres::append_sync(backend_->out());
   expect(ReplyKind::sync, 0, Delivery::ignore);
+  close_aside();
   unit_open_ = false;
   wait_ = Wait::drain;
   return false;

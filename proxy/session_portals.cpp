@@ -139,7 +139,7 @@ bool Session::forward_portal(std::string_view whole, ReplyKind kind, std::uint32
   backend_->append_large(whole);
   expect(kind, tag);
   unit_open_ = true;
-  unit_prepares_only_ = false;
+  if (kind != ReplyKind::close) unit_prepares_only_ = false;
   return true;
 }
 
@@ -293,6 +293,7 @@ bool Session::handle_sync(std::string_view whole) {
   const bool into_copy = backend_->replies().copying_in();
   backend_->append(whole);
   expect(ReplyKind::sync);
+  close_aside();
   ++unit_;
   if (!into_copy) {
     unit_open_ = false;

@@ -110,7 +110,11 @@ bool is_joining(const ExpectedReply& expected) {
 bool Session::on_error(const ExpectedReply& expected, const postgres::ErrorFields& fields) {
   if (begin_retry(expected, fields)) return false;
   disarm_retry();
-  if ((joining_ || trying_) && is_joining(expected) && !fields.is_fatal()) {
+  if (aside_ == Aside::closing && is_joining(expected) && !fields.is_fatal()) {
+    timed_out_at_ = {};  // it is sent again
+    return false;
+  }
+  if ((joining_ || trying_ || aside_ == Aside::opening) && is_joining(expected) && !fields.is_fatal()) {
     joining_failed(std::exchange(timed_out_at_, TimePoint{}) == TimePoint{} ? fields.to_error() : timeout_error());
     return false;
   }
@@ -174,6 +178,10 @@ void Session::on_skipped(const ExpectedReply& expected) {
 }
 
 bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) {
+  if (aside_ != Aside::none) {
+    if (is_joining(expected)) return aside_answered(status);
+    status = TransactionStatus::idle;  // it is not the session's transaction
+  }
   if (expected.delivery == Delivery::ignore) {
     if (expected.tag != 0) forget_undo(expected.tag);
     if (trying_) {  // nothing of it is the session's
@@ -269,8 +277,8 @@ void Session::slow_log(Duration took) {
 void Session::on_copy(const ExpectedReply&, char) {}
 
 bool Session::on_parameter(std::string_view name, std::string_view value, bool forwarding) {
-  if (joining_ || (trying_ && !tried_)) reported_.set(name, value);
-  if (trying_) return false;  // it will be undone
+  if (joining_ || (trying_ && !tried_) || aside_ == Aside::opening) reported_.set(name, value);
+  if (trying_ || aside_ != Aside::none) return false;  // it will be undone
   // The client is told when its view changes, and only then: what settings do while they are restored is no news to it.
   const bool had = parameters_.contains(name) || (greeting_ && greeting_->parameters.contains(name));
   if (had && parameter(name) == value && !forwarding) return false;
@@ -389,7 +397,8 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
     if (expected.kind != ReplyKind::query && expected.kind != ReplyKind::function_call &&
         expected.kind != ReplyKind::sync)
       continue;
-    postgres::append_ready_for_query(message, in_transaction ? TransactionStatus::failed : TransactionStatus::idle);
+    const bool open = in_transaction || lazy_ != LazyTransaction::none;
+    postgres::append_ready_for_query(message, open ? TransactionStatus::failed : TransactionStatus::idle);
     told = false;
   }
   for (auto last = queue.rbegin(); last != queue.rend(); ++last)
@@ -399,9 +408,11 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
     told_any = true;
     skip_local_ = true;
   }
+  const bool joining = joining_ || trying_ || aside_ == Aside::opening;
+  if (!joining && !in_transaction && lazy_ == LazyTransaction::open && told_any) fail_lazy();
   host_.stream().append(message);
-  const bool joining = joining_ || trying_;
   joining_ = trying_ = false;
+  aside_ = Aside::none;
   unit_open_ = false;
   retry_ = {};
   swallowed_ = Swallowed::nothing;
@@ -423,7 +434,7 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
     lazy_savepoints_.clear();
     lazy_parameters_.reset();
     if (!told_any) lazy_error_ = error;
-  } else {
+  } else if (lazy_ == LazyTransaction::none) {
     settings_.rollback();
     channels_settled();
   }

@@ -75,6 +75,7 @@ bool Session::begin_retry(const pool::ExpectedReply& expected, const postgres::E
   if (queue.empty()) {
     postgres::append_sync(backend_->out());
     expect(ReplyKind::sync, 0, Delivery::ignore);
+    close_aside();
     backend_->flush();
   } else {
     queue.front().delivery = Delivery::ignore;  // the client's own Sync

@@ -334,6 +334,10 @@ std::string Session::tell_parameters(const pool::SettingsMap& now) {
 Session::Got Session::engage_for_statement(std::optional<ShardId> shard) {
   const Got got = engage(shard);
   if (got != Got::ready || lazy_ != LazyTransaction::open) return got;
+  if (aside_ == Aside::open) {
+    join_aside();
+    return Got::ready;
+  }
   if (!postgres::append_query(backend_->out(), lazy_sql_)) {
     fatal({sqlstate::program_limit_exceeded, "the transaction's opening statements are too long", {}, {}, 0});
     return Got::refused;
@@ -345,6 +349,58 @@ Session::Got Session::engage_for_statement(std::optional<ShardId> shard) {
   reported_.clear();
   wait_ = Wait::drain;
   return Got::wait;
+}
+
+// ---- beside the transaction -----------------------------------------------------------------------------------------
+// A unit that only prepares and describes says nothing about the shard: any connection will do, and the transaction
+// goes on without it. But what the transaction has set decides what its statements mean. So the connection has it for
+// as long as the unit lasts, in a transaction that is rolled back behind the unit's Sync. If the unit then turns out to
+// run something, on this very shard, that transaction is the client's.
+
+// Before a side unit's first message.
+Session::Got Session::open_aside() {
+  const bool wanted = lazy_ == LazyTransaction::open && settings_.ends_with_transaction();
+  if (!wanted || unit_open_ || aside_ != Aside::none) return Got::ready;
+  if (!postgres::append_query(backend_->out(), lazy_sql_)) {
+    fatal({sqlstate::program_limit_exceeded, "the transaction's opening statements are too long", {}, {}, 0});
+    return Got::refused;
+  }
+  expect(pool::ReplyKind::query, 0, pool::Delivery::ignore);
+  unnamed_on_backend_ = false;
+  aside_ = Aside::opening;
+  reported_.clear();
+  wait_ = Wait::drain;
+  return Got::wait;
+}
+
+// Behind the unit's Sync. Statements that it has prepared stay.
+void Session::close_aside() {
+  if (aside_ != Aside::open) return;
+  if (postgres::append_query(backend_->out(), "ROLLBACK")) expect(pool::ReplyKind::query, 0, pool::Delivery::ignore);
+  unnamed_on_backend_ = false;
+  aside_ = Aside::closing;
+}
+
+// The answer to what has opened it, or closed it; for on_ready. If it could not be opened, the message that waits for
+// it is refused when all is undone. A cancel request may hit the ROLLBACK: then it is sent again.
+bool Session::aside_answered(TransactionStatus status) {
+  const bool opened = aside_ == Aside::opening && !wait_error_;
+  aside_ = status == TransactionStatus::idle ? Aside::none : Aside::open;
+  if (opened) return false;
+  close_aside();
+  if (aside_ != Aside::none)
+    backend_->flush_soon();
+  else if (wait_ == Wait::none)
+    request_ended();
+  return false;
+}
+
+// The unit at hand runs a statement on the shard where it was only to be described.
+void Session::join_aside() {
+  aside_ = Aside::none;
+  lazy_ = LazyTransaction::none;
+  in_transaction_ = true;
+  local_reply(tell_parameters(reported_since_begin()));
 }
 
 // The statement that waits for it gets its error.
