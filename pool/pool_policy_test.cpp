@@ -91,7 +91,7 @@ TEST(IsPermanent, WhatWaitingWillNotCure) {
 
 // ---- prepared statements --------------------------------------------------------------------------------------------
 
-TEST(PreparedText, NamesDependOnTextAndTypesAndNothingElse) {
+TEST(PreparedText, NamesDependOnTextTypesAndSettingsAndNothingElse) {
   const PreparedTextRef one = make_prepared_text("SELECT $1", {23});
   EXPECT_EQ(one->sql, "SELECT $1");
   EXPECT_EQ(one->types, std::vector<std::uint32_t>{23});
@@ -101,6 +101,9 @@ TEST(PreparedText, NamesDependOnTextAndTypesAndNothingElse) {
   EXPECT_NE(one->server_name, make_prepared_text("SELECT $1", {20})->server_name);
   EXPECT_NE(one->server_name, make_prepared_text("SELECT $1", {})->server_name);
   EXPECT_NE(one->server_name, make_prepared_text("SELECT $1 ", {23})->server_name);
+  EXPECT_NE(one->server_name, make_prepared_text("SELECT $1", {23}, "a")->server_name);
+  EXPECT_NE(make_prepared_text("SELECT $1", {23}, {}, "a")->server_name,
+            make_prepared_text("SELECT $1", {23}, "a")->server_name);
 }
 
 // Nobody can make up a text that goes by the name of another text with other types.

@@ -5,12 +5,13 @@
 namespace tessera::pool {
 
 PreparedTextRef make_prepared_text(std::string_view sql, const std::vector<std::uint32_t>& types,
-                                   std::string_view parse_settings) {
+                                   std::string_view parse_settings, std::string_view name_settings) {
   // The counts come first and in full, so that no text can be taken for types, or the other way round.
-  const std::uint64_t counts[] = {types.size(), parse_settings.size()};
+  const std::uint64_t counts[] = {types.size(), parse_settings.size(), name_settings.size()};
   std::string content(reinterpret_cast<const char*>(counts), sizeof counts);
   content.append(reinterpret_cast<const char*>(types.data()), types.size() * sizeof(std::uint32_t));
   content += parse_settings;
+  content += name_settings;
   content += sql;
   const Sha256Digest digest = sha256(content);
   auto text = std::make_shared<PreparedText>();
@@ -18,6 +19,7 @@ PreparedTextRef make_prepared_text(std::string_view sql, const std::vector<std::
   text->sql = sql;
   text->types = types;
   text->parse_settings = parse_settings;
+  text->name_settings = name_settings;
   return text;
 }
 

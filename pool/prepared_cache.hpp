@@ -22,12 +22,15 @@ struct PreparedText {
   // What the session had set, when it was prepared, of the settings that the server applies to literals while it parses
   // (DateStyle, TimeZone, …). Empty without string literals.
   std::string parse_settings;
+  // Likewise what decides which tables its names are, and so which types the server has found for its parameters: these
+  // it keeps, though it looks the tables up again.
+  std::string name_settings;
 };
 using PreparedTextRef = std::shared_ptr<const PreparedText>;
 inline constexpr std::string_view prepared_prefix = "tessera_";
 
 PreparedTextRef make_prepared_text(std::string_view sql, const std::vector<std::uint32_t>& types,
-                                   std::string_view parse_settings = {});
+                                   std::string_view parse_settings = {}, std::string_view name_settings = {});
 
 class PreparedCache {
 public:

@@ -331,6 +331,8 @@ private:
   std::vector<std::string> search_path() const;
   std::string current_role() const;
   std::string parse_settings(bool literals) const;
+  std::string name_settings() const;
+  pool::PreparedTextRef text_here(const Prepared& statement) const;
   std::optional<Error> parsed_otherwise(const Prepared& statement) const;
   bool standard_conforming_strings() const;
   std::string_view parameter(std::string_view name) const;

@@ -205,7 +205,8 @@ bool Session::handle_parse(std::string_view whole) {
   const bool literals = has_string_literals(print);
   if (!parse.statement.empty()) {
     statement = &named;
-    named.text = options_.database->intern(parse.query, parse.parameter_types, parse_settings(literals));
+    named.text =
+        options_.database->intern(parse.query, parse.parameter_types, parse_settings(literals), name_settings());
   } else if (unit_open_ || !deferred_.empty()) {
     // Something before it may fail, and then the one before it stays.
     keep_unnamed(new_undo(tag));
@@ -282,6 +283,8 @@ void Session::emit_parse(const Prepared& statement, std::string_view raw, std::u
     unnamed_sent_ = tag;
     return;
   }
+  if (const pool::PreparedTextRef text = text_here(statement); text != statement.text)
+    return emit_parse({.text = text, .literals = statement.literals}, raw, tag);
   const std::string& name = statement.text->server_name;
   if (backend_->prepared().contains(name)) {
     // Known here. In a transaction whose state is still on its way the server must see it all the same: it might have
@@ -392,6 +395,7 @@ bool Session::handle_bind(std::string_view whole) {
   }
   before_sending(text, statement->sql_text());
   note_text(statement->sql_text());
+  statement->text = text_here(*statement);
   if (statement->text) arm_retry(*statement, whole);
   ensure_prepared(*statement);
   if (ending_) return true;

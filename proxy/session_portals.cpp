@@ -83,6 +83,8 @@ bool Session::handle_describe(std::string_view whole) {
 }
 
 void Session::emit_describe(const Prepared& statement, std::string_view raw) {
+  if (const pool::PreparedTextRef text = text_here(statement); text != statement.text)
+    return emit_describe({.text = text, .literals = statement.literals}, raw);
   if (statement.text) arm_retry(statement, raw);
   ensure_prepared(statement.text || unnamed_on_backend_ ? statement : unnamed_);
   if (statement.text)

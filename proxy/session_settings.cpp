@@ -142,6 +142,24 @@ std::string Session::parse_settings(bool literals) const {
   return text;
 }
 
+// What the meaning of names depends on.
+std::string Session::name_settings() const {
+  std::string text;
+  for (const std::string_view name : {"search_path", "role", "session_authorization"})
+    if (const std::string_view sql = settings_.effective(name); !sql.empty())
+      text.append(name).append(1, '=').append(sql).append(1, '\n');
+  for (const auto& [name, until] : settings_.temporary()) text.append("temporary ").append(name).append(1, '\n');
+  return text;
+}
+
+// The statement as this connection holds it, or will when it has read it: under what is set now, whatever was set when
+// the client prepared it. Those who have prepared the same text under other settings must not meet that.
+pool::PreparedTextRef Session::text_here(const Prepared& statement) const {
+  const pool::PreparedTextRef& text = statement.text;
+  if (!text || backend_->prepared().knows(text->server_name)) return text;
+  return options_.database->intern(text->sql, text->types, parse_settings(statement.literals), name_settings());
+}
+
 // The server reads a prepared statement's literals once. One that it does not hold yet would be read anew, under other
 // settings than when the client prepared it.
 std::optional<Error> Session::parsed_otherwise(const Prepared& statement) const {

@@ -209,8 +209,8 @@ void WorkerDatabase::drop_superseded() {
 }
 
 pool::PreparedTextRef WorkerDatabase::intern(std::string_view sql, const std::vector<postgres::Oid>& types,
-                                             std::string_view parse_settings) {
-  pool::PreparedTextRef made = pool::make_prepared_text(sql, types, parse_settings);
+                                             std::string_view parse_settings, std::string_view name_settings) {
+  pool::PreparedTextRef made = pool::make_prepared_text(sql, types, parse_settings, name_settings);
   std::weak_ptr<const pool::PreparedText>& known = prepared_texts_[made->server_name];
   if (pool::PreparedTextRef shared = known.lock()) return shared;
   known = made;

@@ -97,7 +97,7 @@ public:
   pool::IdentityRef identity(const std::string& role, const postgres::ServerCredential& credential);
   // One object for equal prepared statements.
   pool::PreparedTextRef intern(std::string_view sql, const std::vector<postgres::Oid>& types,
-                               std::string_view parse_settings);
+                               std::string_view parse_settings, std::string_view name_settings);
   template <typename Visit>
   void each_pool(Visit&& visit) {
     for (auto& [key, pool] : pools_) visit(*pool);

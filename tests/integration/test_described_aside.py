@@ -8,7 +8,7 @@ import pytest
 from harness import wire
 from harness.hanging import Stopped
 from roles import need_role
-from talk import ask, backends_of, code, config_of, eventually, log_in
+from talk import ask, backends_of, code, config_of, eventually, log_in, rows
 from twins import masked
 from two_shards import ranges
 
@@ -120,6 +120,20 @@ def test_all_in_one_flight(connection, plain):
         to.send(data)
         seen.append(told([reply for _ in range(8) for reply in to.read_until("Z")]))
     assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("opening", [["begin", "set local search_path = {}"], ["set search_path = {}", "begin"], ["set search_path = {}"]])
+def test_clients_with_other_paths_share_no_statement(tessera, servers, database, opening):
+    """A parameter has the type that the path gave it when the text was first prepared: '2024-03-02 12:00' as a date is another value."""
+    proxy = tessera(config_of(servers, database, pool={"size": 1}, **RULES))
+    sql = "select count(*) from t where id = 150 and at = $1"
+    with log_in(proxy, database) as public, log_in(proxy, database) as other:
+        for connection, schema, found in ((public, "public", "1"), (other, "b", "1"), (public, "public", "1")):
+            for opener in opening:
+                assert ask(connection, opener.format(schema)) == []
+            replies = connection.ask(wire.parse(sql, "s" + schema) + wire.bind([b"2024-03-02 12:00"], name="s" + schema) + wire.execute() + wire.close_statement("s" + schema) + wire.SYNC)
+            assert rows(replies) == [[found]], (schema, replies)
+            ask(connection, "rollback")
 
 
 def test_a_server_that_is_lost_meanwhile_fails_the_transaction(connection, servers, database):
