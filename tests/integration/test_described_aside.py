@@ -153,3 +153,34 @@ def test_a_server_that_is_lost_meanwhile_fails_the_transaction(connection, serve
         assert ask(connection, "insert into public.t values (1000, 'never')") == "25P02"
         ask(connection, "rollback")
         assert connection.status == "I" and ask(connection, "select v from t where id = 1000") == []
+
+
+@pytest.mark.parametrize("flush", [False, True])
+def test_a_description_that_is_cancelled_leaves_nothing(tessera, servers, database, flush):
+    proxy = tessera(config_of(servers, database, pool={"size": 1}, **RULES))
+    with log_in(proxy, database) as connection, log_in(proxy, database) as other:
+        ask(connection, "begin")
+        ask(connection, IN_B)
+        holders = [server.connect(database) for server in servers]
+        try:
+            for holder in holders:
+                holder.execute("begin")
+                holder.execute("lock table b.t in access exclusive mode")
+            connection.send(flushed(T1) if flush else prepare(T1))
+            eventually(lambda: any(server.run(f"select count(*) from pg_locks l join pg_database d on d.oid = l.database where datname = '{database}' and not granted", "postgres").strip() != "0" for server in servers), what="it waits for the lock")
+            with wire.Wire(proxy.host, proxy.port) as canceller:
+                canceller.send(wire.cancel_request(connection.process_id, connection.secret_key))
+                canceller.read_to_end()
+            assert code(connection.read_until("E")) == "57014"
+            if flush:
+                connection.send(wire.SYNC)
+            connection.read_until("Z")
+            assert connection.status == "E"
+        finally:
+            for holder in holders:
+                holder.close()
+        for to in (other, connection):
+            if to is connection:
+                assert ask(to, "select 1") == "25P02" and ask(to, "rollback") == []
+            assert ask(to, "select current_setting('search_path'), v from t where id = 1") == [['"$user", public', "public"]]
+            assert ask(to, "select current_setting('search_path'), v from t where id = 150") == [['"$user", public', "public"]]
