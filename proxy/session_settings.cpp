@@ -142,9 +142,9 @@ std::string Session::parse_settings(bool literals) const {
   return text;
 }
 
-// What the meaning of names depends on.
+// What decides which columns a statement's names are, and of which types: settings, and the tables as they are.
 std::string Session::name_settings() const {
-  std::string text;
+  std::string text = routing_ ? routing_->catalog->digest : std::string();
   for (const std::string_view name : {"search_path", "role", "session_authorization"})
     if (const std::string_view sql = settings_.effective(name); !sql.empty())
       text.append(name).append(1, '=').append(sql).append(1, '\n');

@@ -83,3 +83,24 @@ def test_a_table_whose_first_column_was_dropped_keeps_its_unique_indexes(tessera
         refused = errors(connection.ask(wire.query("insert into t values (1, 'one') on conflict do nothing")))
         assert [error["C"] for error in refused] == ["0A000"], "the row in conflict, by v, could be on the other shard"
         assert errors(connection.ask(wire.query("insert into t values (1, 'one') on conflict (id) do nothing"))) == []
+
+
+def test_a_statement_prepared_anew_has_the_types_of_today(tessera, servers, new_database):
+    name = new_database(servers, f"{SCHEMA}; create table u (id bigint primary key, x int)")
+    proxy = tessera({**config_of(servers, name, catalog_interval="200ms", pool={"size": 1}, default_shard="s0", **RULES), "workers": 1})
+    asked = wire.parse("select 1 from u where x = $1", "s") + wire.describe_statement("s") + wire.SYNC
+
+    def type_of_parameter(connection):
+        (description,) = [reply for reply in connection.ask(asked) if reply.type == "t"]
+        return int.from_bytes(description.body[2:], "big")
+
+    with log_in(proxy, name) as first:
+        assert type_of_parameter(first) == 23
+        for server in servers:
+            server.run("alter table u alter x type text", name)
+
+        def renewed():
+            with log_in(proxy, name) as other:
+                return type_of_parameter(other) == 25
+
+        eventually(renewed, what="the connection holds the statement as it was before")
