@@ -627,7 +627,7 @@ def test_show_config_tells_defaults_and_what_a_reload_changes(servers, database,
     assert told["databases.shop.pool.size"]["default"] == "20" and told["drain_timeout"]["default"] == "1m" and told["listen.postgres"]["default"] == ""
     assert told["databases.shop.rules.by_id.type"]["default"] == "" and told["databases.shop.users.0.trust"]["default"] == "false"
     fixed = {key for key, row in told.items() if row["changeable"] == "no"}
-    assert fixed == {"listen.postgres", "listen.backlog", "admin.listen", "workers"}
+    assert fixed == {"listen.postgres", "listen.backlog", "admin.listen", "workers", "io_uring"}
 
 
 def test_viewers_may_only_look(proxy):
