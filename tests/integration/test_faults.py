@@ -68,17 +68,17 @@ def test_a_hanging_shard_holds_up_only_its_own_statements(tessera, stoppable):
 
 
 def test_statements_that_take_too_long_are_stopped(tessera, servers, database):
-    proxy = tessera(config_of(servers, database, **RULES, limits={"statement_timeout": "300ms"}))
+    proxy = tessera(config_of(servers, database, **RULES, limits={"statement_timeout": "1s"}))  # a new connection takes a while on a busy machine
     with log_in(proxy, database) as connection:
         for sql in ("select pg_sleep(20) from t where id = 5", "select id, pg_sleep(20) from t", "begin; select pg_sleep(20) from t where id = 150"):
             started = time.monotonic()
             assert code(connection.ask(wire.query(sql))) == "57014", sql
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 5
             if connection.status != "I":
                 connection.ask(wire.query("rollback"))
             assert value(connection, "select v from t where id = 5") == "row 5"
         connection.ask(wire.query("begin; select 1 from t where id = 5"))
-        time.sleep(0.8)
+        time.sleep(1.5)
         assert value(connection, "select v from t where id = 6") == "row 6", "a pause between statements is none"
         connection.ask(wire.query("commit"))
     for server in servers:
