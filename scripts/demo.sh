@@ -131,10 +131,11 @@ start_tessera() {
   "$tessera" check "$demo/tessera.yaml" >/dev/null || die "the demo's configuration was refused"
   # Its own session: closing the terminal does not end it. The lock is not for it.
   setsid nohup "$tessera" serve --config "$demo/tessera.yaml" >"$demo/tessera.log" 2>&1 </dev/null 9>&- &
-  echo $! >"$demo/tessera.pid"
+  local started=$!
+  echo "$started" >"$demo/tessera.pid"
   for _ in $(seq 150); do
     if (ready) 2>/dev/null; then return 0; fi
-    tessera_pid >/dev/null || break
+    kill -0 "$started" 2>/dev/null || break  # not tessera_pid: it may not be Tessera yet, but the shell that becomes it
     sleep 0.1
   done
   tail -20 "$demo/tessera.log" >&2
