@@ -167,7 +167,9 @@ constexpr SectionSpec rule_section{"a rule", {}, "type", rule_variants};
 constexpr Key table_keys[] = {
     of(Kind::text, "rule", "The rule that spreads the rows."),
     of(Kind::texts, "key", "The sharding key: a column, or for a composite rule a list of them."),
-    of(Kind::text, "key_type", "SQL type of the key; checked against the catalog, and used by offline explain."),
+    of(Kind::text, "key_type",
+       "SQL type of the key (of a composite key a list: text, bigint); checked against the catalog, and used by "
+       "offline explain."),
     of(Kind::texts, "columns", "All columns in order, for offline explain."),
     of(Kind::boolean, "reference", "The table is the same on every shard.", "false"),
     of(Kind::text, "shard", "The table lives on this shard only."),

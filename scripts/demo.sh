@@ -203,7 +203,13 @@ say "building (a few minutes the first time)"
 build_preset release tessera
 say "starting four PostgreSQL servers and a replica"
 start_shards
-tessera_pid >/dev/null || write_config
+if tessera_pid >/dev/null; then
+  # Its ports are those that it was started with.
+  port=$(sed -n 's/^  postgres: 127.0.0.1:\([0-9]*\)$/\1/p' "$demo/tessera.yaml")
+  admin_port=$(sed -n 's/^admin: {listen: "127.0.0.1:\([0-9]*\)".*/\1/p' "$demo/tessera.yaml")
+else
+  write_config
+fi
 start_tessera
 load
 show
