@@ -4,14 +4,14 @@
 
 namespace tessera::proxy {
 
-std::vector<std::string> restart_keys(const config::Config& before, const config::Config& after) {
+std::vector<std::string> restart_keys(const config::Config& running, const config::Config& after) {
   std::vector<std::string> keys;
   const auto add = [&](bool changed, const char* key) {
     if (changed) keys.push_back(std::string(key) + ": restart to apply");
   };
-  add(before.pid_file != after.pid_file, "pid_file");
-  add(before.io_uring != after.io_uring, "io_uring");
-  add(before.listen.backlog != after.listen.backlog, "listen.backlog");
+  add(running.pid_file != after.pid_file, "pid_file");
+  add(running.io_uring != after.io_uring, "io_uring");
+  add(running.listen.backlog != after.listen.backlog, "listen.backlog");
   return keys;
 }
 

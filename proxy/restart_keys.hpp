@@ -10,8 +10,8 @@
 
 namespace tessera::proxy {
 
-// Those that differ, each as "key: restart to apply".
-std::vector<std::string> restart_keys(const config::Config& before, const config::Config& after);
+// Those that differ from what the process was started with, each as "key: restart to apply".
+std::vector<std::string> restart_keys(const config::Config& running, const config::Config& after);
 
 // Does a reload leave `key` ("listen.backlog") as it is, or refuse to change it?
 bool needs_restart(std::string_view key);

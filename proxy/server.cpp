@@ -173,7 +173,7 @@ Server::ReloadOutcome Server::reload() {
   ++reloads_;
   if (on_reload_) on_reload_(*config);
   outcome.changed = true;
-  outcome.notes = restart_keys(*before->config, *config);
+  outcome.notes = restart_keys(*config_, *config);
   for (const std::string& warning : (*made)->places.warnings) outcome.notes.push_back(warning);
   for (const config::Problem& warning : loaded.warnings) outcome.notes.push_back(config::to_string(warning));
   for (const std::string& note : outcome.notes) log::warn("configuration", {{"warning", note}});

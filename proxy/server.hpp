@@ -118,8 +118,8 @@ private:
   std::map<std::string, std::uint64_t> newest_reading_;  // of each database's catalog that was published
   std::function<void(const config::Config&)> on_reload_;
 
-  mutable std::mutex mutex_;  // guards what follows
-  std::shared_ptr<const config::Config> config_;
+  mutable std::mutex mutex_;                      // guards what follows
+  std::shared_ptr<const config::Config> config_;  // of the start
   std::shared_ptr<const Runtime> runtime_;
   Credentials credentials_;
   std::map<std::string, PlainSource> derived_;  // by database/user: verifiers made from plain passwords

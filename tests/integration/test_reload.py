@@ -233,6 +233,13 @@ def test_keys_that_need_a_restart_or_have_no_effect_are_named(tessera, servers, 
     assert told["warnings"][2].endswith('warning: "reads" has no effect in this version')
     proxy.wait_for_log('warning="pid_file: restart to apply"')
 
+    def warnings():
+        return [text for text in json.loads(proxy.http("POST", "/v1/config/reload")[1])["warnings"] if text.endswith("restart to apply")]
+
+    assert len(warnings()) == 2, "as long as the process runs with others"
+    proxy.write_config(config_of(servers, database))
+    assert warnings() == []
+
 
 def test_the_plan_cache_has_its_new_size_at_once(tessera, servers, database):
     proxy = tessera({**config_of(servers, database), "workers": 1})
