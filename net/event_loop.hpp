@@ -59,7 +59,7 @@ public:
   bool send_together();
   // Is `stream` sent at the end of this round, without another word? False: it has to send by itself.
   bool send_later(Stream& stream);
-  // The stream goes, or has sent by itself.
+  // The stream leaves this loop.
   void forget(const Stream& stream);
 
   // Calls `tick` about every `interval` while the loop runs.

@@ -12,6 +12,18 @@ namespace {
 constexpr std::size_t copy_below = 4096;
 // An idle connection keeps no more than this of its queue's memory.
 constexpr std::size_t keep_capacity = 1024;
+
+// What a slow peer has taken must not pile up in front of what it has not.
+void drop_sent(std::string& queue, std::size_t& sent) {
+  if (sent == queue.size()) {
+    queue.clear();
+    sent = 0;
+    if (queue.capacity() > keep_capacity) std::string().swap(queue);
+  } else if (sent > Stream::high_water) {
+    queue.erase(0, sent);
+    sent = 0;
+  }
+}
 }  // namespace
 
 Stream::Stream(EventLoop& loop, Descriptor socket) : loop_(&loop), socket_(std::move(socket)) {}
@@ -277,29 +289,12 @@ Stream::Status Stream::flush_tls() {
   return Status::ok;
 }
 
-// As trim().
-void Stream::trim_tls() {
-  std::string& output = tls_->output();
-  if (tls_sent_ == output.size()) {
-    output.clear();
-    tls_sent_ = 0;
-    if (output.capacity() > keep_capacity) std::string().swap(output);
-  } else if (tls_sent_ > high_water) {
-    output.erase(0, tls_sent_);
-    tls_sent_ = 0;
-  }
+void Stream::trim() {
+  drop_sent(out_, sent_);
 }
 
-// What a slow peer has taken must not pile up in front of what it has not.
-void Stream::trim() {
-  if (sent_ == out_.size()) {
-    out_.clear();
-    sent_ = 0;
-    if (out_.capacity() > keep_capacity) std::string().swap(out_);
-  } else if (sent_ > high_water) {
-    out_.erase(0, sent_);
-    sent_ = 0;
-  }
+void Stream::trim_tls() {
+  drop_sent(tls_->output(), tls_sent_);
 }
 
 }  // namespace tessera::net

@@ -229,7 +229,7 @@ class TesseraContender(Contender):
 
     product = "Tessera"
 
-    def __init__(self, name, title, directory, postgres_server, certificate, pool_size, shards):
+    def __init__(self, name, title, directory, postgres_server, certificate, pool_size, shards, io_uring=True):
         super().__init__(name, title)
         self.version = program_version([str(binary()), "--version"], r"(\S*[0-9]+\.[0-9.]+\S*)")
         database = {
@@ -245,7 +245,7 @@ class TesseraContender(Contender):
             database["rules"] = {"by_aid": rule}
             database["tables"] = {"pgbench_accounts": {"rule": "by_aid", "key": "aid", "key_type": "integer"}}
         tls = {"mode": "prefer", "certificate": str(certificate.certificate), "private_key": str(certificate.private_key)}
-        self.proxy = Process({"workers": 1, "listen": {"tls": tls}, "databases": {server.DATABASE: database}}, directory / name)
+        self.proxy = Process({"workers": 1, "io_uring": io_uring, "listen": {"tls": tls}, "databases": {server.DATABASE: database}}, directory / name)
         self.proxy.log_file.unlink(missing_ok=True)
         self.port = self.proxy.port
 
@@ -281,6 +281,8 @@ def make(names, directory, postgres_server, certificate, pool_size):
         "tessera": lambda: TesseraContender("tessera", "Tessera", directory, postgres_server, certificate, pool_size, [server.DATABASE]),
         "tessera4": lambda: TesseraContender("tessera4", "Tessera, 4 shards", directory, postgres_server, certificate, pool_size,
                                              server.SHARDS),
+        "tessera4-alone": lambda: TesseraContender("tessera4-alone", "Tessera, 4 shards, no io_uring", directory, postgres_server, certificate,
+                                                   pool_size, server.SHARDS, io_uring=False),
         "floor": floor("floor", "floor (epoll)", "floor_epoll"),
         "floor-uring": floor("floor-uring", "floor (io_uring)", "floor_uring"),
         "floor-uring-single": floor("floor-uring-single", "floor (io_uring, single receives)", "floor_uring", "single"),
@@ -290,4 +292,4 @@ def make(names, directory, postgres_server, certificate, pool_size):
 
 
 USUAL = ["direct", "pgbouncer", "haproxy", "tessera", "tessera4"]
-NAMES = [*USUAL, "floor", "floor-uring", "floor-uring-single", "floor-uring-poll"]
+NAMES = [*USUAL, "tessera4-alone", "floor", "floor-uring", "floor-uring-single", "floor-uring-poll"]
