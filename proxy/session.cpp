@@ -158,7 +158,7 @@ bool Session::handle(char type, std::string_view whole) {
   if (type == frontend::terminate) return handle_terminate();
   if (discard_until_sync() && type != frontend::sync) return true;
   // Of a transaction that is open in name only: what has been asked on the side may fail, and it with that.
-  if ((lazy_ == LazyTransaction::open || aside_ != Aside::none) && wait_for_replies() == Got::wait) return false;
+  if ((lazy_.open() || aside_ != Aside::none) && wait_for_replies() == Got::wait) return false;
   if (breaks_copy_ || breaks_copy(type)) return break_copy(whole);
   if (is_congested()) {
     // Our own answers would pile up: as from a server, who does not read is not read from.
@@ -277,7 +277,7 @@ void Session::refuse(const Error& error) {
     }
     return;
   }
-  if (lazy_ == LazyTransaction::open) fail_lazy();
+  if (lazy_.open()) fail_lazy();
   if (simple) {
     postgres::append_ready_for_query(message, local_status());
     request_ended();
@@ -292,7 +292,7 @@ void Session::refuse(const Error& error) {
 
 // Nothing is under way that began under an older configuration.
 bool Session::is_settled() const {
-  return lazy_ == LazyTransaction::none && no_server_works();
+  return lazy_.none() && no_server_works();
 }
 
 bool Session::no_server_works() const {

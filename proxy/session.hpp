@@ -28,6 +28,7 @@
 #include "executor/scatter.hpp"
 #include "net/stream.hpp"
 #include "pool/pool.hpp"
+#include "proxy/lazy_transaction.hpp"
 #include "proxy/prepared_table.hpp"
 #include "proxy/setting_calls.hpp"
 #include "proxy/worker_database.hpp"
@@ -127,7 +128,6 @@ private:
   enum class Got : std::uint8_t { ready, wait, refused };
   // Does the client leave: did it say so, or did its stream just end?
   enum class Farewell : std::uint8_t { none, said, vanished };
-  enum class LazyTransaction : std::uint8_t { none, open, failed };
   enum class Aside : std::uint8_t { none, opening, open, closing };
   static constexpr std::uint32_t unnamed_tag = 1u << 31;  // a Parse of the unnamed statement, and which
   static constexpr bool is_unnamed(std::uint32_t tag) { return (tag & unnamed_tag) != 0; }
@@ -429,8 +429,7 @@ private:
   void lazy_begin(const parser::Statement& statement, std::string_view sql, std::string& reply);
   void lazy_end(const parser::Statement& statement, std::string& reply);
   bool lazy_savepoint(const parser::Statement& statement, std::string_view sql, std::string& reply);
-  bool add_to_lazy(const parser::Statement& statement, std::string_view sql, std::string& reply);
-  void hand_on(const parser::Statement& statement, std::string_view sql);
+  bool room_for(const Result<void>& added, std::string& reply);
   static bool is_for_session(const parser::Statement& statement);
   bool may_be_mistaken(const router::PlannedText& text) const;
   Got try_out(const router::PlannedText& text, std::string_view sql);
@@ -551,19 +550,7 @@ private:
   std::optional<Error> wait_error_;  // what the wait ended with
   bool unreached_ = false;           // …and it was for a connection
 
-  LazyTransaction lazy_ = LazyTransaction::none;
-  std::string lazy_sql_;  // BEGIN and what followed it, to be sent when a shard joins
-  struct LazySavepoint {
-    std::string name;
-    std::size_t statements, end;   // behind BEGIN up to it, and where it ends in lazy_sql_
-    pool::SettingsMap parameters;  // as the client knew them
-  };
-  std::vector<LazySavepoint> lazy_savepoints_;
-  std::size_t lazy_statements_ = 0;                   // behind BEGIN
-  std::optional<pool::SettingsMap> lazy_parameters_;  // as the client knew them at BEGIN
-  std::string lazy_chain_;                            // what AND CHAIN begins the next one with; empty: nobody knows
-  std::size_t lazy_chained_ = 0;                      // statements of it behind BEGIN
-  std::optional<Error> lazy_error_;                   // why the transaction failed, if the client was not told yet
+  LazyTransaction lazy_;
 
   PreparedTable<Prepared> prepared_;
   Prepared unnamed_;

@@ -340,7 +340,7 @@ void Session::notify(const postgres::NotificationView& notification) {
 
 void Session::deliver_notifications() {
   if (held_notifications_.empty() || wait_ != Wait::none || in_transaction_ || unit_open_ || ending_) return;
-  if (lazy_ != LazyTransaction::none || scatter_ || (backend_ != nullptr && !backend_->replies().empty())) return;
+  if (!lazy_.none() || scatter_ || (backend_ != nullptr && !backend_->replies().empty())) return;
   // What was only just appended may fit: then no event will say so.
   if (is_congested()) host_.stream().flush();
   if (is_congested()) return;
@@ -358,7 +358,7 @@ void Session::change_channels(const Statement& statement) {
     settings_.unlisten_all();
   else
     settings_.unlisten(channel);
-  if (!in_transaction_ && lazy_ == LazyTransaction::none) channels_settled();
+  if (!in_transaction_ && lazy_.none()) channels_settled();
 }
 
 // No transaction is open: what is not listened to now is not wanted any more.
@@ -398,7 +398,7 @@ void Session::set_tessera(const Statement& statement, std::string& reply, std::o
     return;
   }
   const bool local = statement.setting->local;
-  if (local && !in_transaction_ && lazy_ == LazyTransaction::none)
+  if (local && !in_transaction_ && lazy_.none())
     postgres::append_error(reply, {SqlState("25P01"), "SET LOCAL can only be used in transaction blocks", {}, {}, 0},
                            postgres::Severity::warning);
   settings_.set_ours(name, wanted, local);

@@ -186,7 +186,7 @@ bool Session::handle_parse(std::string_view whole) {
   parser::Fingerprint& print = scratch_print();
   router::PlannedTextRef plan;
   options_.database->plan(parse.query, view(), routing(), print, &plan);
-  if (lazy_ == LazyTransaction::failed && !ends_transaction(*plan)) {
+  if (lazy_.failed() && !ends_transaction(*plan)) {
     refuse(failed_transaction_error());
     return true;
   }
@@ -357,7 +357,7 @@ bool Session::handle_bind(std::string_view whole) {
     set_portal(bind.portal, {.plan = statement->plan, .sql = std::string(statement->sql_text()), .local = true});
     return answer_in_unit(made<postgres::append_bind_complete>());
   }
-  if (lazy_ == LazyTransaction::failed) {
+  if (lazy_.failed()) {
     refuse(failed_transaction_error());
     return true;
   }
@@ -462,7 +462,7 @@ bool Session::forward_unknown(std::string_view whole, std::string_view name) {
     refuse({SqlState("26000"), fmt::format("prepared statement \"{}\" does not exist", name), {}, {}, 0});
     return true;
   }
-  if (lazy_ == LazyTransaction::failed) {
+  if (lazy_.failed()) {
     refuse(failed_transaction_error());
     return true;
   }
@@ -509,11 +509,11 @@ bool Session::is_local(const router::PlannedText& text) const {
     case StatementKind::savepoint:
     case StatementKind::release_savepoint:
     case StatementKind::rollback_to_savepoint:
-      return lazy_ != LazyTransaction::none && !engaged();
+      return !lazy_.none() && !engaged();
     case StatementKind::set_transaction:
-      return lazy_ != LazyTransaction::none && !engaged() && !is_for_session(statement);
+      return !lazy_.none() && !engaged() && !is_for_session(statement);
     case StatementKind::set:
-      return ours || (lazy_ == LazyTransaction::open && !engaged() && statement.setting && statement.setting->local);
+      return ours || (lazy_.open() && !engaged() && statement.setting && statement.setting->local);
     case StatementKind::show:
     case StatementKind::reset:
       return ours;
@@ -532,7 +532,7 @@ bool Session::is_local(const router::PlannedText& text) const {
 std::string Session::run_local(const Portal& portal, std::optional<Error>& error) {
   std::string reply;
   const router::PlannedText& text = *portal.plan;
-  if (lazy_ == LazyTransaction::failed && lazy_error_ && text.single() &&
+  if (lazy_.failed() && lazy_.owes_error() && text.single() &&
       text.statements.front().plan.kind == StatementKind::commit) {
     error = failed_transaction_error();
     lazy_end(*text.statements.front().statement, reply);

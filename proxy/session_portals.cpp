@@ -312,7 +312,7 @@ void Session::local_sync() {
   unit_open_ = false;
   unit_prepares_only_ = true;
   request_ended();
-  if (lazy_ == LazyTransaction::none) end_portals();
+  if (lazy_.none()) end_portals();
   postgres::append_ready_for_query(host_.stream().out(), local_status());
 }
 

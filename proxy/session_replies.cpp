@@ -135,7 +135,7 @@ bool Session::on_error(const ExpectedReply& expected, const postgres::ErrorField
   }
   if (fields.is_fatal()) return breaks_copy_;  // else the connection's end is reported by on_backend_lost
   options_.database->metrics().count_error(fields.find_or(postgres::error_field::code, "XX000"));
-  if (lazy_ == LazyTransaction::open) fail_lazy();  // a Parse on the side of a transaction that nobody has joined yet
+  if (lazy_.open()) fail_lazy();  // a Parse on the side of a transaction that nobody has joined yet
   undo_failed(expected);
   if (expected.poison) {
     host_.stream().append(expected.local);
@@ -191,8 +191,8 @@ bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) 
     in_transaction_ = status != TransactionStatus::idle;
     joining_ = joining_ && !is_joining(expected);
     // What stands behind BEGIN has failed, and the transaction is the server's.
-    if (in_transaction_ && lazy_ == LazyTransaction::open) {
-      lazy_ = LazyTransaction::none;
+    if (in_transaction_ && lazy_.open()) {
+      lazy_.join();
       host_.stream().append(tell_parameters(reported_since_begin()));
     }
     if (swallowed_ == Swallowed::asked) {
@@ -212,7 +212,7 @@ bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) 
   }
   in_transaction_ = status != TransactionStatus::idle;
   if (!in_transaction_) {
-    if (lazy_ == LazyTransaction::none) {
+    if (lazy_.none()) {
       const pool::Settings before = settings_.current();
       if (error_in_unit_)
         settings_.rollback();
@@ -224,7 +224,7 @@ bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) 
     // What else is under way may write as well.
     if (backend_ == nullptr || backend_->replies().empty()) {
       may_have_written_ = false;
-      if (lazy_ == LazyTransaction::none) end_portals();
+      if (lazy_.none()) end_portals();
     }
     if (std::exchange(catalog_stale_, false)) options_.database->catalog_changed(options_.identity);
   }
@@ -235,7 +235,7 @@ bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) 
   if (expected.note != nullptr && expected.kind == ReplyKind::query)
     note_time(*static_cast<router::StatementCounters*>(expected.note));
   note_latency();
-  if (lazy_ == LazyTransaction::none) return true;
+  if (lazy_.none()) return true;
   std::string ready;
   postgres::append_ready_for_query(ready, local_status());
   host_.stream().append(ready);
@@ -397,7 +397,7 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
     if (expected.kind != ReplyKind::query && expected.kind != ReplyKind::function_call &&
         expected.kind != ReplyKind::sync)
       continue;
-    const bool open = in_transaction || lazy_ != LazyTransaction::none;
+    const bool open = in_transaction || !lazy_.none();
     postgres::append_ready_for_query(message, open ? TransactionStatus::failed : TransactionStatus::idle);
     told = false;
   }
@@ -409,7 +409,7 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
     skip_local_ = true;
   }
   const bool joining = joining_ || trying_ || aside_ == Aside::opening;
-  if (!joining && !in_transaction && lazy_ == LazyTransaction::open && told_any) fail_lazy();
+  if (!joining && !in_transaction && lazy_.open() && told_any) fail_lazy();
   host_.stream().append(message);
   joining_ = trying_ = false;
   aside_ = Aside::none;
@@ -428,13 +428,8 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
   if (joining) {
     joining_failed(error);
   } else if (in_transaction) {
-    lazy_ = LazyTransaction::failed;
-    lazy_sql_.clear();
-    lazy_chain_.clear();
-    lazy_savepoints_.clear();
-    lazy_parameters_.reset();
-    if (!told_any) lazy_error_ = error;
-  } else if (lazy_ == LazyTransaction::none) {
+    lazy_.lose(told_any ? std::nullopt : std::optional(error));
+  } else if (lazy_.none()) {
     settings_.rollback();
     channels_settled();
   }

@@ -10,7 +10,7 @@ using postgres::TransactionStatus;
 
 bool Session::start_scatter(executor::ScatterRequest request, const router::Plan& plan,
                             router::StatementCounters* counters) {
-  if (in_transaction_ || lazy_ != LazyTransaction::none) {
+  if (in_transaction_ || !lazy_.none()) {
     refuse({sqlstate::feature_not_supported,
             fmt::format("this statement concerns {} shards and cannot run inside a transaction", plan.shards.size()),
             {},
@@ -126,13 +126,13 @@ void Session::scatter_done(const Result<void>& result) {
 bool Session::bind_scatter(const Prepared& statement, const postgres::BindView& bind, std::string_view whole,
                            const router::Plan& plan) {
   if (engaged() && !in_transaction_ && unit_prepares_only_ && unit_open_) return leave_side_unit();
-  if (!engaged() && lazy_ == LazyTransaction::none && describes_later()) {
+  if (!engaged() && lazy_.none() && describes_later()) {
     // What was asked about the statement itself is answered by one of the shards, before all of them run it.
     const Got got = settle();
     if (got != Got::ready) return got == Got::refused;
     return leave_side_unit();
   }
-  if (engaged() || lazy_ != LazyTransaction::none) {
+  if (engaged() || !lazy_.none()) {
     refuse(
         {sqlstate::feature_not_supported,
          fmt::format(

@@ -78,7 +78,7 @@ bool Session::handle_query(std::string_view whole) {
   if (const Got got = try_out(text, sql); got != Got::ready) return got == Got::refused;
   std::string reply;
   if (lazy_statement(text, sql, reply)) {
-    if (lazy_ == LazyTransaction::none) end_portals();
+    if (lazy_.none()) end_portals();
     postgres::append_ready_for_query(reply, local_status());
     local_reply(reply);
     options_.database->metrics().local.add();
@@ -210,8 +210,7 @@ Result<Session::Target> Session::target_of(const router::PlannedText& text, cons
   if (!target.shard && (pins_ & pin_temporary) != 0 && (needs_some_shard(text) || discards_temporary(text)))
     target.shard = temporary_shard_;
   if (!target.shard && may_choose_shard()) target.shard = preferred_shard(text);
-  if (!in_transaction_ && lazy_ == LazyTransaction::none && (pins_ & pin_cursor) != 0 && reads_cursor(text))
-    target.shard = cursor_shard_;
+  if (!in_transaction_ && lazy_.none() && (pins_ & pin_cursor) != 0 && reads_cursor(text)) target.shard = cursor_shard_;
   return target;
 }
 

@@ -33,15 +33,8 @@ std::string_view text_of(const Statement& statement, std::string_view sql) {
 }  // namespace
 
 TransactionStatus Session::local_status() const {
-  switch (lazy_) {
-    case LazyTransaction::none:
-      return TransactionStatus::idle;
-    case LazyTransaction::open:
-      return TransactionStatus::in_transaction;
-    case LazyTransaction::failed:
-      return TransactionStatus::failed;
-  }
-  return TransactionStatus::idle;
+  if (lazy_.open()) return TransactionStatus::in_transaction;
+  return lazy_.failed() ? TransactionStatus::failed : TransactionStatus::idle;
 }
 
 bool Session::ends_transaction(const router::PlannedText& text) const {
@@ -52,7 +45,7 @@ bool Session::ends_transaction(const router::PlannedText& text) const {
 }
 
 Error Session::failed_transaction_error() {
-  if (lazy_error_) return *std::exchange(lazy_error_, std::nullopt);
+  if (std::optional<Error> owed = lazy_.take_owed_error()) return *std::move(owed);
   return {sqlstate::in_failed_transaction,
           "current transaction is aborted, commands ignored until end of transaction block",
           {},
@@ -87,27 +80,27 @@ bool Session::is_for_session(const Statement& statement) {
 // Can the one statement of `text` be answered without a shard? Then `reply` holds the answer, without ReadyForQuery.
 bool Session::lazy_statement(const router::PlannedText& text, std::string_view sql, std::string& reply) {
   if (backend_ != nullptr && (in_transaction_ || unit_open_ || !backend_->replies().empty())) return false;
-  if (lazy_ == LazyTransaction::failed && lazy_chain_.empty() && chains(text)) {
+  if (lazy_.failed() && !lazy_.knows_its_beginning() && chains(text)) {
     reply = error_message(
         {sqlstate::feature_not_supported, "AND CHAIN cannot follow a transaction whose connection was lost",
          "how the transaction had begun was known to that connection only", "send ROLLBACK, and then BEGIN", 0});
     return true;
   }
-  if (lazy_ == LazyTransaction::failed && begins_with_rollback(text)) {
+  if (lazy_.failed() && begins_with_rollback(text)) {
     // What stands behind it runs as if there had been none, and so does it: the server only warns.
-    if (lazy_parameters_) local_reply(tell_parameters(*lazy_parameters_));
+    if (lazy_.parameters_at_begin()) local_reply(tell_parameters(*lazy_.parameters_at_begin()));
     std::string unused;
     lazy_end(*text.statements.front().statement, unused);
     return false;
   }
-  if (lazy_ == LazyTransaction::failed && !ends_transaction(text)) {
+  if (lazy_.failed() && !ends_transaction(text)) {
     reply = error_message(failed_transaction_error());
     return true;
   }
   if (!text.single()) return false;
   const router::PlannedStatement& planned = text.statements.front();
-  if (lazy_ == LazyTransaction::failed) {
-    if (planned.plan.kind == StatementKind::commit && lazy_error_) {
+  if (lazy_.failed()) {
+    if (planned.plan.kind == StatementKind::commit && lazy_.owes_error()) {
       // The client does not know yet that its work is lost: ROLLBACK alone would look like success.
       const Error lost = failed_transaction_error();
       lazy_end(*planned.statement, reply);
@@ -116,9 +109,7 @@ bool Session::lazy_statement(const router::PlannedText& text, std::string_view s
     }
     if (planned.plan.kind != StatementKind::rollback_to_savepoint)
       lazy_end(*planned.statement, reply);
-    else if (lazy_savepoint(*planned.statement, sql, reply))
-      lazy_ = LazyTransaction::open;
-    else
+    else if (!lazy_savepoint(*planned.statement, sql, reply))
       reply = error_message(failed_transaction_error());
     return true;
   }
@@ -128,7 +119,7 @@ bool Session::lazy_statement(const router::PlannedText& text, std::string_view s
     lazy_begin(statement, sql, reply);
     return true;
   }
-  if (lazy_ != LazyTransaction::open) return false;
+  if (!lazy_.open()) return false;
   switch (statement.kind) {
     case StatementKind::commit:
     case StatementKind::rollback:
@@ -140,16 +131,16 @@ bool Session::lazy_statement(const router::PlannedText& text, std::string_view s
       return lazy_savepoint(statement, sql, reply);
     case StatementKind::set_transaction:
       if (is_for_session(statement)) return false;
-      if (!add_to_lazy(statement, sql, reply)) return true;
-      hand_on(statement, sql);
+      if (!room_for(lazy_.add(text_of(statement, sql)), reply)) return true;
+      lazy_.hand_on(text_of(statement, sql));
       reply = complete("SET");
       return true;
     case StatementKind::set:
       if (!statement.setting || !statement.setting->local || pool::is_ours(statement.setting->name)) return false;
-      if (!add_to_lazy(statement, sql, reply)) return true;
+      if (!room_for(lazy_.add(text_of(statement, sql)), reply)) return true;
       settings_.set_local(statement.setting->name,
                           statement.setting->to_default ? std::string() : std::string(text_of(statement, sql)));
-      if (is_characteristic(statement.setting->name)) hand_on(statement, sql);
+      if (is_characteristic(statement.setting->name)) lazy_.hand_on(text_of(statement, sql));
       reply = complete("SET") + tell_parameters(reported_since_begin());
       return true;
     default:
@@ -160,9 +151,9 @@ bool Session::lazy_statement(const router::PlannedText& text, std::string_view s
 // Could a server refuse this statement of a transaction that has none? Without savepoints SET TRANSACTION is always
 // right before the first query. (A snapshot belongs to one server: no other can say whether it is there.)
 bool Session::may_be_mistaken(const router::PlannedText& text) const {
-  if (lazy_ != LazyTransaction::open || engaged() || !text.single() || !text.statements.front().statement) return false;
+  if (!lazy_.open() || engaged() || !text.single() || !text.statements.front().statement) return false;
   const Statement& statement = *text.statements.front().statement;
-  if (statement.kind == StatementKind::set_transaction) return !is_for_session(statement) && !lazy_savepoints_.empty();
+  if (statement.kind == StatementKind::set_transaction) return !is_for_session(statement) && lazy_.has_savepoints();
   return statement.kind == StatementKind::set && statement.setting && statement.setting->local &&
          !pool::is_ours(statement.setting->name);
 }
@@ -174,7 +165,7 @@ Session::Got Session::try_out(const router::PlannedText& text, std::string_view 
   if (!tried) {
     const Got got = engage({});
     if (got != Got::ready) return got;
-    const std::string trial = fmt::format("{};{}", lazy_sql_, text_of(*text.statements.front().statement, sql));
+    const std::string trial = fmt::format("{};{}", lazy_.opening(), text_of(*text.statements.front().statement, sql));
     if (!postgres::append_query(backend_->out(), trial)) {
       fatal({sqlstate::program_limit_exceeded, "the transaction's opening statements are too long", {}, {}, 0});
       return Got::refused;
@@ -202,95 +193,59 @@ void Session::lazy_begin(const Statement& statement, std::string_view sql, std::
         {sqlstate::feature_not_supported, "transaction blocks are not allowed in statement pooling mode", {}, {}, 0});
     return;
   }
-  if (lazy_ == LazyTransaction::open) {
+  if (lazy_.open()) {
     reply = error_message({SqlState("25001"), "there is already a transaction in progress", {}, {}, 0},
                           postgres::Severity::warning) +
             complete("BEGIN");
     return;
   }
-  lazy_ = LazyTransaction::open;
-  lazy_sql_ = lazy_chain_ = text_of(statement, sql);
-  lazy_statements_ = lazy_chained_ = 0;
-  lazy_savepoints_.clear();
-  lazy_parameters_ = parameters_;
+  lazy_.begin(text_of(statement, sql), parameters_);
   settings_.begin();
   reply = complete(statement.command == "START TRANSACTION" ? "START TRANSACTION" : "BEGIN");
 }
 
 void Session::lazy_end(const Statement& statement, std::string& reply) {
-  const bool commit = statement.kind == StatementKind::commit && lazy_ == LazyTransaction::open;
+  const bool commit = statement.kind == StatementKind::commit && lazy_.open();
   if (commit)
     settings_.commit();
   else
     settings_.rollback();
   settings_changed();
   reply = complete(commit ? "COMMIT" : "ROLLBACK");
-  if (lazy_parameters_) reply += tell_parameters(*lazy_parameters_);
-  lazy_savepoints_.clear();
-  lazy_error_.reset();  // the client has heard of it, or has given the transaction up
-  if (statement.transaction && statement.transaction->chain) {
-    lazy_ = LazyTransaction::open;
-    lazy_sql_ = lazy_chain_;
-    lazy_statements_ = lazy_chained_;
+  if (lazy_.parameters_at_begin()) reply += tell_parameters(*lazy_.parameters_at_begin());
+  const bool chain = statement.transaction && statement.transaction->chain;
+  lazy_.end(chain);
+  if (chain)
     settings_.begin();
-    return;
-  }
-  lazy_ = LazyTransaction::none;
-  lazy_sql_.clear();
-  channels_settled();
+  else
+    channels_settled();
 }
 
-// Behind BEGIN, for the shard that will be chosen. False: there is no room for it, and the transaction has failed. A
-// client may send any number of them, each savepoint keeps the settings as they were, and all of it is held here.
-bool Session::add_to_lazy(const Statement& statement, std::string_view sql, std::string& reply) {
-  constexpr std::size_t most_statements = 1000;
-  constexpr std::size_t most_bytes = 256 * 1024;
-  const std::string_view text = text_of(statement, sql);
-  if (lazy_statements_ < most_statements && lazy_sql_.size() + text.size() < most_bytes) {
-    lazy_sql_ += fmt::format(";{}", text);
-    ++lazy_statements_;
-    return true;
-  }
-  reply = error_message(
-      {sqlstate::program_limit_exceeded, "too many savepoints and settings before the transaction's first statement",
-       fmt::format("they are kept until a statement says on which shard the transaction runs: at most {}, of {} bytes",
-                   most_statements, most_bytes),
-       "roll back, to one of the savepoints or all of it, and send a statement with a sharding key before so many", 0});
+// False: there is not, and the transaction has failed with `reply`.
+bool Session::room_for(const Result<void>& added, std::string& reply) {
+  if (added) return true;
+  reply = error_message(added.error());
   fail_lazy();
   return false;
 }
 
-// A characteristic of the transaction, which AND CHAIN keeps. One that was set behind a savepoint ends with that.
-void Session::hand_on(const Statement& statement, std::string_view sql) {
-  if (!lazy_savepoints_.empty()) return;
-  lazy_chain_ += fmt::format(";{}", text_of(statement, sql));
-  ++lazy_chained_;
-}
-
 bool Session::lazy_savepoint(const Statement& statement, std::string_view sql, std::string& reply) {
   const std::string& name = statement.transaction ? statement.transaction->name : std::string();
-  const auto found = std::ranges::find(lazy_savepoints_.rbegin(), lazy_savepoints_.rend(), name, &LazySavepoint::name);
+  const std::string_view text = text_of(statement, sql);
   if (statement.kind == StatementKind::savepoint) {
-    if (!add_to_lazy(statement, sql, reply)) return true;
-    lazy_savepoints_.push_back({name, lazy_statements_, lazy_sql_.size(), parameters_});
+    if (!room_for(lazy_.savepoint(name, text, parameters_), reply)) return true;
     settings_.savepoint(name);
     reply = complete("SAVEPOINT");
-  } else if (found == lazy_savepoints_.rend()) {
-    if (lazy_ == LazyTransaction::failed) return false;
+  } else if (!lazy_.has_savepoint(name)) {
+    if (lazy_.failed()) return false;
     reply = error_message({SqlState("3B001"), fmt::format("savepoint \"{}\" does not exist", name), {}, {}, 0});
     fail_lazy();
-    return true;
   } else if (statement.kind == StatementKind::release_savepoint) {
-    if (!add_to_lazy(statement, sql, reply)) return true;
-    lazy_savepoints_.erase(std::prev(found.base()), lazy_savepoints_.end());
+    if (!room_for(lazy_.release(name, text), reply)) return true;
     settings_.release(name);
     reply = complete("RELEASE");
   } else {
-    // Nothing behind it has happened, then; the server need not hear of it.
-    reply = complete("ROLLBACK") + tell_parameters(found->parameters);
-    lazy_sql_.resize(found->end);
-    lazy_statements_ = found->statements;
-    lazy_savepoints_.erase(found.base(), lazy_savepoints_.end());
+    reply = complete("ROLLBACK") + tell_parameters(lazy_.rollback_to(name));
     settings_.rollback_to(name);
   }
   return true;
@@ -298,15 +253,13 @@ bool Session::lazy_savepoint(const Statement& statement, std::string_view sql, s
 
 // As a server, it forgets at once what was set since the last savepoint.
 void Session::fail_lazy() {
-  lazy_ = LazyTransaction::failed;
-  if (!lazy_savepoints_.empty())
-    host_.stream().append(tell_parameters(lazy_savepoints_.back().parameters));
-  else if (lazy_parameters_)
-    host_.stream().append(tell_parameters(*lazy_parameters_));
+  lazy_.fail();
+  if (const pool::SettingsMap* before = lazy_.parameters_before_failure())
+    host_.stream().append(tell_parameters(*before));
 }
 
 pool::SettingsMap Session::reported_since_begin() const {
-  pool::SettingsMap now = lazy_parameters_.value_or(parameters_);
+  pool::SettingsMap now = lazy_.parameters_at_begin().value_or(parameters_);
   for (const auto& [name, value] : reported_) now.set(name, value);
   return now;
 }
@@ -333,18 +286,18 @@ std::string Session::tell_parameters(const pool::SettingsMap& now) {
 // transaction.
 Session::Got Session::engage_for_statement(std::optional<ShardId> shard) {
   const Got got = engage(shard);
-  if (got != Got::ready || lazy_ != LazyTransaction::open) return got;
+  if (got != Got::ready || !lazy_.open()) return got;
   if (aside_ == Aside::open) {
     join_aside();
     return Got::ready;
   }
-  if (!postgres::append_query(backend_->out(), lazy_sql_)) {
+  if (!postgres::append_query(backend_->out(), lazy_.opening())) {
     fatal({sqlstate::program_limit_exceeded, "the transaction's opening statements are too long", {}, {}, 0});
     return Got::refused;
   }
   expect(pool::ReplyKind::query, 0, pool::Delivery::ignore);
   unnamed_on_backend_ = false;
-  lazy_ = LazyTransaction::none;  // what it was is kept: should this fail, the client may go back to a savepoint
+  lazy_.join();
   in_transaction_ = joining_ = true;
   reported_.clear();
   wait_ = Wait::drain;
@@ -359,9 +312,9 @@ Session::Got Session::engage_for_statement(std::optional<ShardId> shard) {
 
 // Before a side unit's first message.
 Session::Got Session::open_aside() {
-  const bool wanted = lazy_ == LazyTransaction::open && settings_.ends_with_transaction();
+  const bool wanted = lazy_.open() && settings_.ends_with_transaction();
   if (!wanted || unit_open_ || aside_ != Aside::none) return Got::ready;
-  if (!postgres::append_query(backend_->out(), lazy_sql_)) {
+  if (!postgres::append_query(backend_->out(), lazy_.opening())) {
     fatal({sqlstate::program_limit_exceeded, "the transaction's opening statements are too long", {}, {}, 0});
     return Got::refused;
   }
@@ -398,7 +351,7 @@ bool Session::aside_answered(TransactionStatus status) {
 // The unit at hand runs a statement on the shard where it was only to be described.
 void Session::join_aside() {
   aside_ = Aside::none;
-  lazy_ = LazyTransaction::none;
+  lazy_.join();
   in_transaction_ = true;
   local_reply(tell_parameters(reported_since_begin()));
 }
@@ -407,7 +360,7 @@ void Session::join_aside() {
 void Session::joining_failed(const Error& error) {
   joining_ = false;
   wait_error_ = error;
-  lazy_ = LazyTransaction::open;  // until the refusal
+  lazy_.reopen();  // until the refusal
 }
 
 }  // namespace tessera::proxy

@@ -53,8 +53,8 @@ void Session::sweep(TimePoint now) {
     return limit.count() > 0 && now - since >= limit;
   };
   const bool idle = wait_ == Wait::none && !scatter_ && (backend_ == nullptr || backend_->replies().empty());
-  const bool in_transaction = lazy_ != LazyTransaction::none ||
-                              (backend_ != nullptr && backend_->transaction_status() != TransactionStatus::idle);
+  const bool in_transaction =
+      !lazy_.none() || (backend_ != nullptr && backend_->transaction_status() != TransactionStatus::idle);
   if (idle && in_transaction && over(limits.idle_in_transaction_timeout, last_activity_))
     return fatal({SqlState("25P03"), "terminating connection due to idle-in-transaction timeout", {}, {}, 0});
   if (idle && !in_transaction && over(limits.client_idle_timeout, last_activity_))
@@ -83,8 +83,7 @@ std::string_view Session::state_name() const {
       break;
   }
   if (backend_ != nullptr && !backend_->replies().empty()) return "active";
-  if (lazy_ != LazyTransaction::none ||
-      (backend_ != nullptr && backend_->transaction_status() != TransactionStatus::idle))
+  if (!lazy_.none() || (backend_ != nullptr && backend_->transaction_status() != TransactionStatus::idle))
     return "idle in transaction";
   return "idle";
 }
