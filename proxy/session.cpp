@@ -231,14 +231,6 @@ void Session::expect_named(ReplyKind kind, std::string_view statement) {
   backend_->replies().expect({.kind = kind, .local = std::string(statement)});
 }
 
-Session::Undo& Session::new_undo(std::uint32_t& tag) {
-  tag = next_tag_++;
-  if (is_unnamed(next_tag_)) next_tag_ = 1;
-  Undo& undo = undo_[tag];
-  undo.unit = unit_;
-  return undo;
-}
-
 // In the order of the client's stream: at once if nothing is outstanding, else as an entry of the reply queue.
 void Session::local_reply(std::string_view bytes) {
   if (backend_ != nullptr && !backend_->replies().empty())

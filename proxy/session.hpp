@@ -30,7 +30,7 @@
 #include "pool/pool.hpp"
 #include "proxy/lazy_transaction.hpp"
 #include "proxy/prepared_table.hpp"
-#include "proxy/setting_calls.hpp"
+#include "proxy/undo_log.hpp"
 #include "proxy/worker_database.hpp"
 #include "wire/postgres/frontend.hpp"
 
@@ -129,8 +129,6 @@ private:
   // Does the client leave: did it say so, or did its stream just end?
   enum class Farewell : std::uint8_t { none, said, vanished };
   enum class Aside : std::uint8_t { none, opening, open, closing };
-  static constexpr std::uint32_t unnamed_tag = 1u << 31;  // a Parse of the unnamed statement, and which
-  static constexpr bool is_unnamed(std::uint32_t tag) { return (tag & unnamed_tag) != 0; }
   enum PinReason : std::uint8_t {
     pin_temporary = 1,
     pin_advisory_lock = 2,
@@ -138,94 +136,6 @@ private:
     pin_settings = 8,
     pin_prepared = 16,
     pin_library = 32
-  };
-
-  // A statement that the client has prepared.
-  struct Prepared {
-    pool::PreparedTextRef text;        // null for the unnamed one
-    std::string sql;                   // of the unnamed one
-    std::vector<postgres::Oid> types;  // likewise
-    router::PlannedTextRef plan;
-    std::uint64_t routing_version = 0, meaning = 0;  // what the plan was made for
-    std::vector<parser::Slot> slots;
-    bool literals = false;  // has any whose meaning depends on settings
-    bool valid = false;
-    std::string_view sql_text() const { return text ? std::string_view(text->sql) : std::string_view(sql); }
-    const std::vector<postgres::Oid>& parameter_types() const { return text ? text->types : types; }
-    std::size_t bytes() const {
-      return sql_text().size() + parameter_types().size() * sizeof(postgres::Oid) + slots.size() * sizeof(parser::Slot);
-    }
-  };
-  // A message that waits for its unit's shard to be known.
-  struct Deferred {
-    char type = 0;
-    std::size_t begin = 0, end = 0;  // in deferred_bytes_: the message as it came
-    std::uint32_t tag = 0;
-    Prepared statement;            // Parse and Describe of a named statement
-    std::string reply;             // local: all of the answer
-    std::optional<ShardId> shard;  // the only one, or the best, to ask about the statement
-    bool local = false;            // nothing goes to the server
-    bool bound = false;            // local: the BindComplete of a scatter, which the servers have not seen yet
-  };
-  // A statement that was prepared by SQL, with several shards.
-  struct SqlPrepared {
-    std::string server_name;
-    std::string prepare_sql;  // PREPARE under that name
-    std::string body;
-    std::string parse_settings;
-    std::vector<router::TypeOid> types;  // of its first parameters, as declared
-    std::set<BackendId> known_to;        // connections that have it
-    std::size_t bytes() const { return prepare_sql.size() + body.size() + types.size() * sizeof(router::TypeOid); }
-  };
-  // The client's messages from the first Bind or Describe of a unit on, until that is known to have gone well.
-  struct Retry {
-    enum class State : std::uint8_t { off, armed, pending };
-    State state = State::off;
-    bool first = false;     // the message that armed it is still at hand
-    bool complete = false;  // the unit's Sync is among `bytes`
-    bool used = false;      // once for each unit
-    std::string server_name;
-    std::string bytes;
-  };
-  // A statement was sent with the server's name for a prepared one in place of the client's.
-  struct Renamed {
-    std::string server_name, name;
-    std::size_t head;               // characters as sent up to the name
-    std::ptrdiff_t before, behind;  // how far these and what follows the name stand from where the client wrote them
-  };
-  // What an error must undo, or what a success confirms.
-  struct Undo {
-    bool named = false;  // the client's statement `name` was (re)defined or closed; an empty name: the unnamed one
-    std::string name;
-    std::optional<Prepared> previous;
-    std::size_t previous_bytes = 0;  // what it counts for in undo_bytes_
-    bool was_on_backend = false;     // the unnamed one
-    std::uint32_t unit = 0;          // of the client's messages
-    std::string sql_prepared;        // PREPARE of this name was sent
-    std::string sql_given;           // likewise, to a server that has not seen it, for the EXECUTE of tag…
-    std::uint32_t given_for = 0;     // …this
-    bool told = false;               // that EXECUTE: why it fails is known to the client
-    std::optional<Renamed> renamed;
-    std::string server_name;             // was added to the connection's prepared statements
-    router::PlannedTextRef effects;      // statements whose success changes the session
-    std::string sql;                     // their text
-    std::vector<SettingChange> changes;  // by set_config
-    std::size_t next_effect = 0;
-    bool delays_planning = false;  // what comes next must wait for it
-  };
-  struct Portal {
-    router::PlannedTextRef plan;  // only if it has session effects
-    std::string sql;              // its text
-    std::vector<SettingChange> changes = {};
-    bool local = false;      // answered here, the server knows nothing of it
-    bool executed = false;   // likewise: it has been, and no portal runs twice
-    std::uint32_t unit = 0;  // in which it was bound
-    router::StatementCounters* counters = nullptr;
-    std::shared_ptr<executor::ScatterRequest> scatter;
-    router::Plan scatter_plan;
-    bool may_copy = false;  // FROM STDIN
-    bool on_server() const { return !local && !scatter; }
-    std::size_t bytes() const { return sql.size() + (scatter ? scatter->sql.size() + scatter->bind.size() : 0); }
   };
 
   // In input_: where its last complete message ends, at most the Terminate.
@@ -292,7 +202,6 @@ private:
   // `statement`: the client's name of a statement that the server knows by another; errors are told in the client's
   // words.
   void expect_named(pool::ReplyKind kind, std::string_view statement);
-  Undo& new_undo(std::uint32_t& tag);
   void keep_unnamed(Undo& undo);
   void local_reply(std::string_view bytes);
   void refuse(const Error& error);
@@ -332,8 +241,8 @@ private:
   std::string current_role() const;
   std::string parse_settings(bool literals) const;
   std::string name_settings() const;
-  pool::PreparedTextRef text_here(const Prepared& statement) const;
-  std::optional<Error> parsed_otherwise(const Prepared& statement) const;
+  pool::PreparedTextRef text_here(const PreparedStatement& statement) const;
+  std::optional<Error> parsed_otherwise(const PreparedStatement& statement) const;
   bool standard_conforming_strings() const;
   std::string_view parameter(std::string_view name) const;
   const Encodings& encodings() const;
@@ -369,11 +278,11 @@ private:
   void emit_deferred();
   void emit_local_deferred();
   std::string take_bound();
-  void emit_parse(const Prepared& statement, std::string_view raw, std::uint32_t tag);
-  void emit_describe(const Prepared& statement, std::string_view raw);
-  void send_parse(const Prepared& statement, std::uint32_t tag, pool::Delivery delivery);
+  void emit_parse(const PreparedStatement& statement, std::string_view raw, std::uint32_t tag);
+  void emit_describe(const PreparedStatement& statement, std::string_view raw);
+  void send_parse(const PreparedStatement& statement, std::uint32_t tag, pool::Delivery delivery);
   void append_close(const std::string& server_name);
-  void ensure_prepared(const Prepared& statement);
+  void ensure_prepared(const PreparedStatement& statement);
   void defer(char type, std::string_view whole, std::uint32_t tag);
   void defer_local(std::string reply);
   bool engaged() const;
@@ -396,10 +305,11 @@ private:
   bool awaits_portals_end(std::string_view name);
   void end_portals();
   Portal* find_portal(std::string_view name);
-  std::span<const router::Values::Parameter> parameters_of(const postgres::BindView& bind, const Prepared& statement);
-  Prepared* find_prepared(std::string_view name);
+  std::span<const router::Values::Parameter> parameters_of(const postgres::BindView& bind,
+                                                           const PreparedStatement& statement);
+  PreparedStatement* find_prepared(std::string_view name);
   std::optional<Error> too_much_prepared(std::size_t more) const;
-  const router::PlannedText& current_plan(Prepared& statement);
+  const router::PlannedText& current_plan(PreparedStatement& statement);
   bool discard_until_sync() const;
   Got wait_for_effects();
   Got wait_for_replies();
@@ -408,14 +318,14 @@ private:
   void clear_deferred();
 
   // ---- session_retry.cpp
-  void arm_retry(const Prepared& statement, std::string_view raw);
+  void arm_retry(const PreparedStatement& statement, std::string_view raw);
   void disarm_retry();
   void note_for_retry(char type, std::string_view whole);
   bool begin_retry(const pool::ExpectedReply& expected, const postgres::ErrorFields& fields);
 
   // ---- session_scatter.cpp
   bool start_scatter(executor::ScatterRequest request, const router::Plan& plan, router::StatementCounters* counters);
-  bool bind_scatter(const Prepared& statement, const postgres::BindView& bind, std::string_view whole,
+  bool bind_scatter(const PreparedStatement& statement, const postgres::BindView& bind, std::string_view whole,
                     const router::Plan& plan);
   bool execute_scatter(Portal& portal, std::int32_t max_rows);
   bool describes_later() const;
@@ -481,7 +391,6 @@ private:
   void on_checkout_failed(const Error& reason) override;
   void undo(std::uint32_t tag, bool skipped);
   void undo_failed(const pool::ExpectedReply& expected);
-  void forget_undo(std::uint32_t tag);
   void lost_mid_statement(pool::Backend& backend, const Error& reason);
   bool relay_in_clients_words(const postgres::ErrorFields& fields, const std::string& statement);
   void note_latency();
@@ -541,7 +450,6 @@ private:
   bool unit_prepares_only_ = true;  // …and none of them was more than Parse, Describe, Close
   bool skip_local_ = false;         // an error of our own: discard until Sync
   bool error_in_unit_ = false;
-  std::size_t pending_effects_ = 0;  // sent statements whose success will change how later ones are planned
   bool unnamed_on_backend_ = false;
   bool in_transaction_ = false;  // on the current connection, as far as was sent and answered
   bool transaction_failed_ = false;
@@ -552,22 +460,19 @@ private:
 
   LazyTransaction lazy_;
 
-  PreparedTable<Prepared> prepared_;
-  Prepared unnamed_;
-  std::uint32_t unnamed_defined_ = unnamed_tag;  // the tag of the Parse that defined it last…
-  std::uint32_t unnamed_sent_ = 0;               // …and of the one that was last sent to the current connection
+  PreparedTable<PreparedStatement> prepared_;
+  PreparedStatement unnamed_;
+  std::uint32_t unnamed_defined_ = UndoLog::unnamed_tag;  // the tag of the Parse that defined it last…
+  std::uint32_t unnamed_sent_ = 0;  // …and of the one that was last sent to the current connection
   PreparedTable<SqlPrepared> sql_prepared_;
   std::uint64_t next_sql_prepared_ = 1;
   PreparedTable<Portal> portals_;
   std::shared_ptr<executor::ScatterRequest> described_;  // the client waits for its description
   Portal unnamed_portal_;
-  std::vector<Deferred> deferred_;
+  std::vector<DeferredMessage> deferred_;
   std::string deferred_bytes_;
-  std::map<std::uint32_t, Undo> undo_;
-  std::size_t undo_bytes_ = 0;  // of the texts of statements in there
-  std::uint32_t next_tag_ = 1;
-
-  Retry retry_;
+  UndoLog undo_log_;
+  RetryBuffer retry_;
   std::unique_ptr<executor::Scatter> scatter_;
   router::StatementCounters* scatter_counters_ = nullptr;
   struct HeldNotification {

@@ -201,18 +201,16 @@ bool Session::delays_planning(const router::PlannedText& text) const {
 void Session::begin_effects(const router::PlannedTextRef& text, std::string_view sql,
                             std::vector<SettingChange> changes, std::uint32_t& tag) {
   if (!text->session_effects) return;
-  Undo& undo = new_undo(tag);
+  Undo& undo = undo_log_.add(unit_, tag);
   undo.effects = text;
   undo.sql = sql;
-  undo.previous_bytes = sql.size();
-  undo_bytes_ += undo.previous_bytes;
+  undo_log_.charge(undo, sql.size());
   undo.changes = std::move(changes);
   if (!in_transaction_) settings_.begin();
   for (const router::PlannedStatement& planned : text->statements)
     if (planned.plan.kind == StatementKind::begin) in_transaction_ = true;
   if (!delays_planning(*text)) return;
-  undo.delays_planning = true;
-  ++pending_effects_;
+  undo_log_.delay_planning(undo);
 }
 
 // The unnamed statement stays, as it does on the server.

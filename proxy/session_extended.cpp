@@ -33,7 +33,7 @@ bool Session::engaged() const {
   return backend_ != nullptr && (unit_open_ || in_transaction_);
 }
 
-Session::Prepared* Session::find_prepared(std::string_view name) {
+PreparedStatement* Session::find_prepared(std::string_view name) {
   if (name.empty()) return unnamed_.valid ? &unnamed_ : nullptr;
   return prepared_.find(name);
 }
@@ -51,7 +51,7 @@ std::optional<Error> Session::too_much_prepared(std::size_t more) const {
 
 // Names may mean other tables by now, and tables may be sharded otherwise: the server looks again, too
 // (RevalidateCachedQuery).
-const router::PlannedText& Session::current_plan(Prepared& statement) {
+const router::PlannedText& Session::current_plan(PreparedStatement& statement) {
   const PlanningView& now = view();
   const std::uint64_t version = routing()->version;
   if (statement.routing_version == version && statement.meaning == now.meaning) return *statement.plan;
@@ -66,7 +66,7 @@ const router::PlannedText& Session::current_plan(Prepared& statement) {
 // Statements whose effect on planning is not known yet must answer first. Inside a unit the server is asked to by
 // Flush.
 Session::Got Session::wait_for_effects() {
-  if (pending_effects_ == 0 || backend_ == nullptr) return Got::ready;
+  if (!undo_log_.delays_planning() || backend_ == nullptr) return Got::ready;
   if (unit_open_) postgres::append_flush(backend_->out());
   wait_ = Wait::effects;
   return Got::wait;
@@ -83,17 +83,13 @@ Session::Got Session::wait_for_replies() {
 // What the name means depends on whether messages of an earlier unit were skipped, and that is still on its way.
 // (Within a unit, whatever skips those skips this one.)
 Session::Got Session::wait_for_definition(std::string_view name) {
-  if (undo_.empty()) return Got::ready;
-  const bool pending = std::ranges::any_of(undo_, [&](const auto& entry) {
-    return entry.second.named && entry.second.unit != unit_ && entry.second.name == name;
-  });
-  return pending ? wait_for_replies() : Got::ready;
+  return undo_log_.redefines(name, unit_) ? wait_for_replies() : Got::ready;
 }
 
 // ---- messages that wait for a shard ---------------------------------------------------------------------------------
 
 void Session::defer(char type, std::string_view whole, std::uint32_t tag) {
-  Deferred& deferred = deferred_.emplace_back();
+  DeferredMessage& deferred = deferred_.emplace_back();
   deferred.type = type;
   deferred.begin = deferred_bytes_.size();
   deferred_bytes_.append(whole);
@@ -102,7 +98,7 @@ void Session::defer(char type, std::string_view whole, std::uint32_t tag) {
 }
 
 void Session::defer_local(std::string reply) {
-  Deferred& deferred = deferred_.emplace_back();
+  DeferredMessage& deferred = deferred_.emplace_back();
   deferred.local = true;
   deferred.reply = std::move(reply);
 }
@@ -115,7 +111,7 @@ void Session::clear_deferred() {
 
 // Where what was put off can be answered, as long as no key says more.
 std::optional<ShardId> Session::deferred_shard() const {
-  for (const Deferred& deferred : deferred_)
+  for (const DeferredMessage& deferred : deferred_)
     if (deferred.shard) return deferred.shard;
   return {};
 }
@@ -129,7 +125,7 @@ Session::Got Session::settle() {
 }
 
 void Session::emit_deferred() {
-  for (Deferred& deferred : deferred_) {
+  for (DeferredMessage& deferred : deferred_) {
     const std::string_view raw =
         std::string_view(deferred_bytes_).substr(deferred.begin, deferred.end - deferred.begin);
     if (deferred.local) {
@@ -146,7 +142,7 @@ void Session::emit_deferred() {
 
 // The unit ends, or fails, without a server: answers what can be answered here.
 void Session::emit_local_deferred() {
-  for (const Deferred& deferred : deferred_) {
+  for (const DeferredMessage& deferred : deferred_) {
     if (deferred.local)
       local_reply(deferred.reply);
     else if (deferred.type == frontend::parse)
@@ -159,9 +155,9 @@ void Session::emit_local_deferred() {
 
 // The BindComplete of a scatter that begins, and the answers behind it.
 std::string Session::take_bound() {
-  const auto first = std::ranges::find(deferred_, true, &Deferred::bound);
+  const auto first = std::ranges::find(deferred_, true, &DeferredMessage::bound);
   // A statement that is prepared in between is not worth holding back.
-  if (!std::all_of(first, deferred_.end(), [](const Deferred& deferred) { return deferred.local; })) return {};
+  if (!std::all_of(first, deferred_.end(), [](const DeferredMessage& deferred) { return deferred.local; })) return {};
   std::string replies;
   for (auto deferred = first; deferred != deferred_.end(); ++deferred) replies += deferred->reply;
   deferred_.erase(first, deferred_.end());
@@ -200,8 +196,8 @@ bool Session::handle_parse(std::string_view whole) {
     return true;
   }
   std::uint32_t tag = 0;
-  Prepared named;
-  Prepared* statement = &unnamed_;
+  PreparedStatement named;
+  PreparedStatement* statement = &unnamed_;
   const bool literals = has_string_literals(print);
   if (!parse.statement.empty()) {
     statement = &named;
@@ -209,11 +205,11 @@ bool Session::handle_parse(std::string_view whole) {
         options_.database->intern(parse.query, parse.parameter_types, parse_settings(literals), name_settings());
   } else if (unit_open_ || !deferred_.empty()) {
     // Something before it may fail, and then the one before it stays.
-    keep_unnamed(new_undo(tag));
+    keep_unnamed(undo_log_.add(unit_, tag));
     statement->sql.assign(parse.query);
     statement->types.assign(parse.parameter_types.begin(), parse.parameter_types.end());
   } else {
-    tag = unnamed_defined_ = (unnamed_defined_ + 1) | unnamed_tag;
+    tag = unnamed_defined_ = (unnamed_defined_ + 1) | UndoLog::unnamed_tag;
     statement->sql.assign(parse.query);
     statement->types.assign(parse.parameter_types.begin(), parse.parameter_types.end());
   }
@@ -224,18 +220,19 @@ bool Session::handle_parse(std::string_view whole) {
   statement->meaning = view().meaning;
   statement->valid = true;
   if (statement == &named) {
-    if (const std::optional<Error> problem = too_much_prepared(PreparedTable<Prepared>::cost(parse.statement, named))) {
+    if (const std::optional<Error> problem =
+            too_much_prepared(PreparedTable<PreparedStatement>::cost(parse.statement, named))) {
       refuse(*problem);
       return true;
     }
-    Undo& undo = new_undo(tag);
+    Undo& undo = undo_log_.add(unit_, tag);
     undo.named = true;
     undo.name = parse.statement;
     statement = &prepared_.put(undo.name, std::move(named));
   }
   if (is_ours(*statement->plan)) {
     // A server would refuse it.
-    forget_undo(tag);
+    undo_log_.forget(tag);
     return answer_in_unit(made<postgres::append_parse_complete>());
   }
   if (engaged()) {
@@ -253,8 +250,7 @@ void Session::keep_unnamed(Undo& undo) {
   undo.named = true;
   undo.was_on_backend = unnamed_on_backend_;
   undo.previous = unnamed_;
-  undo.previous_bytes = unnamed_.sql.size() + unnamed_.slots.size() * sizeof(parser::Slot);
-  undo_bytes_ += undo.previous_bytes;
+  undo_log_.charge(undo, unnamed_.sql.size() + unnamed_.slots.size() * sizeof(parser::Slot));
 }
 
 // The server itself says that the name is taken: the name is taken there for the occasion.
@@ -274,7 +270,7 @@ bool Session::refuse_duplicate(std::string_view whole, std::string_view name) {
   return true;
 }
 
-void Session::emit_parse(const Prepared& statement, std::string_view raw, std::uint32_t tag) {
+void Session::emit_parse(const PreparedStatement& statement, std::string_view raw, std::uint32_t tag) {
   unit_open_ = true;
   if (!statement.text) {
     backend_->append_large(raw);
@@ -306,12 +302,13 @@ void Session::append_close(const std::string& server_name) {
   expect(ReplyKind::close, 0, Delivery::ignore);
 }
 
-void Session::send_parse(const Prepared& statement, std::uint32_t tag, Delivery delivery) {
+void Session::send_parse(const PreparedStatement& statement, std::uint32_t tag, Delivery delivery) {
   const std::string& name = statement.text->server_name;
   if (backend_->prepared().needs_close(name)) append_close(name);
   if (const std::optional<std::string> evicted = backend_->prepared().insert(name)) append_close(*evicted);
-  if (tag == 0) new_undo(tag);
-  undo_[tag].server_name = name;
+  Undo* entry = undo_log_.find(tag);
+  if (entry == nullptr) entry = &undo_log_.add(unit_, tag);
+  entry->server_name = name;
   if (!postgres::append_parse(backend_->out(), name, statement.text->sql, statement.text->types))
     return fatal({sqlstate::program_limit_exceeded, "the statement is too long", {}, {}, 0});
   expect(ReplyKind::parse, tag, delivery);
@@ -319,7 +316,7 @@ void Session::send_parse(const Prepared& statement, std::uint32_t tag, Delivery 
 }
 
 // The connection knows the statement from now on.
-void Session::ensure_prepared(const Prepared& statement) {
+void Session::ensure_prepared(const PreparedStatement& statement) {
   if (statement.text) {
     if (!backend_->prepared().contains(statement.text->server_name)) send_parse(statement, 0, Delivery::ignore);
     return;
@@ -342,7 +339,7 @@ bool Session::handle_bind(std::string_view whole) {
     return true;
   }
   if (wait_for_definition(bind.statement) == Got::wait || awaits_portals_end(bind.portal)) return false;
-  Prepared* statement = find_prepared(bind.statement);
+  PreparedStatement* statement = find_prepared(bind.statement);
   if (statement == nullptr) return forward_unknown(whole, bind.statement);
   const router::PlannedText& text = current_plan(*statement);
   if (const std::optional<Error> problem = extended_refusal(text, statement->sql_text())) {
@@ -431,7 +428,7 @@ std::optional<Error> Session::extended_refusal(const router::PlannedText& text, 
 }
 
 std::span<const router::Values::Parameter> Session::parameters_of(const postgres::BindView& bind,
-                                                                  const Prepared& statement) {
+                                                                  const PreparedStatement& statement) {
   thread_local std::vector<router::Values::Parameter> parameters;
   parameters.clear();
   const std::vector<postgres::Oid>& types = statement.parameter_types();

@@ -20,7 +20,7 @@ void Session::set_portal(std::string_view name, Portal portal) {
     portals_.put(name, std::move(portal));
 }
 
-Session::Portal* Session::find_portal(std::string_view name) {
+Portal* Session::find_portal(std::string_view name) {
   return name.empty() ? &unnamed_portal_ : portals_.find(name);
 }
 
@@ -64,7 +64,7 @@ bool Session::handle_describe(std::string_view whole) {
   }
   if (target.kind == 'P') return describe_portal(whole, target.name);
   if (wait_for_definition(target.name) == Got::wait) return false;
-  Prepared* statement = find_prepared(target.name);
+  PreparedStatement* statement = find_prepared(target.name);
   if (statement == nullptr || target.kind != 'S') return forward_unknown(whole, target.name);
   if (is_ours(current_plan(*statement))) {
     std::string description;
@@ -82,7 +82,7 @@ bool Session::handle_describe(std::string_view whole) {
   return true;
 }
 
-void Session::emit_describe(const Prepared& statement, std::string_view raw) {
+void Session::emit_describe(const PreparedStatement& statement, std::string_view raw) {
   if (const pool::PreparedTextRef text = text_here(statement); text != statement.text)
     return emit_describe({.text = text, .literals = statement.literals}, raw);
   if (statement.text) arm_retry(statement, raw);
@@ -226,11 +226,11 @@ bool Session::handle_close(std::string_view whole) {
   if (wait_for_definition(target.name) == Got::wait) return false;
   std::uint32_t tag = 0;
   if (target.name.empty()) {
-    if (engaged() && unnamed_.valid) keep_unnamed(new_undo(tag));
+    if (engaged() && unnamed_.valid) keep_unnamed(undo_log_.add(unit_, tag));
     unnamed_.valid = false;
-  } else if (Prepared* found = prepared_.find(target.name)) {
+  } else if (PreparedStatement* found = prepared_.find(target.name)) {
     if (engaged()) {
-      Undo& undo = new_undo(tag);
+      Undo& undo = undo_log_.add(unit_, tag);
       undo.named = true;
       undo.name = target.name;
       undo.previous = std::move(*found);
@@ -247,7 +247,7 @@ bool Session::handle_close(std::string_view whole) {
 // ---- Flush and Sync -------------------------------------------------------------------------------------------------
 
 bool Session::needs_server() const {
-  for (const Deferred& deferred : deferred_)
+  for (const DeferredMessage& deferred : deferred_)
     if (!deferred.local) return true;
   return false;
 }
@@ -268,7 +268,8 @@ Session::Got Session::relieve_unit() {
   constexpr std::size_t most_bytes = 1024 * 1024;   // of texts
   if (deferred_.size() >= most_deferred || deferred_bytes_.size() >= most_bytes) return pass_on_deferred();
   if (!engaged()) return Got::ready;
-  if (undo_bytes_ >= most_bytes || backend_->replies().outstanding() >= most_outstanding) return wait_for_replies();
+  if (undo_log_.bytes() >= most_bytes || backend_->replies().outstanding() >= most_outstanding)
+    return wait_for_replies();
   return Got::ready;
 }
 

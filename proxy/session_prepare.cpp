@@ -131,7 +131,7 @@ bool Session::sql_prepare(const parser::Statement& statement, const router::Plan
   if (got != Got::ready) return got == Got::refused;
   prepared.known_to.insert(backend_->id());
   std::uint32_t tag = 0;
-  Undo& undo = new_undo(tag);
+  Undo& undo = undo_log_.add(unit_, tag);
   undo.sql_prepared = name;
   undo.renamed = renaming(statement, sql, prepared.server_name);
   pins_ |= pin_prepared;
@@ -203,11 +203,11 @@ bool Session::sql_execute(const parser::Statement& statement, std::string_view s
     return true;
   }
   std::uint32_t tag = 0;
-  new_undo(tag).renamed = renaming(statement, sql, prepared.server_name);
+  undo_log_.add(unit_, tag).renamed = renaming(statement, sql, prepared.server_name);
   if (prepared.known_to.insert(backend_->id()).second) {
     if (!postgres::append_query(backend_->out(), prepared.prepare_sql)) return true;
     std::uint32_t given = 0;
-    Undo& undo = new_undo(given);
+    Undo& undo = undo_log_.add(unit_, given);
     undo.sql_given = statement.prepared->name;
     undo.given_for = tag;
     const std::string& name = statement.prepared->name;  // a position is that in the client's PREPARE
@@ -215,7 +215,7 @@ bool Session::sql_execute(const parser::Statement& statement, std::string_view s
     expect(ReplyKind::query, given, Delivery::ignore);
   }
   if (!postgres::append_query(backend_->out(), renamed(statement, sql, prepared.server_name))) {
-    forget_undo(tag);
+    undo_log_.forget(tag);
     refuse({sqlstate::program_limit_exceeded, "the statement is too long", {}, {}, 0});
     return true;
   }
@@ -242,8 +242,7 @@ std::string replaced(std::string_view text, const std::string& from, const std::
 }
 }  // namespace
 
-Session::Renamed Session::renaming(const parser::Statement& statement, std::string_view sql,
-                                   const std::string& server_name) {
+Renamed Session::renaming(const parser::Statement& statement, std::string_view sql, const std::string& server_name) {
   const parser::SourceSpan at = statement.prepared->name_span;
   const std::size_t skipped = characters(sql.substr(0, statement.span.begin));
   const std::size_t head = characters(sql.substr(statement.span.begin, at.begin - statement.span.begin));
@@ -273,11 +272,11 @@ bool Session::relay_renamed(const postgres::ErrorFields& fields, const Renamed& 
 
 // A PREPARE has failed. If it was ours, the EXECUTE behind it can only say that there is no such statement.
 void Session::sql_prepared_failed(std::uint32_t tag) {
-  const auto entry = undo_.find(tag);
-  if (entry == undo_.end() || entry->second.sql_given.empty()) return;
-  SqlPrepared* const prepared = sql_prepared_.find(entry->second.sql_given);
+  const Undo* const entry = undo_log_.find(tag);
+  if (entry == nullptr || entry->sql_given.empty()) return;
+  SqlPrepared* const prepared = sql_prepared_.find(entry->sql_given);
   if (prepared != nullptr && backend_ != nullptr) prepared->known_to.erase(backend_->id());
-  if (const auto execute = undo_.find(entry->second.given_for); execute != undo_.end()) execute->second.told = true;
+  if (Undo* const execute = undo_log_.find(entry->given_for)) execute->told = true;
 }
 
 }  // namespace tessera::proxy

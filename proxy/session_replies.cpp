@@ -48,35 +48,27 @@ void Session::on_done(const ExpectedReply& expected, char type, std::string_view
     if (expected.kind == ReplyKind::execute && type != backend_message::portal_suspended) note_time(counters);
   }
   if (expected.tag == 0) return;
-  const auto found = undo_.find(expected.tag);
-  if (found == undo_.end()) return;
-  Undo& entry = found->second;
+  Undo* const found = undo_log_.find(expected.tag);
+  if (found == nullptr) return;
+  Undo& entry = *found;
   if (entry.effects && type != backend_message::portal_suspended && type != 0 &&
       entry.next_effect < entry.effects->statements.size())
     apply_effect(entry.effects->statements[entry.next_effect++], entry);
   if (expected.kind == ReplyKind::query) return;  // until ReadyForQuery
-  forget_undo(expected.tag);
-}
-
-void Session::forget_undo(std::uint32_t tag) {
-  const auto found = undo_.find(tag);
-  if (found == undo_.end()) return;
-  if (found->second.delays_planning) --pending_effects_;
-  undo_bytes_ -= found->second.previous_bytes;
-  undo_.erase(found);
+  undo_log_.forget(expected.tag);
 }
 
 // What `tag` stood for did not happen: it failed, or was never looked at because something before it had.
 void Session::undo(std::uint32_t tag, bool skipped) {
-  if (is_unnamed(tag)) {
+  if (UndoLog::is_unnamed(tag)) {
     // Later ones may have been parsed since.
     if (tag == unnamed_defined_) unnamed_.valid = false;
     if (tag == unnamed_sent_) unnamed_on_backend_ = false;
     return;
   }
-  const auto found = undo_.find(tag);
-  if (found == undo_.end()) return;
-  Undo& entry = found->second;
+  Undo* const found = undo_log_.find(tag);
+  if (found == nullptr) return;
+  Undo& entry = *found;
   if (entry.named && entry.name.empty()) {
     // A Parse that fails has dropped the one before it.
     unnamed_ = std::move(*entry.previous);
@@ -90,12 +82,12 @@ void Session::undo(std::uint32_t tag, bool skipped) {
   }
   if (!entry.sql_prepared.empty()) sql_prepared_.erase(entry.sql_prepared);
   if (!entry.server_name.empty() && backend_ != nullptr) backend_->prepared().erase(entry.server_name);
-  forget_undo(tag);
+  undo_log_.forget(tag);
 }
 
 void Session::undo_failed(const ExpectedReply& expected) {
-  const auto entry = undo_.find(expected.tag);
-  const bool failed_prepare = entry != undo_.end() && !entry->second.sql_prepared.empty();
+  const Undo* const entry = undo_log_.find(expected.tag);
+  const bool failed_prepare = entry != nullptr && !entry->sql_prepared.empty();
   // What else a simple query did is counted by statements, until its ReadyForQuery.
   if (expected.tag != 0 && (expected.kind != ReplyKind::query || failed_prepare)) undo(expected.tag, false);
 }
@@ -123,9 +115,9 @@ bool Session::on_error(const ExpectedReply& expected, const postgres::ErrorField
     return on_timed_out(expected);
   error_in_unit_ = true;
   std::optional<Renamed> renamed;
-  if (const auto entry = undo_.find(expected.tag); entry != undo_.end()) {
-    if (entry->second.told) return false;
-    renamed = entry->second.renamed;
+  if (const Undo* const entry = undo_log_.find(expected.tag)) {
+    if (entry->told) return false;
+    renamed = entry->renamed;
   }
   copy_failed();
   if (expected.note != nullptr) {
@@ -172,7 +164,7 @@ bool Session::relay_in_clients_words(const postgres::ErrorFields& fields, const 
 }
 
 void Session::on_skipped(const ExpectedReply& expected) {
-  const bool prepares = expected.kind == ReplyKind::parse && !is_unnamed(expected.tag);
+  const bool prepares = expected.kind == ReplyKind::parse && !UndoLog::is_unnamed(expected.tag);
   if ((prepares || expected.kind == ReplyKind::close) && backend_ != nullptr) backend_->prepared().doubt();
   if (expected.tag != 0) undo(expected.tag, true);
 }
@@ -183,7 +175,7 @@ bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) 
     status = TransactionStatus::idle;  // it is not the session's transaction
   }
   if (expected.delivery == Delivery::ignore) {
-    if (expected.tag != 0) forget_undo(expected.tag);
+    if (expected.tag != 0) undo_log_.forget(expected.tag);
     if (trying_) {  // nothing of it is the session's
       tried_ = true;
       return false;
@@ -203,7 +195,7 @@ bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) 
     if (expected.kind == ReplyKind::sync && error_in_unit_) skip_local_ = true;
     return false;
   }
-  if (expected.tag != 0) forget_undo(expected.tag);
+  if (expected.tag != 0) undo_log_.forget(expected.tag);
   // A simple query ends the unit that it came in the middle of.
   const bool ends_unit = expected.kind != ReplyKind::sync && expected.kind != ReplyKind::maybe_sync;
   if (ends_unit && unit_open_ && (backend_ == nullptr || backend_->replies().empty())) {
@@ -303,15 +295,15 @@ bool Session::on_notification(const postgres::NotificationView&) {
 
 void Session::on_backend_turn(Backend& backend) {
   // A connection that has only just come, or has just been made ready, is for the message that waits for it.
-  const bool retrying = retry_.state == Retry::State::pending;
+  const bool retrying = retry_.state == RetryBuffer::State::pending;
   const bool awaited = wait_ == Wait::checkout || wait_ == Wait::prepare || wait_ == Wait::cancel || retrying;
   if (&backend == backend_ && !awaited) release_if_free();
-  const bool effects_there = wait_ == Wait::effects && pending_effects_ == 0;
+  const bool effects_there = wait_ == Wait::effects && !undo_log_.delays_planning();
   const bool drained =
       wait_ == Wait::drain && (backend_ == nullptr || (backend_->replies().empty() && backend_->pending() == 0));
   const bool copy_begun = wait_ == Wait::copy && !copy_undecided();
   if (effects_there || drained || copy_begun) stop_waiting();
-  if (retrying && wait_ == Wait::none) retry_.state = Retry::State::off;
+  if (retrying && wait_ == Wait::none) retry_.state = RetryBuffer::State::off;
   if (wait_ == Wait::none && !input_.empty()) {
     run();
     release_if_free();
@@ -385,8 +377,8 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
   bool in_transaction = in_transaction_;
   const std::deque<ExpectedReply>& queue = backend.replies().queue();
   for (const ExpectedReply& expected : queue) {
-    if (const auto entry = undo_.find(expected.tag); entry != undo_.end() && entry->second.effects)
-      for (const router::PlannedStatement& planned : entry->second.effects->statements)
+    if (const Undo* const entry = undo_log_.find(expected.tag); entry != nullptr && entry->effects)
+      for (const router::PlannedStatement& planned : entry->effects->statements)
         in_transaction = stays_in_transaction(planned.plan.kind, in_transaction);
     if (expected.delivery == Delivery::ignore) continue;
     if (!told || expected.kind == ReplyKind::query) {
@@ -417,9 +409,7 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
   retry_ = {};
   swallowed_ = Swallowed::nothing;
   unnamed_on_backend_ = false;
-  pending_effects_ = 0;
-  undo_.clear();
-  undo_bytes_ = 0;
+  undo_log_.clear();
   portals_.clear();
   in_transaction_ = false;
   may_have_written_ = false;

@@ -32,12 +32,12 @@ bool is_stale_plan(const postgres::ErrorFields& fields) {
 }  // namespace
 
 // `raw`, a Bind or Describe of a shared statement, is about to be sent as the first of its unit that could fail so.
-void Session::arm_retry(const Prepared& statement, std::string_view raw) {
-  if (retry_.state == Retry::State::armed && !retry_.complete) return;
+void Session::arm_retry(const PreparedStatement& statement, std::string_view raw) {
+  if (retry_.state == RetryBuffer::State::armed && !retry_.complete) return;
   if (retry_.used || in_transaction_ || !unit_prepares_only_ || raw.size() > longest_unit ||
       has_open_unit(backend_->replies().queue()))
     return disarm_retry();
-  retry_.state = Retry::State::armed;
+  retry_.state = RetryBuffer::State::armed;
   retry_.complete = false;
   retry_.first = true;
   retry_.server_name = statement.text->server_name;
@@ -45,12 +45,12 @@ void Session::arm_retry(const Prepared& statement, std::string_view raw) {
 }
 
 void Session::disarm_retry() {
-  if (retry_.state == Retry::State::armed) retry_.state = Retry::State::off;
+  if (retry_.state == RetryBuffer::State::armed) retry_.state = RetryBuffer::State::off;
 }
 
 // What follows in the unit would have to be handled again, too.
 void Session::note_for_retry(char type, std::string_view whole) {
-  if (retry_.state != Retry::State::armed || std::exchange(retry_.first, false)) return;
+  if (retry_.state != RetryBuffer::State::armed || std::exchange(retry_.first, false)) return;
   if (retry_.complete || type == frontend::query || retry_.bytes.size() + whole.size() > longest_unit)
     return disarm_retry();
   retry_.bytes.append(whole);
@@ -61,7 +61,7 @@ void Session::note_for_retry(char type, std::string_view whole) {
 bool Session::begin_retry(const pool::ExpectedReply& expected, const postgres::ErrorFields& fields) {
   if (expected.kind != ReplyKind::bind && expected.kind != ReplyKind::describe_statement) return false;
   if (!is_stale_plan(fields)) return false;
-  const bool armed = retry_.state == Retry::State::armed && !in_transaction_;
+  const bool armed = retry_.state == RetryBuffer::State::armed && !in_transaction_;
   if (!armed) {
     // Whichever statement it was: the next attempt shall not meet it again.
     backend_->prepared().clear();
@@ -69,7 +69,7 @@ bool Session::begin_retry(const pool::ExpectedReply& expected, const postgres::E
     return false;
   }
   backend_->prepared().erase_stale(retry_.server_name);
-  retry_.state = Retry::State::pending;
+  retry_.state = RetryBuffer::State::pending;
   retry_.used = true;
   std::deque<pool::ExpectedReply>& queue = backend_->replies().queue();
   if (queue.empty()) {

@@ -89,7 +89,7 @@ std::optional<Error> Session::own_connection_in_the_way(const std::vector<ShardI
 
 // Is there a Describe of a statement among the messages that were put off?
 bool Session::describes_later() const {
-  return std::ranges::any_of(deferred_, [](const Deferred& deferred) {
+  return std::ranges::any_of(deferred_, [](const DeferredMessage& deferred) {
     return !deferred.local && deferred.type == postgres::frontend::describe;
   });
 }
@@ -123,7 +123,7 @@ void Session::scatter_done(const Result<void>& result) {
   if (!blocked() && !ending_) host_.resume_reading();
 }
 
-bool Session::bind_scatter(const Prepared& statement, const postgres::BindView& bind, std::string_view whole,
+bool Session::bind_scatter(const PreparedStatement& statement, const postgres::BindView& bind, std::string_view whole,
                            const router::Plan& plan) {
   if (engaged() && !in_transaction_ && unit_prepares_only_ && unit_open_) return leave_side_unit();
   if (!engaged() && lazy_.none() && describes_later()) {

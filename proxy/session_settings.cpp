@@ -154,7 +154,7 @@ std::string Session::name_settings() const {
 
 // The statement as this connection holds it, or will when it has read it: under what is set now, whatever was set when
 // the client prepared it. Those who have prepared the same text under other settings must not meet that.
-pool::PreparedTextRef Session::text_here(const Prepared& statement) const {
+pool::PreparedTextRef Session::text_here(const PreparedStatement& statement) const {
   const pool::PreparedTextRef& text = statement.text;
   if (!text || backend_->prepared().knows(text->server_name)) return text;
   return options_.database->intern(text->sql, text->types, parse_settings(statement.literals), name_settings());
@@ -162,7 +162,7 @@ pool::PreparedTextRef Session::text_here(const Prepared& statement) const {
 
 // The server reads a prepared statement's literals once. One that it does not hold yet would be read anew, under other
 // settings than when the client prepared it.
-std::optional<Error> Session::parsed_otherwise(const Prepared& statement) const {
+std::optional<Error> Session::parsed_otherwise(const PreparedStatement& statement) const {
   if (!statement.text || backend_->prepared().knows(statement.text->server_name) ||
       statement.text->parse_settings == parse_settings(statement.literals))
     return {};

@@ -1,0 +1,93 @@
+// What a session keeps of the statements, portals and messages of its client: plain records.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "executor/scatter.hpp"
+#include "pool/pool.hpp"
+#include "proxy/setting_calls.hpp"
+#include "proxy/worker_database.hpp"
+#include "wire/postgres/frontend.hpp"
+
+namespace tessera::proxy {
+
+// A statement that the client has prepared.
+struct PreparedStatement {
+  pool::PreparedTextRef text;        // null for the unnamed one
+  std::string sql;                   // of the unnamed one
+  std::vector<postgres::Oid> types;  // likewise
+  router::PlannedTextRef plan;
+  std::uint64_t routing_version = 0, meaning = 0;  // what the plan was made for
+  std::vector<parser::Slot> slots;
+  bool literals = false;  // has any whose meaning depends on settings
+  bool valid = false;
+  std::string_view sql_text() const { return text ? std::string_view(text->sql) : std::string_view(sql); }
+  const std::vector<postgres::Oid>& parameter_types() const { return text ? text->types : types; }
+  std::size_t bytes() const {
+    return sql_text().size() + parameter_types().size() * sizeof(postgres::Oid) + slots.size() * sizeof(parser::Slot);
+  }
+};
+
+// A message that waits for its unit's shard to be known.
+struct DeferredMessage {
+  char type = 0;
+  std::size_t begin = 0, end = 0;  // in deferred_bytes_: the message as it came
+  std::uint32_t tag = 0;
+  PreparedStatement statement;   // Parse and Describe of a named statement
+  std::string reply;             // local: all of the answer
+  std::optional<ShardId> shard;  // the only one, or the best, to ask about the statement
+  bool local = false;            // nothing goes to the server
+  bool bound = false;            // local: the BindComplete of a scatter, which the servers have not seen yet
+};
+
+// A statement that was prepared by SQL, with several shards.
+struct SqlPrepared {
+  std::string server_name;
+  std::string prepare_sql;  // PREPARE under that name
+  std::string body;
+  std::string parse_settings;
+  std::vector<router::TypeOid> types;  // of its first parameters, as declared
+  std::set<BackendId> known_to;        // connections that have it
+  std::size_t bytes() const { return prepare_sql.size() + body.size() + types.size() * sizeof(router::TypeOid); }
+};
+
+// The client's messages from the first Bind or Describe of a unit on, until that is known to have gone well.
+struct RetryBuffer {
+  enum class State : std::uint8_t { off, armed, pending };
+  State state = State::off;
+  bool first = false;     // the message that armed it is still at hand
+  bool complete = false;  // the unit's Sync is among `bytes`
+  bool used = false;      // once for each unit
+  std::string server_name;
+  std::string bytes;
+};
+
+// A statement was sent with the server's name for a prepared one in place of the client's.
+struct Renamed {
+  std::string server_name, name;
+  std::size_t head;               // characters as sent up to the name
+  std::ptrdiff_t before, behind;  // how far these and what follows the name stand from where the client wrote them
+};
+
+struct Portal {
+  router::PlannedTextRef plan;  // only if it has session effects
+  std::string sql;              // its text
+  std::vector<SettingChange> changes = {};
+  bool local = false;      // answered here, the server knows nothing of it
+  bool executed = false;   // likewise: it has been, and no portal runs twice
+  std::uint32_t unit = 0;  // in which it was bound
+  router::StatementCounters* counters = nullptr;
+  std::shared_ptr<executor::ScatterRequest> scatter;
+  router::Plan scatter_plan;
+  bool may_copy = false;  // FROM STDIN
+  bool on_server() const { return !local && !scatter; }
+  std::size_t bytes() const { return sql.size() + (scatter ? scatter->sql.size() + scatter->bind.size() : 0); }
+};
+
+}  // namespace tessera::proxy
