@@ -274,15 +274,18 @@ def make(names, directory, postgres_server, certificate, pool_size):
     def floor(name, title, program, *options):
         return lambda: Floor(name, title, directory, postgres_server, program, *options)
 
+    def tessera(name, count, title, **options):
+        shards = server.shards(count) if count > 1 else [server.DATABASE]
+        return lambda: TesseraContender(name, title, directory, postgres_server, certificate, pool_size, shards, **options)
+
     makers = {
         "direct": lambda: Direct(postgres_server),
         "pgbouncer": lambda: PgBouncer(directory, postgres_server, certificate, pool_size),
         "haproxy": lambda: HAProxy(directory, postgres_server),
-        "tessera": lambda: TesseraContender("tessera", "Tessera", directory, postgres_server, certificate, pool_size, [server.DATABASE]),
-        "tessera4": lambda: TesseraContender("tessera4", "Tessera, 4 shards", directory, postgres_server, certificate, pool_size,
-                                             server.SHARDS),
-        "tessera4-alone": lambda: TesseraContender("tessera4-alone", "Tessera, 4 shards, no io_uring", directory, postgres_server, certificate,
-                                                   pool_size, server.SHARDS, io_uring=False),
+        "tessera": tessera("tessera", 1, "Tessera"),
+        "tessera4": tessera("tessera4", 4, "Tessera, 4 shards"),
+        "tessera64": tessera("tessera64", 64, "Tessera, 64 shards"),
+        "tessera4-alone": tessera("tessera4-alone", 4, "Tessera, 4 shards, no io_uring", io_uring=False),
         "floor": floor("floor", "floor (epoll)", "floor_epoll"),
         "floor-uring": floor("floor-uring", "floor (io_uring)", "floor_uring"),
         "floor-uring-single": floor("floor-uring-single", "floor (io_uring, single receives)", "floor_uring", "single"),
@@ -291,5 +294,10 @@ def make(names, directory, postgres_server, certificate, pool_size):
     return [makers[name]() for name in names]
 
 
+def splits(names):
+    """Into how many shards each of these contenders wants the accounts to be split."""
+    return sorted({int(match[1]) for name in names if (match := re.match(r"tessera(\d+)", name))})
+
+
 USUAL = ["direct", "pgbouncer", "haproxy", "tessera", "tessera4"]
-NAMES = [*USUAL, "tessera4-alone", "floor", "floor-uring", "floor-uring-single", "floor-uring-poll"]
+NAMES = [*USUAL, "tessera64", "tessera4-alone", "floor", "floor-uring", "floor-uring-single", "floor-uring-poll"]

@@ -189,8 +189,10 @@ def measure(options, groups, root):
     try:
         if options.pin:
             pin_server(postgres_server, options.other_cores)
-        print(f"==> loading {bulk.ROWS} accounts, whole and split over {len(server.SHARDS)} databases", file=sys.stderr, flush=True)
-        server.load(postgres_server)
+        splits = contenders.splits(options.contenders)
+        split = "".join(f", split over {count} databases" for count in splits)
+        print(f"==> loading {bulk.ROWS} accounts, whole{split}", file=sys.stderr, flush=True)
+        server.load(postgres_server, splits)
         certificate = CertificateAuthority(root / "tls").issue("tessera")
         everyone = contenders.make(options.contenders, root / "proxies", postgres_server, certificate, options.pool_size)
         bench = Bench(options, everyone)
@@ -263,7 +265,7 @@ def parse_options():
     parser.add_argument("--quick", action="store_true", help="one round of 2 seconds a cell, 500 idle connections: does it all work?")
     parser.add_argument("--only", type=names(GROUPS), default=GROUPS, metavar="GROUPS", help=f"of {','.join(GROUPS)}")
     parser.add_argument("--contenders", type=names(contenders.NAMES), default=contenders.USUAL, metavar="NAMES",
-                        help=f"of {','.join(contenders.NAMES)}; without this all but the floors")
+                        help=f"of {','.join(contenders.NAMES)}; without this {','.join(contenders.USUAL)}")
     parser.add_argument("--seconds", type=at_least_one, help="of each pgbench run; default 5")
     parser.add_argument("--rounds", type=at_least_one, help="default 3")
     parser.add_argument("--idle", type=at_least_one, help="idle connections; default 2000")

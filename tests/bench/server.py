@@ -1,7 +1,7 @@
 """The one PostgreSQL that all contenders stand in front of.
 
-Database `acc` holds pgbench's accounts, a million rows at scale 10; `acc0` to `acc3` hold the same rows split as the hash
-rule splits them: bucket = extended hash & 1023, and each shard a quarter of the buckets.
+Database `acc` holds pgbench's accounts, a million rows at scale 10; `acc4_0` to `acc4_3` hold the same rows split as the hash
+rule splits them: bucket = extended hash & 1023, and each shard a quarter of the buckets. Likewise with another number of shards.
 """
 
 from harness import places, postgres
@@ -10,7 +10,6 @@ SCALE = 10
 USER, PASSWORD = "bench", "bench"
 TRUSTED_USER = "trusted"  # logs in without proof, everywhere
 DATABASE = "acc"
-SHARDS = [f"{DATABASE}{i}" for i in range(4)]
 BUCKETS = 1024
 
 SETTINGS = {"max_connections": "700", "shared_buffers": "512MB", "wal_level": "minimal", "max_wal_senders": "0", "max_wal_size": "4GB",
@@ -23,21 +22,28 @@ def start(root, name="bench"):
     return postgres.PostgresServer(root, name, settings=SETTINGS, hba=HBA).start()
 
 
-def load(server):
+def shards(count):
+    """The names of their databases."""
+    return [f"{DATABASE}{count}_{i}" for i in range(count)]
+
+
+def load(server, splits):
+    """`splits`: into how many shards the accounts are split, besides all of them in one database."""
     server.run(f"create role {USER} login password '{PASSWORD}'; create role {TRUSTED_USER} login")
     server.run(f"create database {DATABASE}")
     places.run_as_server(["pgbench", "-i", "-q", "-s", SCALE, "-h", server.directory, "-p", server.port, "-U", server.user, DATABASE])
-    for number, shard in enumerate(SHARDS):
-        server.run(f"create database {shard}")
-        _copy_shard(server, number, shard)
-    for database in [DATABASE, *SHARDS]:
+    for count in splits:
+        for number, shard in enumerate(shards(count)):
+            server.run(f"create database {shard}")
+            _copy_shard(server, number, count, shard)
+    for database in [DATABASE, *(shard for count in splits for shard in shards(count))]:
         server.run(f"grant select on all tables in schema public to {USER}, {TRUSTED_USER}", database)
     server.run("checkpoint")
 
 
-def _copy_shard(server, number, shard):
+def _copy_shard(server, number, count, shard):
     server.run("create table pgbench_accounts (aid int not null, bid int, abalance int, filler char(84)) with (fillfactor = 100)", shard)
-    mine = f"(hashint4extended(aid, 0) & {BUCKETS - 1}) * {len(SHARDS)} / {BUCKETS} = {number}"
+    mine = f"(hashint4extended(aid, 0) & {BUCKETS - 1}) * {count} / {BUCKETS} = {number}"
     psql = f"psql -Xq -v ON_ERROR_STOP=1 -h '{server.directory}' -p {server.port} -U {server.user}"
     places.run_as_server(["bash", "-c", "set -euo pipefail; "
                           f"{psql} -d {DATABASE} -c 'copy (select * from pgbench_accounts where {mine} order by aid) to stdout' | "
