@@ -376,25 +376,34 @@ Session::Got Session::engage(std::optional<ShardId> shard) {
     }
     if (unit_open_ || backend_->transaction_status() != TransactionStatus::idle) return refuse_second_shard(*shard);
     if (must_keep())
-      parked_.push_back(std::exchange(backend_, nullptr));
+      park();
     else
       release(*backend_);
   }
   return acquire(shard ? *shard : reachable_shard());
 }
 
+// The unnamed statement that the connection may have is an older one, or somebody else's.
+void Session::become_current(Backend& backend) {
+  backend_ = &backend;
+  unnamed_on_backend_ = false;
+}
+
+void Session::park() {
+  parked_.push_back(std::exchange(backend_, nullptr));
+}
+
 Session::Got Session::acquire(ShardId shard) {
   for (Backend*& parked : parked_) {
     if (parked->endpoint().shard != shard) continue;
-    backend_ = parked;
-    parked_.erase(parked_.begin() + (&parked - parked_.data()));
+    become_current(*std::exchange(parked, nullptr));
+    std::erase(parked_, nullptr);
     return use(*backend_);
   }
   pool::Pool& pool = pool_of(shard);
   if (Backend* found = pool.checkout(*this)) {
     found->lease(*this);
-    backend_ = found;
-    unnamed_on_backend_ = false;
+    become_current(*found);
     return use(*found);
   }
   waiting_in_ = &pool;
@@ -476,8 +485,7 @@ void Session::release(Backend& backend) {
 void Session::on_checkout(Backend& backend) {
   waiting_in_ = nullptr;
   backend.lease(*this);
-  backend_ = &backend;
-  unnamed_on_backend_ = false;
+  become_current(backend);
   continue_after_wait();
 }
 

@@ -185,6 +185,8 @@ private:
   void relay_client_message(std::string_view whole);
   Got engage(std::optional<ShardId> shard);
   Got acquire(ShardId shard);
+  void become_current(pool::Backend& backend);
+  void park();
   Got use(pool::Backend& backend);
   Got refuse_second_shard(ShardId wanted);
   bool sequences_are_elsewhere(const pool::Backend& backend) const;
