@@ -229,6 +229,7 @@ private:
     router::Plan plan;
   };
   bool may_choose_shard() const;
+  std::optional<ShardId> only_home(const router::PlannedText& text) const;
   std::optional<ShardId> preparing_shard(const router::PlannedText& text) const;
   Result<Target> target_of(const router::PlannedText& text, const router::Values& values);
   std::optional<Error> unplannable(const router::PlannedText& text) const;
@@ -295,6 +296,7 @@ private:
   bool describe_portal(std::string_view whole, std::string_view name);
   static Error undescribed();
   bool leave_side_unit();
+  Got go_home(const router::PlannedText& text);
   std::optional<Error> extended_refusal(const router::PlannedText& text, std::string_view sql) const;
   bool is_ours(const router::PlannedText& text) const;
   bool is_local(const router::PlannedText& text) const;

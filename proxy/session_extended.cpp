@@ -195,6 +195,7 @@ bool Session::handle_parse(std::string_view whole) {
     refuse(unreadable(parse.query).value());
     return true;
   }
+  if (const Got got = go_home(*plan); got != Got::ready) return got == Got::refused;
   std::uint32_t tag = 0;
   PreparedStatement named;
   PreparedStatement* statement = &unnamed_;
@@ -450,6 +451,23 @@ bool Session::leave_side_unit() {
   unit_open_ = false;
   wait_ = Wait::drain;
   return false;
+}
+
+// The statement at hand is prepared or described where the things are that it names. What came before it in its unit
+// may be elsewhere: if that has only prepared, it is finished first.
+Session::Got Session::go_home(const router::PlannedText& text) {
+  const std::optional<ShardId> home = multi_shard() && !in_failed_transaction() ? only_home(text) : std::nullopt;
+  if (!home) return Got::ready;
+  if (engaged()) {
+    if (backend_->endpoint().shard == *home) return Got::ready;
+    if (in_transaction_ || !unit_prepares_only_) return refuse_second_shard(*home);
+  } else {
+    const std::optional<ShardId> before = deferred_shard();
+    if (!before || *before == *home) return Got::ready;
+    if (const Got got = settle(); got != Got::ready) return got;
+  }
+  leave_side_unit();
+  return Got::wait;
 }
 
 // No such statement: the server says so in its own words.

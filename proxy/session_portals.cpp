@@ -72,6 +72,7 @@ bool Session::handle_describe(std::string_view whole) {
     description += describe_local({.plan = statement->plan, .sql = std::string(statement->sql_text()), .local = true});
     return answer_in_unit(std::move(description));
   }
+  if (const Got got = go_home(*statement->plan); got != Got::ready) return got == Got::refused;
   if (engaged()) {
     emit_describe(*statement, whole);
     return true;

@@ -158,11 +158,18 @@ bool reads_cursor(const router::PlannedText& text) {
 }
 }  // namespace
 
+// The one shard that can prepare or describe the statement: what it names is nowhere else.
+std::optional<ShardId> Session::only_home(const router::PlannedText& text) const {
+  const bool temporary = std::ranges::any_of(text.statements, &router::PlannedStatement::uses_temporary);
+  if (temporary && (pins_ & pin_temporary) != 0) return temporary_shard_;
+  return only_shard(text);
+}
+
 // Where a statement is prepared or described that is not run yet.
 std::optional<ShardId> Session::preparing_shard(const router::PlannedText& text) const {
-  if (!may_choose_shard() || (pins_ & pin_temporary) != 0) return {};
-  const std::optional<ShardId> only = only_shard(text);
-  return only ? only : preferred_shard(text);
+  if (!may_choose_shard()) return {};
+  if (const std::optional<ShardId> only = only_home(text)) return only;
+  return (pins_ & pin_temporary) != 0 ? temporary_shard_ : preferred_shard(text);
 }
 
 // Whether no transaction or unit of messages has settled on a shard.

@@ -167,6 +167,21 @@ def compare(servers, database, plain, proxy_with):
     return both
 
 
+
+def test_two_homes_in_one_unit_and_in_one_transaction(proxy_with, servers, database):
+    """Statements that one shard alone can prepare, one behind the other."""
+    with log_in(proxy_with("transaction"), database) as connection:
+        connection.ask(wire.query("create temp table own (a int)"))  # on s0
+        unit = b"".join(wire.parse(sql, name) + wire.describe_statement(name)
+                        for name, sql in (("p", "select b from plain"), ("o", "select a from own"), ("q", "select a from plain")))
+        assert [told[0] for told in types(connection.ask(unit + wire.SYNC))] == ["1", "t", "T"] * 3 + ["Z"]
+        connection.ask(wire.query("begin") + wire.query("select a from own"))
+        connection.read_until("Z")
+        replies = types(connection.ask(wire.parse("select b from plain") + wire.SYNC))
+        assert replies == [("E", "0A000"), ("Z", b"E")]
+        connection.ask(wire.query("rollback"))
+
+
 def shrunk(compare, pin, steps):
     problem = compare(pin, steps)
     at = 0
