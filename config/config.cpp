@@ -10,6 +10,21 @@ std::string Address::text() const {
   return v6 ? fmt::format("[{}]:{}", host, port) : fmt::format("{}:{}", host, port);
 }
 
+std::vector<std::string> Table::key_types() const {
+  std::vector<std::string> types;
+  int depth = 0;  // a comma within parentheses belongs to a modifier
+  for (const char c : key_type) {
+    if (types.empty()) types.emplace_back();
+    depth += c == '(' ? 1 : c == ')' ? -1 : 0;
+    if (c == ',' && depth <= 0)
+      types.emplace_back();
+    else if (c != ' ' || !types.back().empty())
+      types.back() += c;
+  }
+  for (std::string& type : types) type.erase(type.find_last_not_of(' ') + 1);
+  return types;
+}
+
 const Database* Config::find_database(std::string_view name) const {
   const auto found =
       std::find_if(databases.begin(), databases.end(), [&](const Database& d) { return d.name == name; });

@@ -222,6 +222,8 @@ struct Table {
   std::string shard;
   std::string id;                   // "" or "snowflake"
   std::vector<std::string> unique;  // unique columns that are not the key
+  // `key_type` taken apart, one for each key column: "text, numeric(10, 2)".
+  std::vector<std::string> key_types() const;
   SourcePosition position;
 };
 

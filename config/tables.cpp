@@ -38,6 +38,18 @@ void check_place(Section& section, const Table& table) {
       "rule: rows are spread by key; reference: the same on every shard; shard: lives on that one");
 }
 
+void check_key_type(Section& section, const Table& table) {
+  if (!section.has("key_type") || table.key.empty()) return;
+  const std::vector<std::string> types = table.key_types();
+  if (types.size() == table.key.size() && std::ranges::find(types, "") == types.end()) return;
+  const auto left_out = static_cast<std::size_t>(std::ranges::count(types, ""));
+  const std::size_t given = types.size() - left_out;
+  section.problem("key_type",
+                  fmt::format("the key has {} column{}, \"key_type\" {} type{}", table.key.size(),
+                              table.key.size() == 1 ? "" : "s", given, given == 1 ? "" : "s"),
+                  table.key.size() == 1 ? "" : "one type for each column, in their order: \"text, bigint\"");
+}
+
 void check_key(Section& section, const Table& table, const KeyCounts& counts) {
   if (section.node().find("rule") == nullptr) {
     for (const std::string_view key : {"key", "key_type", "id"}) {
@@ -49,6 +61,7 @@ void check_key(Section& section, const Table& table, const KeyCounts& counts) {
     section.problem("key", "a table with a rule needs \"key\"", "the column, or columns, by which rows are spread");
     return;
   }
+  check_key_type(section, table);
   const auto count = counts.find(table.rule);
   if (table.key.empty() || count == counts.end() || count->second == table.key.size()) return;
   section.problem("key", fmt::format("rule \"{}\" takes {} key column{}, here {} {}", section.find("rule")->shown(),

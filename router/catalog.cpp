@@ -3,24 +3,17 @@
 #include <algorithm>
 
 #include "router/builtin_functions.hpp"
-#include "router/text.hpp"
 
 namespace tessera::router {
 namespace {
 
-// key_type: "bigint"; for a key of several columns one type each, "text, bigint".
 void set_key_types(const config::Table& table, Relation& relation) {
-  std::string_view rest = table.key_type;
-  for (const std::string& name : table.key) {
-    // A comma within parentheses belongs to a modifier: numeric(10, 2).
-    std::size_t end = 0;
-    for (int depth = 0; end < rest.size() && (rest[end] != ',' || depth > 0); ++end) {
-      depth += rest[end] == '(' ? 1 : rest[end] == ')' ? -1 : 0;
-    }
-    const auto column = std::ranges::find(relation.columns, name, &Column::name);
-    column->type_name = trim_space(rest.substr(0, end));
+  std::vector<std::string> types = table.key_types();
+  types.resize(table.key.size());
+  for (std::size_t i = 0; i < types.size(); ++i) {
+    const auto column = std::ranges::find(relation.columns, table.key[i], &Column::name);
+    column->type_name = std::move(types[i]);
     column->key_type = key_type_of(column->type_name);
-    rest.remove_prefix(std::min(end + 1, rest.size()));
   }
 }
 
