@@ -242,6 +242,7 @@ struct User {
   std::string backend_user;  // role on the shards; default: the same name
   Secret backend_password;   // for shards that want another password than the client's
   bool has_no_proof() const { return password.empty() && verifier.empty() && !trust; }
+  bool mistaken = false;  // while loading: a problem of the user's own was reported, so the rest may be missing
   SourcePosition position;
 };
 

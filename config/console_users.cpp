@@ -16,9 +16,12 @@ bool same_proof(const User& a, const User& b) {
 void check_console_user(const Context& context, const Node& name, const Config& config) {
   const Database* where = nullptr;
   const User* first = nullptr;
+  bool mistaken = false;
   for (const Database& database : config.databases) {
     for (const User& user : database.users) {
       if (user.name != name.text) continue;
+      mistaken = mistaken || user.mistaken;
+      if (user.mistaken) continue;  // the credential is not the one that is meant
       if (first == nullptr) {
         first = &user;
         where = &database;
@@ -31,6 +34,7 @@ void check_console_user(const Context& context, const Node& name, const Config& 
       }
     }
   }
+  if (mistaken) return;
   if (first == nullptr || (first->password.empty() && first->verifier.empty()))
     context.warning(name.mark, fmt::format("\"{}\" cannot log in to the console", name.shown()),
                     "list the user in a database, with a password or a verifier");

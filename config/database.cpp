@@ -151,8 +151,8 @@ void read_rules(Section& section, const Names& names, Database& database) {
 void check_somebody_comes_in(const Section& section, const Database& database) {
   if (database.auth_query || database.backend.unknown_users == UnknownUsers::passthrough) return;
   const bool shards_decide = database.backend.auth == BackendAuth::passthrough;
-  const bool somebody =
-      std::ranges::any_of(database.users, [&](const User& user) { return shards_decide || !user.has_no_proof(); });
+  const bool somebody = std::ranges::any_of(
+      database.users, [&](const User& user) { return shards_decide || user.mistaken || !user.has_no_proof(); });
   if (somebody) return;
   section.context().warning(section.mark(), fmt::format("nobody can log in to the database \"{}\"", database.name),
                             "list users, give an auth_query, or say backend: {unknown_users: passthrough}");

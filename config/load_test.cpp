@@ -286,6 +286,27 @@ TEST(Load, AnAdministratorOfTheConsoleHasOneCredential) {
   EXPECT_THAT(all_warnings(nobody), HasSubstr("t:2:26: warning: \"x\" cannot log in to the console"));
 }
 
+// What the mistake hides is not known: whether the user could log in to the console, or with the same credential.
+TEST(Load, AMistakeInAUsersProofIsToldAlone) {
+  const auto with = [](const std::string& user, const std::string& more = "") {
+    return load_text("t",
+                     "listen: {postgres: a:1}\n"
+                     "admin: {console_admins: [ops]}\n"
+                     "databases:\n"
+                     "  d: {backend: {user: u}, shards: {s: {primary: b:2}}, users: [{name: ops, " +
+                         user + "}]}\n" + more,
+                     test_environment());
+  };
+  const std::string other = "  e: {shards: {s: {primary: b:2}}, users: [{name: ops, password: one}]}\n";
+  for (const std::string user : {"password: '${env:NO_SUCH_NAME}'", "scram: nonsense", "password: [a]", "trust: maybe"})
+    for (const std::string& more : {std::string(), other}) {
+      const Loaded loaded = with(user, more);
+      EXPECT_EQ(loaded.problems.size(), 1u) << all_problems(loaded);
+      EXPECT_EQ(all_warnings(loaded), "") << user;
+    }
+  EXPECT_THAT(all_warnings(with("max_clients: 3")), HasSubstr("t:2:26: warning: \"ops\" cannot log in to the console"));
+}
+
 TEST(Load, MissingFile) {
   const Loaded loaded = load("config/testdata/no_such.yaml", test_environment());
   EXPECT_EQ(all_problems(loaded),

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <fmt/core.h>
 #include <unordered_map>
 
@@ -47,8 +48,14 @@ void check_backend_role(Section& section, const Backend& backend) {
                     "they share its pool: pool.size");
 }
 
+// A secret that cannot be read was reported before anybody looked at the users.
+bool has_broken_values(const Node& user) {
+  return std::ranges::any_of(user.items, &Node::broken);
+}
+
 User read_user(Section section, const Backend& backend) {
   User user;
+  const std::size_t problems = section.context().problems.count();
   user.position = section.context().position(section.mark());
   section.read("name", user.name);
   section.read("password", user.password);
@@ -71,6 +78,7 @@ User read_user(Section section, const Backend& backend) {
   section.finish();
   check_one_proof(section, user.trust);
   check_backend_role(section, backend);
+  user.mistaken = section.context().problems.count() > problems || has_broken_values(section.node());
   return user;
 }
 
