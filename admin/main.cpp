@@ -62,9 +62,14 @@ int main(int argc, char** argv) {
   CheckOptions check_options;
   CLI::App* check_command = app.add_subcommand(
       "check", "Validate a configuration: every mistake with file:line:column; exit code 1 if there is one.");
-  check_command->add_option("-c,--config,config", check_options.config, "configuration file or folder")->required();
+  // One option with two spellings: required() would have the help call both of them so.
+  check_command->add_option("-c,--config,config", check_options.config,
+                            "configuration file or folder: needed, with -c or without");
   check_command->add_flag("--json", check_options.json, "print JSON");
-  check_command->callback([&] { code = check(check_options); });
+  check_command->callback([&] {
+    if (check_options.config.empty()) throw CLI::RequiredError("the configuration file or folder");
+    code = check(check_options);
+  });
 
   ExplainOptions explain_options;
   CLI::App* explain_command = app.add_subcommand("explain", "Print the plan of a statement, without any server.");

@@ -42,6 +42,16 @@ def as_json(done):
 # ---- check -----------------------------------------------------------------------------------------------------------
 
 
+def test_the_configuration_may_be_given_in_two_ways_and_neither_is_the_required_one(config):
+    help_text = run_command("check", "--help").stdout
+    assert "REQUIRED" not in help_text and "[config]" in help_text, help_text
+    for arguments in ([config], ["-c", config], ["--config", config], ["--json", config]):
+        assert run_command("check", *arguments).returncode == 0
+    for arguments in ([], [""], ["--json"]):
+        done = run_command("check", *arguments)
+        assert done.returncode == 2 and "the configuration file or folder is required" in done.stderr
+
+
 def test_keys_without_effect_are_warnings(config):
     plain = run_command("check", config)
     assert plain.returncode == 0 and "valid, 2 databases" in plain.stdout
