@@ -49,7 +49,7 @@ tr.bad td { color: #c22; }
 std::string_view console_js() {
   return R"js("use strict";
 const views = {
-  databases: ["/v1/databases", "databases", ["database", "engine", "clients", "logins", "login_failures", "paused"]],
+  databases: ["/v1/databases", "databases", ["database", "engine", "clients", "logins", "login_failures", "paused", "problem"]],
   shards: ["/v1/shards", "shards", ["database", "shard", "primary", "healthy", "connections", "last_error"]],
   pools: ["/v1/pools", "pools", ["database", "user", "shard", "idle", "busy", "connecting", "waiting", "open", "limit", "longest_wait", "last_error"]],
   sessions: ["/v1/sessions?limit=200", "sessions", ["id", "database", "user", "address", "application_name", "state", "shard", "pinned", "age", "statements", "tls"]],

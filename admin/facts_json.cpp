@@ -1,5 +1,7 @@
 #include "admin/facts_json.hpp"
 
+#include <fmt/format.h>
+
 #include "admin/ids.hpp"
 #include "config/load.hpp"
 #include "proxy/server.hpp"
@@ -70,15 +72,21 @@ ordered_json described(const proxy::Server& server) {
 }  // namespace
 
 ordered_json readiness(const Facts& facts, const proxy::Server& server) {
-  ordered_json databases = ordered_json::object();
+  ordered_json databases = ordered_json::object(), reasons = ordered_json::array();
   const auto runtime = server.runtime();
   for (const auto& [name, database] : runtime->databases) {
+    const auto found = facts.databases.find(name);
+    const std::string problem = found == facts.databases.end() ? "" : found->second.problem;
+    if (!problem.empty()) reasons.push_back(fmt::format("database \"{}\": {}", name, problem));
     ordered_json shards = ordered_json::array();
     for (const config::Shard& shard : database->settings->shards)
       shards.push_back({{"shard", shard.name}, {"healthy", proxy::health_of(facts, name, shard.name).healthy}});
-    databases[name] = {{"shards", std::move(shards)}};
+    databases[name] = {{"shards", std::move(shards)}, {"problem", problem}};
   }
-  return {{"ready", true}, {"databases", std::move(databases)}};
+  const bool ready = reasons.empty();
+  ordered_json out = {{"ready", ready}, {"databases", std::move(databases)}};
+  if (!ready) out["reasons"] = std::move(reasons);
+  return out;
 }
 
 ordered_json databases_json(const Facts& facts, const proxy::Server& server) {
@@ -96,6 +104,7 @@ ordered_json databases_json(const Facts& facts, const proxy::Server& server) {
     if (const auto found = facts.databases.find(name); found != facts.databases.end()) {
       const proxy::DatabaseFacts& counted = found->second;
       one["paused"] = counted.paused;
+      one["problem"] = counted.problem;
       one["clients"] = counted.clients;
       one["logins"] = counted.logins;
       one["login_failures"] = counted.login_failures;

@@ -117,8 +117,14 @@ void databases(const Facts& facts, Families& all) {
       for (const auto& [sqlstate, count] : database.errors)
         family.add({{"database", name}, {"sqlstate", sqlstate}}, count);
   }
-  Family family(all, MetricType::Gauge, "tessera_database_paused", "1 while PAUSE is in force.");
-  for (const auto& [name, database] : facts.databases) family.add({{"database", name}}, database.paused ? 1 : 0);
+  {
+    Family family(all, MetricType::Gauge, "tessera_database_paused", "1 while PAUSE is in force.");
+    for (const auto& [name, database] : facts.databases) family.add({{"database", name}}, database.paused ? 1 : 0);
+  }
+  Family family(all, MetricType::Gauge, "tessera_database_rules_fit",
+                "0 while clients are refused because the sharding rules do not fit the tables.");
+  for (const auto& [name, database] : facts.databases)
+    family.add({{"database", name}}, database.problem.empty() ? 1 : 0);
 }
 
 // ---- pools ----------------------------------------------------------------------------------------------------------

@@ -56,8 +56,10 @@ void readyz(Exchange exchange) {
   // At once, so that load balancers hear of it while the workers are still busy with ending sessions.
   if (exchange.server.draining())
     return exchange.reply(json_response({{"ready", false}, {"reasons", {"draining"}}}, 503));
-  with_facts(std::move(exchange), {},
-             [](const Facts& facts, const proxy::Server& server) { return json_response(readiness(facts, server)); });
+  with_facts(std::move(exchange), {}, [](const Facts& facts, const proxy::Server& server) {
+    const ordered_json told = readiness(facts, server);
+    return json_response(told, told["ready"] ? 200 : 503);
+  });
 }
 
 void metrics(Exchange exchange) {
@@ -177,7 +179,8 @@ constexpr Route table[] = {
     {"GET", "/console.js", Access::everyone, script, "The console page's script"},
     {"GET", "/console.css", Access::everyone, style, "The console page's style"},
     {"GET", "/healthz", Access::viewer_or_loopback, healthz, "Is the process alive"},
-    {"GET", "/readyz", Access::viewer_or_loopback, readyz, "May it get traffic: 503 while draining"},
+    {"GET", "/readyz", Access::viewer_or_loopback, readyz,
+     "May it get traffic: 503 while draining, or while the rules of a database do not fit its tables"},
     {"GET", "/metrics", Access::viewer_or_loopback, metrics, "Counters and gauges for Prometheus"},
     {"GET", "/v1/databases", Access::viewer, facts_view<databases_json>, "Databases with their counters"},
     {"GET", "/v1/shards", Access::viewer, facts_view<shards_json>, "Shards with their health"},

@@ -184,6 +184,8 @@ int serve(const ServeOptions& options) {
 
   proxy::Server server(config);
   if (const Result<void> started = server.start(); !started) return complain(started.error());
+  // Who asks whether Tessera is ready shall hear of rules that do not fit their tables, not that all is well as yet.
+  server.wait_for_catalogs(1s);
   Result<std::unique_ptr<Endpoint>> admin = Endpoint::start(server);
   if (!admin) return complain(admin.error());
   log::info("tessera is ready", {{"version", proxy::version},

@@ -197,19 +197,20 @@ RowBuilder show_servers(const Facts& facts, const Server&) {
 // One row for each shard.
 RowBuilder show_databases(const Facts& facts, const Server& server) {
   RowBuilder rows({"name", "host", "port", "database", "force_user", "pool_size", "min_pool_size", "reserve_pool",
-                   "pool_mode", "max_connections", "current_connections", "paused", "disabled", "shard"});
+                   "pool_mode", "max_connections", "current_connections", "paused", "disabled", "shard", "problem"});
   const auto runtime = server.runtime();
   for (const auto& [name, database] : runtime->databases) {
     const config::Database& settings = *database->settings;
     const auto found = facts.databases.find(name);
     const bool paused = found != facts.databases.end() && found->second.paused;
+    const std::string problem = found == facts.databases.end() ? "" : found->second.problem;
     for (std::size_t i = 0; i < settings.shards.size(); ++i) {
       const config::Shard& shard = settings.shards[i];
       const bool shared = settings.backend.auth == config::BackendAuth::password;
       rows.row({name, shard.primary.host, text(int{shard.primary.port}), database->primaries[i]->database,
                 shared ? settings.backend.user : "", text(settings.pool.size), text(settings.pool.min_idle), "0",
                 std::string(pool_mode_name(settings.pool.mode)), text(settings.pool.max_server_connections),
-                text(health_of(facts, name, shard.name).connections), paused ? "1" : "0", "0", shard.name});
+                text(health_of(facts, name, shard.name).connections), paused ? "1" : "0", "0", shard.name, problem});
     }
   }
   return rows;

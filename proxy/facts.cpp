@@ -63,6 +63,7 @@ void collect_counters(WorkerDatabase& database, DatabaseFacts& facts) {
   facts.cancels = metrics.cancels.get();
   facts.errors = metrics.errors();
   facts.paused = database.paused();
+  if (database.refuses_for_routing()) facts.problem = database.routing_problem()->message;
 }
 
 ConnectionFacts connection_facts(const pool::Backend& backend, unsigned worker, TimePoint now) {
@@ -138,6 +139,7 @@ void add(DatabaseFacts& sum, const DatabaseFacts& part) {
     sum.*counter += part.*counter;
   for (const auto& [state, count] : part.errors) sum.errors[state] += count;
   sum.paused = sum.paused || part.paused;
+  if (sum.problem.empty()) sum.problem = part.problem;
 }
 
 void add(StatementFacts& sum, StatementFacts part) {

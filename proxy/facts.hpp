@@ -34,6 +34,7 @@ struct DatabaseFacts {
   std::uint64_t logins = 0, login_failures = 0, cancels = 0;
   std::map<std::string, std::uint64_t> errors;  // by SQLSTATE
   bool paused = false;
+  std::string problem;  // why its clients are refused: the rules do not fit the tables
 
   std::uint64_t statements() const;    // that went to a shard
   std::uint64_t statement_us() const;  // time they took

@@ -18,10 +18,17 @@
 
 namespace tessera::proxy {
 
+// Reading the catalog before any client has asked for it, or while the rules do not fit it: one worker at a time.
+struct CatalogLook {
+  std::atomic<TimePoint> next_at = TimePoint{};  // never, while a worker reads
+  std::atomic<bool> told = false;  // something has come of the first one, if only that the shard cannot be reached
+};
+
 struct DatabaseRuntime {
   std::shared_ptr<const config::Config> config;  // keeps `settings` alive
   const config::Database* settings = nullptr;
   std::vector<pool::EndpointRef> primaries;  // by ShardId
+  mutable CatalogLook catalog_look;
   bool single() const { return primaries.size() == 1; }
 };
 

@@ -81,6 +81,14 @@ Result<void> Server::start() {
   return {};
 }
 
+void Server::wait_for_catalogs(Duration limit) const {
+  const auto told = [](const auto& database) { return database.second->catalog_look.told.load(); };
+  const std::shared_ptr<const Runtime> now = runtime();
+  const TimePoint until = Clock::now() + limit;
+  while (!std::ranges::all_of(now->databases, told) && Clock::now() < until)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+}
+
 std::vector<int> Server::listening() const {
   std::vector<int> descriptors;
   for (const auto& listener : listeners_) descriptors.push_back(listener->descriptor());
@@ -162,7 +170,7 @@ Server::ReloadOutcome Server::reload() {
     refuse(made.error().message);
     return outcome;
   }
-  const RoutingMap routings = make_routings(**made, outcome.problems);
+  const RoutingMap routings = make_routings(**made, outcome);
   if (!outcome.problems.empty()) return outcome;
   if (Result<void> log_ready = log::configure(config->log); !log_ready) {
     refuse(log_ready.error().message);
@@ -173,7 +181,7 @@ Server::ReloadOutcome Server::reload() {
   ++reloads_;
   if (on_reload_) on_reload_(*config);
   outcome.changed = true;
-  outcome.notes = restart_keys(*config_, *config);
+  for (std::string& note : restart_keys(*config_, *config)) outcome.notes.push_back(std::move(note));
   for (const std::string& warning : (*made)->places.warnings) outcome.notes.push_back(warning);
   for (const config::Problem& warning : loaded.warnings) outcome.notes.push_back(config::to_string(warning));
   for (const std::string& note : outcome.notes) log::warn("configuration", {{"warning", note}});
@@ -181,17 +189,24 @@ Server::ReloadOutcome Server::reload() {
   return outcome;
 }
 
-// Rules that do not fit the tables as they are would fail later: they are tried here.
-RoutingMap Server::make_routings(const Runtime& runtime, std::vector<std::string>& problems) {
+// Rules that do not fit the tables as they are would fail later: they are tried here. Where they have not fitted before
+// a reload makes nothing worse, and may be about something else.
+RoutingMap Server::make_routings(const Runtime& runtime, ReloadOutcome& outcome) {
   RoutingMap routings;
   for (const auto& [name, database] : runtime.databases) {
+    const auto unfit = unfit_.find(name);
     const RoutingRef known = routing(name);
-    if (!known) continue;
-    Result<RoutingRef> made = make_routing(*database, known->catalog);
-    if (made)
+    if (unfit == unfit_.end() && !known) continue;
+    Result<RoutingRef> made = make_routing(*database, unfit != unfit_.end() ? unfit->second.catalog : known->catalog);
+    if (made) {
       routings.insert_or_assign(name, *made);
+      continue;
+    }
+    const std::string text = fmt::format("{}: {}", made.error().detail, made.error().message);
+    if (unfit == unfit_.end())
+      outcome.problems.push_back(text);
     else
-      problems.push_back(fmt::format("{}: {}", made.error().detail, made.error().message));
+      outcome.notes.push_back(text + " (clients are refused until the rules fit the tables)");
   }
   return routings;
 }
@@ -203,6 +218,8 @@ void Server::take_over(const std::shared_ptr<const Runtime>& runtime, const Rout
     runtime_ = runtime;
     routings_ = routings;
   }
+  for (const auto& [name, routing] : routings) note_fit(name);
+  std::erase_if(unfit_, [&](const auto& entry) { return !runtime->databases.contains(entry.first); });
   for (const auto& worker : workers_)
     worker->loop().post([raw = worker.get(), runtime, routings] { raw->reconfigure(runtime, routings); });
 }
@@ -212,15 +229,15 @@ void Server::follow_names(const Runtime& seen) {
   const std::scoped_lock one_at_a_time(reload_mutex_);
   const std::shared_ptr<const Runtime> before = runtime();
   if (before.get() != &seen || draining_) return;  // a reload has looked them up meanwhile
-  std::vector<std::string> problems;
+  ReloadOutcome outcome;
   RoutingMap routings;
   const Result<std::shared_ptr<const Runtime>> made = build_runtime(before->config, before.get());
   if (made)
-    routings = make_routings(**made, problems);
+    routings = make_routings(**made, outcome);
   else
-    problems.push_back(made.error().message);
-  if (!problems.empty())
-    return log::error("shards have other addresses, which cannot be used", {{"reason", problems.front()}});
+    outcome.problems.push_back(made.error().message);
+  if (!outcome.problems.empty())
+    return log::error("shards have other addresses, which cannot be used", {{"reason", outcome.problems.front()}});
   for (const auto& [name, database] : (*made)->databases)
     for (const pool::EndpointRef& endpoint : database->primaries)
       if (!net::same_addresses(endpoint->addresses,
@@ -255,21 +272,35 @@ void Server::publish_routing(const std::string& name, const std::shared_ptr<cons
   if (database == now->databases.end()) return;
   Result<RoutingRef> routing = make_routing(*database->second, catalog);
   if (!routing) {
-    // The rules do not fit the tables any more. Statements are refused rather than routed by guess.
-    log::error("the sharding rules do not fit the database",
-               {{"database", name}, {"where", routing.error().detail}, {"reason", routing.error().message}});
+    // Statements are refused rather than routed by guess.
+    note_unfit(name, catalog, routing.error());
     for (const auto& worker : workers_)
-      worker->loop().post([raw = worker.get(), name, error = routing.error()] {
-        if (WorkerDatabase* found = raw->find_database(name)) found->routing_failed(error);
+      worker->loop().post([raw = worker.get(), name, error = routing.error(), digest = catalog->digest] {
+        if (WorkerDatabase* found = raw->find_database(name)) found->routing_failed(error, digest);
       });
     return;
   }
+  note_fit(name);
   {
     const std::scoped_lock lock(mutex_);
     routings_[name] = *routing;
   }
   for (const auto& worker : workers_)
     worker->loop().post([raw = worker.get(), name, ref = *routing] { raw->set_routing(name, ref); });
+}
+
+// In the log once for each reason, however many clients and looks at the catalog find it.
+void Server::note_unfit(const std::string& name, const std::shared_ptr<const router::Catalog>& catalog,
+                        const Error& reason) {
+  Unfit& known = unfit_[name];
+  known.catalog = catalog;
+  if (std::exchange(known.reason, reason.message) == reason.message) return;
+  log::error("the sharding rules do not fit the database",
+             {{"database", name}, {"where", reason.detail}, {"reason", reason.message}});
+}
+
+void Server::note_fit(const std::string& name) {
+  if (unfit_.erase(name) > 0) log::info("the sharding rules fit the database again", {{"database", name}});
 }
 
 Result<RoutingRef> Server::make_routing(const DatabaseRuntime& database,

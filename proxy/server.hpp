@@ -35,6 +35,9 @@ public:
 
   // Loads certificates, binds the sockets, starts the workers. An error: nothing runs.
   Result<void> start();
+  // Until it is known whether the rules fit the tables, or that the shards do not tell; at most so long. Main thread,
+  // after the start.
+  void wait_for_catalogs(Duration limit) const;
   // The sockets that clients come by. Main thread, before the end begins.
   std::vector<int> listening() const;
   // Takes no new clients. `leave_files`: another process listens on the same sockets from now on.
@@ -95,13 +98,15 @@ private:
     postgres::Credential credential;
   };
   void make_credentials(const config::Config& config);
-  RoutingMap make_routings(const Runtime& runtime, std::vector<std::string>& problems);
+  RoutingMap make_routings(const Runtime& runtime, ReloadOutcome& outcome);
   void take_over(const std::shared_ptr<const Runtime>& runtime, const RoutingMap& routings);
   void follow_names(const Runtime& seen);
   Result<RoutingRef> make_routing(const DatabaseRuntime& database,
                                   const std::shared_ptr<const router::Catalog>& catalog);
   void publish_routing(const std::string& name, const std::shared_ptr<const router::Catalog>& catalog,
                        std::uint64_t reading);
+  void note_unfit(const std::string& name, const std::shared_ptr<const router::Catalog>& catalog, const Error& reason);
+  void note_fit(const std::string& name);
 
   std::unique_ptr<pool::KeyDerivation> derivation_;
   pool::Budgets budgets_;
@@ -114,8 +119,14 @@ private:
   std::atomic<bool> draining_ = false;
   std::atomic<std::uint64_t> reloads_ = 0;
   std::atomic<std::uint64_t> next_routing_version_ = 1;
-  std::mutex reload_mutex_;  // one reload or new catalog at a time; guards on_reload_ and newest_reading_
+  // One reload or new catalog at a time; guards on_reload_, newest_reading_ and unfit_.
+  std::mutex reload_mutex_;
   std::map<std::string, std::uint64_t> newest_reading_;  // of each database's catalog that was published
+  struct Unfit {
+    std::shared_ptr<const router::Catalog> catalog;
+    std::string reason;
+  };
+  std::map<std::string, Unfit> unfit_;  // the newest catalogs that the rules of their databases do not fit
   std::function<void(const config::Config&)> on_reload_;
 
   mutable std::mutex mutex_;                      // guards what follows

@@ -137,12 +137,15 @@ pool::Pool& WorkerDatabase::pool(const pool::IdentityRef& identity, const std::s
 }
 
 std::unique_ptr<pool::Pool> WorkerDatabase::own_pool(const pool::IdentityRef& identity, const std::string& user,
-                                                     ShardId shard, const std::string& purpose) {
+                                                     ShardId shard, const std::string& purpose,
+                                                     std::function<void(const Error&)> complain) {
   const pool::EndpointRef& endpoint = runtime_->primaries[shard.value()];
-  const auto complain = [name = name_, user, purpose, shard = endpoint->name](const Error& reason) {
-    log::warn("cannot connect to a shard",
-              {{"database", name}, {"shard", shard}, {"user", user}, {"purpose", purpose}, {"reason", reason.message}});
-  };
+  if (!complain)
+    complain = [name = name_, user, purpose, shard = endpoint->name](const Error& reason) {
+      log::warn(
+          "cannot connect to a shard",
+          {{"database", name}, {"shard", shard}, {"user", user}, {"purpose", purpose}, {"reason", reason.message}});
+    };
   pool::Pool::Options options{name_,        user + "/" + purpose,           endpoint, identity,
                               own_limits(), settings().limits.message_size, complain};
   return std::make_unique<pool::Pool>(std::move(options), single_budget(*endpoint), *loop_, *shared_.derivation);
@@ -227,6 +230,7 @@ void WorkerDatabase::reconfigure(std::shared_ptr<const DatabaseRuntime> runtime,
   if (plans != cache_.capacity()) cache_ = router::PlanCache(plans);
   greetings_.clear();
   look_at_catalog(Duration::zero());
+  unfit_digest_.clear();
   metrics_->resize(shard_count());
   for (auto& [key, pool] : pools_) {
     const std::size_t shard = pool->options().endpoint->shard.value();
@@ -237,6 +241,8 @@ void WorkerDatabase::reconfigure(std::shared_ptr<const DatabaseRuntime> runtime,
     pool->set_message_size(settings().limits.message_size);
     pool->reconfigure(runtime_->primaries[shard], pool->options().identity, limits);
   }
+  for (auto& pool : catalog_pools_)
+    pool->reconfigure(runtime_->primaries[catalog_shard().value()], pool->options().identity, own_limits());
   if (routing) set_routing(std::move(routing));
 }
 
@@ -257,14 +263,18 @@ void WorkerDatabase::retire() {
 void WorkerDatabase::set_routing(RoutingRef routing) {
   routing_ = std::move(routing);
   routing_problem_.reset();
+  unfit_digest_.clear();
+  runtime_->catalog_look.told = true;
   cache_.clear();
   greetings_.clear();
   metrics_->cache_entries.set(0);
   for (auto& then : std::exchange(waiting_for_catalog_, {})) then({});
 }
 
-void WorkerDatabase::routing_failed(const Error& reason) {
+void WorkerDatabase::routing_failed(const Error& reason, const std::string& digest) {
   routing_problem_ = reason;
+  unfit_digest_ = digest;
+  runtime_->catalog_look.told = true;
   routing_problem_->message = fmt::format("the sharding rules do not fit the database: {}", reason.message);
   routing_problem_->detail.clear();  // the place in the configuration, which is for the log
   catalog_is_read();
@@ -411,7 +421,7 @@ void WorkerDatabase::sweep(TimePoint now) {
 
 // The end of trouble, and clients that were sent away, for the log and the events. (Failed attempts say so themselves.)
 void WorkerDatabase::note_health() {
-  failing_ = false;
+  failing_ = std::ranges::any_of(catalog_pools_, [](const auto& pool) { return !pool->healthy(); });
   for (auto& [key, pool] : pools_) {
     Health& before = health_[pool.get()];
     const bool failing = !pool->last_error().empty();

@@ -62,9 +62,11 @@ public:
   // `routing`: what fits the new configuration; null: the catalog has not been read yet.
   void reconfigure(std::shared_ptr<const DatabaseRuntime> runtime, RoutingRef routing);
   void set_routing(RoutingRef routing);
-  // The rules do not fit the catalog that was just read: statements are refused until they do.
-  void routing_failed(const Error& reason);
+  // The rules do not fit the catalog that was just read and has this digest: statements are refused until they do.
+  void routing_failed(const Error& reason, const std::string& digest);
   const std::optional<Error>& routing_problem() const { return routing_problem_; }
+  // …and clients are refused for it: a database of one shard goes on by what it has known before.
+  bool refuses_for_routing() const { return routing_problem_ && (!routing_ || shard_count() > 1); }
   // It has left the configuration: no new session comes, and those that there are end after their transactions.
   void retire();
   bool retired() const { return retired_; }
@@ -83,8 +85,9 @@ public:
   // Made when it is first asked for; valid while the session that asks is in a message, or holds a connection of it.
   pool::Pool& pool(const pool::IdentityRef& identity, const std::string& user, ShardId shard);
   // A pool of one connection beside the user's own, for what a connection must be kept for; the caller sweeps it.
+  // `complain`: what is to be said of attempts that fail, if not the usual.
   std::unique_ptr<pool::Pool> own_pool(const pool::IdentityRef& identity, const std::string& user, ShardId shard,
-                                       const std::string& purpose);
+                                       const std::string& purpose, std::function<void(const Error&)> complain = {});
   config::Pool own_limits() const;
   // The pool of the authentication query: one connection for all workers, which does not count among the shard's.
   std::unique_ptr<pool::Pool> auth_pool(const pool::IdentityRef& identity, ShardId shard);
@@ -138,12 +141,17 @@ private:
   ShardId catalog_shard() const;
   void check_catalog(TimePoint now);
   bool look_is_due(TimePoint now, TimePoint looked_at);
+  void look_unasked(TimePoint now);
+  void looked_unasked(const DatabaseRuntime& asked, std::uint64_t reading,
+                      const Result<pool::TextQuery::Answer>& answer);
+  void note_catalog_failure(const Error& reason);
   void look_at_catalog(Duration pause);
   void read_catalog_to_resume(TimePoint now);
   void sweep_catalog_pools(TimePoint now);
   void resume_pools();
   pool::IdentityRef connected_identity() const;
   pool::IdentityRef likely_identity() const;
+  pool::IdentityRef configured_identity() const;
   std::uint64_t activity() const;
   config::Pool pool_limits(const std::string& role) const;
   void run(pool::Pool& pool, pool::Settings settings, std::vector<std::string> queries,
@@ -158,6 +166,8 @@ private:
   Shared shared_;
   RoutingRef routing_;
   std::optional<Error> routing_problem_;
+  std::string unfit_digest_;     // of the catalog that the problem was found with; empty: another configuration since
+  std::string catalog_failure_;  // why it could not be read, as the log has it
   bool retired_ = false;
   std::size_t sessions_ = 0;
   StatementTable statements_;  // before the plans that hold its entries

@@ -129,10 +129,10 @@ def tessera(tmp_path):
     """tessera(config): a running proxy; at the end of the test it must drain, exit with 0 and have a clean log."""
     running = []
 
-    def start(config, **options):
+    def start(config, ready=200, **options):
         proxy = Tessera(config, tmp_path / f"tessera{len(running)}", **options)
         running.append(proxy)
-        return proxy.start()
+        return proxy.start(ready=ready)
 
     yield start
     try:

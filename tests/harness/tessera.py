@@ -94,10 +94,11 @@ class Tessera:
         else:
             self.kill()
 
-    def start(self, timeout=15):
+    def start(self, timeout=15, ready=200):
+        """Waits until `/readyz` answers, with this status: 503 for a proxy that is expected to refuse its clients."""
         self._spawn()
         deadline = time.monotonic() + timeout
-        while not self._is_ready():
+        while not self._is_ready(ready):
             if self.process.poll() is not None:
                 raise TesseraFailed(f"exit {self.process.returncode} at start\n{self.log_tail()}")
             if time.monotonic() > deadline:
@@ -115,9 +116,9 @@ class Tessera:
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=subprocess.STDOUT, cwd=self.directory, env=environment)
 
-    def _is_ready(self):
+    def _is_ready(self, status=200):
         try:
-            return self.http("GET", "/readyz")[0] == 200
+            return self.http("GET", "/readyz")[0] == status
         except OSError:
             return False
 

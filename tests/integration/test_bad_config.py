@@ -174,7 +174,7 @@ def test_a_server_that_cannot_be_used_is_told_to_the_client_and_the_log(tessera,
 def test_rules_that_do_not_fit_the_tables(tessera, shards, new_database):
     server = shards(1)[0]
     name = new_database([server], "create table users (number int primary key)")
-    proxy = tessera(config_of([server], name, rules={"by_id": {"type": "hash", "shards": ["s0"]}}, tables={"users": {"rule": "by_id", "key": "id"}}))
+    proxy = tessera(config_of([server], name, rules={"by_id": {"type": "hash", "shards": ["s0"]}}, tables={"users": {"rule": "by_id", "key": "id"}}), ready=503)
     with pytest.raises(wire.WireError) as refused:
         log_in(proxy, name)
     assert '"id"' in refused.value.fields["M"] or '"id"' in refused.value.fields.get("D", ""), refused.value.fields
