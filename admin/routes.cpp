@@ -129,7 +129,7 @@ void pools(Exchange exchange) {
 // ---- configuration --------------------------------------------------------------------------------------------------
 
 void config_view(Exchange exchange) {
-  exchange.reply({200, config::describe(*exchange.server.runtime()->config) + "\n"});
+  exchange.reply({200, config::describe(*exchange.server.config_in_force()) + "\n"});
 }
 
 void reload(Exchange exchange) {

@@ -174,15 +174,15 @@ int serve(const ServeOptions& options) {
   config::Loaded loaded = config::load(options.config, config::real_environment());
   complain(loaded.problems);
   if (!loaded.config) return 1;
+  if (!options.pid_file.empty()) loaded.config->pid_file = options.pid_file;
   auto config = std::make_shared<const config::Config>(std::move(*loaded.config));
   if (const Result<void> opened = log::configure(config->log); !opened) return complain(opened.error());
   for (const config::Problem& warning : loaded.warnings)
     log::warn("configuration", {{"warning", config::to_string(warning)}});
-  const std::string pid_path = options.pid_file.empty() ? config->pid_file : options.pid_file;
   PidFile pid_file;
-  if (const Result<void> made = pid_file.create(pid_path); !made) return complain(made.error());
+  if (const Result<void> made = pid_file.create(config->pid_file); !made) return complain(made.error());
 
-  proxy::Server server(config);
+  proxy::Server server(config, options.pid_file);
   if (const Result<void> started = server.start(); !started) return complain(started.error());
   // Who asks whether Tessera is ready shall hear of rules that do not fit their tables, not that all is well as yet.
   server.wait_for_catalogs(1s);
@@ -194,7 +194,7 @@ int serve(const ServeOptions& options) {
                                  {"workers", std::to_string(server.workers().size())}});
   notify_systemd("READY=1");
   hand_over.ready();
-  Daemon(server, std::move(*admin), pid_file, pid_path).run(signals);
+  Daemon(server, std::move(*admin), pid_file, config->pid_file).run(signals);
   return 0;
 }
 

@@ -1,5 +1,6 @@
 #include "proxy/console_views_tessera.hpp"
 
+#include <algorithm>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
@@ -29,15 +30,40 @@ const config::SectionSpec& spec_of(const config::SectionSpec& spec, const Json& 
   return spec;
 }
 
-// {"a": {"b": [1]}} becomes a.b.0 = 1, with the default that `key` has.
-void flatten(const Json& value, const std::string& name, const config::Key* key, RowBuilder& rows);
+std::string text_of(const Json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  return value.is_null() || value.is_structured() ? "" : value.dump();
+}
 
-void flatten_section(const Json& mapping, const std::string& name, const config::SectionSpec& spec, RowBuilder& rows) {
+// The value under "listen.backlog", or null.
+Json value_at(const Json& whole, std::string name) {
+  std::ranges::replace(name, '.', '/');
+  const Json::json_pointer pointer("/" + name);
+  return whole.contains(pointer) ? whole.at(pointer) : Json();
+}
+
+// The column `changeable`. PgBouncer's exporters count the columns, so a restart that is due has none of its own.
+std::string changeable(const std::string& name, const Json& value, const Json& file) {
+  if (!needs_restart(name)) return "yes";
+  const Json in_file = value_at(file, name);
+  return in_file == value ? "no" : fmt::format("no; a restart makes it \"{}\"", text_of(in_file));
+}
+
+struct ConfigRows {
+  RowBuilder& rows;
+  const Json& file;
+};
+
+// {"a": {"b": [1]}} becomes a.b.0 = 1, with the default that `key` has.
+void flatten(const Json& value, const std::string& name, const config::Key* key, const ConfigRows& rows);
+
+void flatten_section(const Json& mapping, const std::string& name, const config::SectionSpec& spec,
+                     const ConfigRows& rows) {
   for (const auto& [key, child] : mapping.items())
     flatten(child, name.empty() ? key : name + "." + key, spec_of(spec, mapping).find(key), rows);
 }
 
-void flatten(const Json& value, const std::string& name, const config::Key* key, RowBuilder& rows) {
+void flatten(const Json& value, const std::string& name, const config::Key* key, const ConfigRows& rows) {
   const bool section = key != nullptr && key->section != nullptr;
   if (section && key->kind == config::Kind::section) return flatten_section(value, name, *key->section, rows);
   if (value.is_structured() && !value.empty()) {
@@ -50,10 +76,8 @@ void flatten(const Json& value, const std::string& name, const config::Key* key,
     }
     return;
   }
-  const std::string text = value.is_string()                          ? value.get<std::string>()
-                           : value.is_null() || value.is_structured() ? ""
-                                                                      : value.dump();
-  rows.row({name, text, std::string(key == nullptr ? "" : key->standard), needs_restart(name) ? "no" : "yes"});
+  rows.rows.row(
+      {name, text_of(value), std::string(key == nullptr ? "" : key->standard), changeable(name, value, rows.file)});
 }
 
 }  // namespace
@@ -138,8 +162,11 @@ RowBuilder show_tessera_topology(const Facts&, const Server& server) {
 
 RowBuilder show_config(const Facts&, const Server& server) {
   RowBuilder rows({"key", "value", "default", "changeable"});
-  const Json whole = Json::parse(config::describe(*server.runtime()->config), nullptr, false);
-  if (!whole.is_discarded()) flatten_section(whole, "", config::root_section, rows);
+  Json whole = Json::parse(config::describe(*server.config_in_force()), nullptr, false);
+  const Json file = Json::parse(config::describe(*server.runtime()->config), nullptr, false);
+  if (whole.is_discarded() || file.is_discarded()) return rows;
+  if (!value_at(file, "pid_file").is_null()) whole.emplace("pid_file", nullptr);  // none so far: shown all the same
+  flatten_section(whole, "", config::root_section, {rows, file});
   return rows;
 }
 

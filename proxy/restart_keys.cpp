@@ -15,6 +15,13 @@ std::vector<std::string> restart_keys(const config::Config& running, const confi
   return keys;
 }
 
+config::Config in_force(const config::Config& running, config::Config file) {
+  file.pid_file = running.pid_file;
+  file.io_uring = running.io_uring;
+  file.listen.backlog = running.listen.backlog;
+  return file;
+}
+
 bool needs_restart(std::string_view key) {
   constexpr std::string_view fixed[] = {"listen.postgres", "listen.mysql", "listen.backlog", "admin.listen",
                                         "workers",         "io_uring",     "pid_file"};

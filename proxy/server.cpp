@@ -45,11 +45,12 @@ Result<std::vector<net::Descriptor>> open_sockets(const config::Listen& settings
 
 }  // namespace
 
-Server::Server(std::shared_ptr<const config::Config> config)
+Server::Server(std::shared_ptr<const config::Config> config, std::string pid_file)
     : derivation_(std::make_unique<pool::KeyDerivation>()),
       mock_key_(random_bytes(32)),
       started_at_(Clock::now()),
-      config_(std::move(config)) {}
+      config_(std::move(config)),
+      pid_file_(std::move(pid_file)) {}
 
 Server::~Server() {
   stop();
@@ -58,6 +59,12 @@ Server::~Server() {
 std::shared_ptr<const Runtime> Server::runtime() const {
   const std::scoped_lock lock(mutex_);
   return runtime_;
+}
+
+std::shared_ptr<const config::Config> Server::config_in_force() const {
+  const std::shared_ptr<const config::Config> file = runtime()->config;
+  if (restart_keys(*config_, *file).empty()) return file;
+  return std::make_shared<const config::Config>(in_force(*config_, *file));
 }
 
 // ---- start and end --------------------------------------------------------------------------------------------------
@@ -157,6 +164,7 @@ Server::ReloadOutcome Server::reload() {
   config::Loaded loaded = config::load(runtime()->config->source, config::real_environment());
   for (const config::Problem& problem : loaded.problems) refuse(config::to_string(problem));
   if (!loaded.config) return outcome;
+  if (!pid_file_.empty()) loaded.config->pid_file = pid_file_;
   auto config = std::make_shared<const config::Config>(std::move(*loaded.config));
   const std::shared_ptr<const Runtime> before = runtime();
   if (config->listen.postgres != before->config->listen.postgres)

@@ -30,7 +30,8 @@ class Listener;
 
 class Server {
 public:
-  explicit Server(std::shared_ptr<const config::Config> config);
+  // `pid_file`: the command line's, which counts whatever the configuration says; empty: none.
+  explicit Server(std::shared_ptr<const config::Config> config, std::string pid_file = {});
   ~Server();
 
   // Loads certificates, binds the sockets, starts the workers. An error: nothing runs.
@@ -70,6 +71,8 @@ public:
   const LoginFailures& login_failures() const { return login_failures_; }
   const std::string& mock_key() const { return mock_key_; }
   std::shared_ptr<const Runtime> runtime() const;
+  // The configuration as the process runs with it: keys that only a restart applies may stand in the file otherwise.
+  std::shared_ptr<const config::Config> config_in_force() const;
   const std::vector<std::unique_ptr<Worker>>& workers() const { return workers_; }
   TimePoint started_at() const { return started_at_; }
   std::uint64_t reloads() const { return reloads_; }
@@ -129,8 +132,10 @@ private:
   std::map<std::string, Unfit> unfit_;  // the newest catalogs that the rules of their databases do not fit
   std::function<void(const config::Config&)> on_reload_;
 
-  mutable std::mutex mutex_;                      // guards what follows
-  std::shared_ptr<const config::Config> config_;  // of the start
+  const std::shared_ptr<const config::Config> config_;  // of the start
+  const std::string pid_file_;
+
+  mutable std::mutex mutex_;  // guards what follows
   std::shared_ptr<const Runtime> runtime_;
   Credentials credentials_;
   std::map<std::string, PlainSource> derived_;  // by database/user: verifiers made from plain passwords

@@ -630,6 +630,42 @@ def test_show_config_tells_defaults_and_what_a_reload_changes(servers, database,
     assert fixed == {"listen.postgres", "listen.backlog", "admin.listen", "workers", "io_uring"}
 
 
+def test_show_config_tells_what_is_in_force_and_what_a_restart_would_change(servers, database, tessera, tmp_path):
+    config = make_config(servers, database)
+    proxy = tessera({**config, "listen": {"backlog": 99}})
+
+    def told():
+        with console(proxy) as connection:
+            return {row["key"]: (row["value"], row["changeable"]) for row in show(connection, "CONFIG")}
+
+    def reload(**more):
+        proxy.write_config({**config, "listen": {"postgres": f"{proxy.host}:{proxy.port}", "backlog": 7}, **more})
+        assert proxy.http("POST", "/v1/config/reload")[0] == 200
+
+    assert told()["io_uring"] == ("true", "no") and "pid_file" not in told()
+    reload(io_uring=False, pid_file=str(tmp_path / "other.pid"), drain_timeout="7s")
+    after = told()
+    assert after["listen.backlog"] == ("99", 'no; a restart makes it "7"')
+    assert after["io_uring"] == ("true", 'no; a restart makes it "false"')
+    assert after["pid_file"] == ("", f'no; a restart makes it "{tmp_path / "other.pid"}"')
+    assert after["drain_timeout"] == ("7s", "yes") and after["workers"] == ("2", "no")
+    in_force = json.loads(proxy.http("GET", "/v1/config")[1])
+    assert (in_force["listen"]["backlog"], in_force["io_uring"], in_force["drain_timeout"]) == (99, True, "7s")
+
+
+def test_a_pid_file_of_the_command_line_is_the_one_in_force(servers, database, tmp_path):
+    given = tmp_path / "given.pid"
+
+    class WithPidFile(Tessera):
+        def command(self):
+            return [*super().command(), "--pid-file", str(given)]
+
+    with WithPidFile({**make_config(servers, database), "pid_file": str(tmp_path / "other.pid")}, tmp_path / "tessera") as proxy:
+        assert json.loads(proxy.http("GET", "/v1/config")[1])["pid_file"] == str(given)
+        assert json.loads(proxy.http("POST", "/v1/config/reload")[1])["warnings"] == []
+        assert given.exists() and not (tmp_path / "other.pid").exists()
+
+
 def test_viewers_may_only_look(proxy):
     with console(proxy, "guest", "canary-verifier-password") as connection:
         assert show(connection, "POOLS") is not None

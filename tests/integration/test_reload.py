@@ -237,6 +237,7 @@ def test_keys_that_need_a_restart_or_have_no_effect_are_named(tessera, servers, 
         return [text for text in json.loads(proxy.http("POST", "/v1/config/reload")[1])["warnings"] if text.endswith("restart to apply")]
 
     assert len(warnings()) == 2, "as long as the process runs with others"
+    assert json.loads(proxy.http("GET", "/v1/config")[1])["listen"]["backlog"] == 4096, "the one in force"
     proxy.write_config(config_of(servers, database))
     assert warnings() == []
 
