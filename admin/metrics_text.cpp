@@ -205,13 +205,16 @@ void logins(const proxy::Server& server, Families& all) {
 
 // ---- process --------------------------------------------------------------------------------------------------------
 
-void process_metrics(const proxy::ProcessFacts& process, const proxy::Server& server, Families& all) {
+void process_metrics(const Facts& facts, const proxy::ProcessFacts& process, const proxy::Server& server,
+                     Families& all) {
   const auto one = [&](MetricType type, const char* name, const char* help, double value) {
     Family(all, type, name, help).add({}, value);
   };
   Family(all, MetricType::Gauge, "tessera_info", "Always 1; the version.")
       .add({{"version", std::string(proxy::version)}}, 1);
   one(MetricType::Gauge, "tessera_workers", "Worker threads.", static_cast<double>(server.workers().size()));
+  one(MetricType::Gauge, "tessera_io_uring_workers", "Those that send for many connections at once, by io_uring.",
+      static_cast<double>(facts.io_uring_workers));
   one(MetricType::Gauge, "tessera_client_places", "Most clients there is room for.",
       static_cast<double>(server.runtime()->places.clients));
   one(MetricType::Gauge, "tessera_draining", "1 while draining.", server.draining() ? 1 : 0);
@@ -236,7 +239,7 @@ std::string metrics_text(const Facts& facts, const proxy::ProcessFacts& process,
   shards(facts, all);
   pools(facts, all);
   logins(server, all);
-  process_metrics(process, server, all);
+  process_metrics(facts, process, server, all);
   // A family without samples is noise, and some scrapers refuse it.
   std::erase_if(all, [](const MetricFamily& family) { return family.metric.empty(); });
   return prometheus::TextSerializer().Serialize(all);

@@ -57,6 +57,7 @@ public:
   // From now on, what streams have to send is sent at the end of each round, all by one system call
   // (net/send_batch.hpp); without it each stream sends by itself. False: the kernel does not let us.
   bool send_together();
+  bool sends_together() const { return batch_ != nullptr; }
   // Is `stream` sent at the end of this round, without another word? False: it has to send by itself.
   bool send_later(Stream& stream);
   // The stream leaves this loop.

@@ -262,6 +262,10 @@ RowBuilder show_state(const Facts& facts, const Server& server) {
   rows.row({"paused", paused ? "yes" : "no"});
   rows.row({"suspended", "no"});
   rows.row({"draining", server.draining() ? "yes" : "no"});
+  const std::size_t workers = server.workers().size(), sending = facts.io_uring_workers;
+  rows.row({"io_uring", sending == workers ? "yes"
+                        : sending == 0     ? "no"
+                                           : fmt::format("on {} of {} workers", sending, workers)});
   return rows;
 }
 

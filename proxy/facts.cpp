@@ -202,6 +202,7 @@ std::uint64_t DatabaseFacts::statement_us() const {
 Facts collect(Worker& worker, const Wanted& wanted) {
   Facts facts;
   const TimePoint now = worker.loop().now();
+  facts.io_uring_workers = worker.loop().sends_together() ? 1 : 0;
   worker.each_database([&](WorkerDatabase& database) {
     collect_counters(database, facts.databases[database.name()]);
     database.each_pool([&](const pool::Pool& pool) {
@@ -238,6 +239,7 @@ Facts merge(std::vector<Facts> parts) {
     for (auto& [key, pool] : part.pools) add(sum.pools[key], std::move(pool));
     std::move(part.sessions.begin(), part.sessions.end(), std::back_inserter(sum.sessions));
     sum.sessions_total += part.sessions_total;
+    sum.io_uring_workers += part.io_uring_workers;
   }
   std::sort(sum.sessions.begin(), sum.sessions.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
   return sum;

@@ -88,6 +88,7 @@ struct Facts {
   std::vector<SessionFacts> sessions;
   std::map<std::pair<std::string, std::string>, StatementFacts> statements;  // by database and text
   std::uint64_t sessions_total = 0;                                          // those beyond the limit included
+  std::size_t io_uring_workers = 0;                                          // workers that send by io_uring
 };
 
 // What to collect beside the counters.

@@ -47,8 +47,12 @@ void Worker::join() {
 }
 
 void Worker::run() {
-  if (runtime_->config->io_uring && !loop_.send_together() && number_ == 0)
-    log::info("the kernel does not let us use io_uring: each connection sends by itself");
+  if (runtime_->config->io_uring) {
+    const bool together = loop_.send_together();
+    if (number_ == 0)
+      log::info(together ? "io_uring is in use: what many connections have to send goes out by one system call"
+                         : "the kernel does not let us use io_uring: each connection sends by itself");
+  }
   loop_.run();
   shut_down();
 }

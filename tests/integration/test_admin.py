@@ -666,6 +666,18 @@ def test_a_pid_file_of_the_command_line_is_the_one_in_force(servers, database, t
         assert given.exists() and not (tmp_path / "other.pid").exists()
 
 
+@pytest.mark.parametrize("wanted", (True, False))
+def test_it_is_told_whether_io_uring_is_in_use(servers, database, tessera, wanted):
+    proxy = tessera({**make_config(servers, database), "io_uring": wanted})
+    (workers,) = re.findall(r"^tessera_io_uring_workers (\d+)$", proxy.http("GET", "/metrics")[1], re.M)
+    with console(proxy) as connection:
+        state = {row["key"]: row["value"] for row in show(connection, "STATE")}
+    refused = "does not let us use io_uring" in proxy.log()
+    in_use = wanted and not refused
+    assert (int(workers), state["io_uring"]) == ((2, "yes") if in_use else (0, "no"))
+    assert ("io_uring is in use" in proxy.log()) == in_use
+
+
 def test_viewers_may_only_look(proxy):
     with console(proxy, "guest", "canary-verifier-password") as connection:
         assert show(connection, "POOLS") is not None
@@ -698,7 +710,7 @@ def test_console_messages_may_come_together(proxy):
     with wire.connect(proxy.host, proxy.port, "app", "pgbouncer", "app") as connection:
         connection.send(wire.query("SHOW VERSION") + wire.query("SHOW POOLS;") + wire.query("") + wire.query("SHOW STATE"))
         kinds = ["".join(reply.type for reply in connection.read_until("Z")) for _ in range(4)]
-        assert kinds[0] == "TDCZ" and re.fullmatch("TD*CZ", kinds[1]) and kinds[2] == "IZ" and kinds[3] == "TDDDDCZ"
+        assert kinds[0] == "TDCZ" and re.fullmatch("TD*CZ", kinds[1]) and kinds[2] == "IZ" and kinds[3] == "TDDDDDCZ"
         connection.send(wire.parse("SHOW VERSION") + wire.SYNC)
         assert [reply.type for reply in connection.read_until("Z")] == ["E", "Z"]
 
