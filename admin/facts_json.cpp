@@ -24,10 +24,15 @@ ordered_json shard_json(const Facts& facts, const proxy::DatabaseRuntime& databa
   ordered_json replicas = ordered_json::array();
   for (const config::Replica& replica : shard.replicas)
     replicas.push_back({{"address", replica.address.text()}, {"zone", replica.zone}, {"weight", replica.weight}});
-  ordered_json out = {{"database", database.settings->name}, {"shard", shard.name},
-                      {"primary", shard.primary.text()},     {"dbname", database.primaries[index]->database},
-                      {"replicas", std::move(replicas)},     {"healthy", health.healthy},
-                      {"connections", health.connections},   {"last_error", health.last_error}};
+  ordered_json out = {{"database", database.settings->name},
+                      {"shard", shard.name},
+                      {"primary", shard.primary.text()},
+                      {"addresses", proxy::address_texts(*database.primaries[index])},
+                      {"dbname", database.primaries[index]->database},
+                      {"replicas", std::move(replicas)},
+                      {"healthy", health.healthy},
+                      {"connections", health.connections},
+                      {"last_error", health.last_error}};
   const auto counters = facts.databases.find(database.settings->name);
   if (counters == facts.databases.end() || index >= counters->second.shards.size()) return out;
   ordered_json statements = ordered_json::object();

@@ -121,14 +121,16 @@ RowBuilder show_tessera_sessions(const Facts& facts, const Server&) {
 }
 
 RowBuilder show_tessera_shards(const Facts& facts, const Server& server) {
-  RowBuilder rows({"database", "shard", "primary", "dbname", "replicas", "healthy", "connections", "last_error"});
+  RowBuilder rows(
+      {"database", "shard", "primary", "addresses", "dbname", "replicas", "healthy", "connections", "last_error"});
   const auto runtime = server.runtime();
   for (const auto& [name, database] : runtime->databases) {
     for (std::size_t i = 0; i < database->settings->shards.size(); ++i) {
       const config::Shard& shard = database->settings->shards[i];
       const ShardHealth health = health_of(facts, name, shard.name);
-      rows.row({name, shard.name, shard.primary.text(), database->primaries[i]->database,
-                std::to_string(shard.replicas.size()), health.healthy ? "yes" : "no",
+      const pool::Endpoint& endpoint = *database->primaries[i];
+      rows.row({name, shard.name, shard.primary.text(), fmt::format("{}", fmt::join(address_texts(endpoint), ", ")),
+                endpoint.database, std::to_string(shard.replicas.size()), health.healthy ? "yes" : "no",
                 std::to_string(health.connections), health.last_error});
     }
   }

@@ -17,6 +17,12 @@ std::string addresses_of(const pool::Endpoint& endpoint) {
 
 }  // namespace
 
+std::vector<std::string> address_texts(const pool::Endpoint& endpoint) {
+  std::vector<std::string> texts;
+  for (const net::SocketAddress& address : endpoint.addresses) texts.push_back(address.text());
+  return texts;
+}
+
 bool same_place(const pool::Endpoint& a, const pool::Endpoint& b) {
   return a.name == b.name && a.host == b.host && a.database == b.database && a.tls == b.tls &&
          a.verify_host == b.verify_host && a.connect_timeout == b.connect_timeout && addresses_of(a) == addresses_of(b);

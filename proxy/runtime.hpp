@@ -39,6 +39,9 @@ struct Runtime {
   Places places;                                // for clients, under the limit of open files
 };
 
+// The addresses in use, for people: more than one if the host's name has several.
+std::vector<std::string> address_texts(const pool::Endpoint& endpoint);
+
 unsigned worker_count(const config::Config& config);
 
 // Resolves names and reads certificates: BLOCKS, control thread only. Endpoints that have not changed are taken over

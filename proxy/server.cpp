@@ -233,19 +233,15 @@ void Server::take_over(const std::shared_ptr<const Runtime>& runtime, const Rout
 }
 
 // As a reload of the same configuration.
-void Server::follow_names(const Runtime& seen) {
+Result<void> Server::follow_names(const Runtime& seen) {
   const std::scoped_lock one_at_a_time(reload_mutex_);
   const std::shared_ptr<const Runtime> before = runtime();
-  if (before.get() != &seen || draining_) return;  // a reload has looked them up meanwhile
+  if (before.get() != &seen || draining_) return {};  // a reload has looked them up meanwhile
   ReloadOutcome outcome;
-  RoutingMap routings;
   const Result<std::shared_ptr<const Runtime>> made = build_runtime(before->config, before.get());
-  if (made)
-    routings = make_routings(**made, outcome);
-  else
-    outcome.problems.push_back(made.error().message);
-  if (!outcome.problems.empty())
-    return log::error("shards have other addresses, which cannot be used", {{"reason", outcome.problems.front()}});
+  if (!made) return std::unexpected(made.error());
+  const RoutingMap routings = make_routings(**made, outcome);
+  if (!outcome.problems.empty()) return fail(sqlstate::config_file_error, outcome.problems.front());
   for (const auto& [name, database] : (*made)->databases)
     for (const pool::EndpointRef& endpoint : database->primaries)
       if (!net::same_addresses(endpoint->addresses,
@@ -255,6 +251,7 @@ void Server::follow_names(const Runtime& seen) {
                                                   {"host", endpoint->host},
                                                   {"address", endpoint->addresses.front().text()}});
   take_over(*made, routings);
+  return {};
 }
 
 void Server::on_reload(std::function<void(const config::Config&)> then) {

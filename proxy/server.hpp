@@ -103,7 +103,7 @@ private:
   void make_credentials(const config::Config& config);
   RoutingMap make_routings(const Runtime& runtime, ReloadOutcome& outcome);
   void take_over(const std::shared_ptr<const Runtime>& runtime, const RoutingMap& routings);
-  void follow_names(const Runtime& seen);
+  Result<void> follow_names(const Runtime& seen);
   Result<RoutingRef> make_routing(const DatabaseRuntime& database,
                                   const std::shared_ptr<const router::Catalog>& catalog);
   void publish_routing(const std::string& name, const std::shared_ptr<const router::Catalog>& catalog,
@@ -144,7 +144,7 @@ private:
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   Chores chores_;  // its jobs use all of the above
-  ShardNames names_{[this](const Runtime& seen) { follow_names(seen); }};
+  ShardNames names_{[this](const Runtime& seen) { return follow_names(seen); }};
 };
 
 }  // namespace tessera::proxy

@@ -5,7 +5,9 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -19,25 +21,39 @@ namespace tessera::proxy {
 
 using Resolve = std::function<Result<std::vector<net::SocketAddress>>(const std::string& host, std::uint16_t port)>;
 
-// Is there a shard whose name means other addresses than those in `runtime`? A name that cannot be looked up goes on
-// meaning what it did. Blocks as long as `resolve` does.
-bool have_moved(const Runtime& runtime, const Resolve& resolve);
+struct NamesSeen {
+  // There is a shard whose name means other addresses than those in the runtime. The others were not looked at then.
+  bool moved = false;
+  // By name, of those that were looked up: why they cannot be; empty: they can. A name that cannot be looked up goes on
+  // meaning what it did.
+  std::map<std::string, std::string> reasons;
+};
+// Blocks as long as `resolve` does.
+NamesSeen look_up(const Runtime& runtime, const Resolve& resolve);
 
 class ShardNames {
 public:
-  // `moved` is called on the thread of this object.
-  explicit ShardNames(std::function<void(const Runtime&)> moved, Resolve resolve = net::resolve);
+  // `moved` takes the new addresses over, or says why it cannot. It is called on the thread of this object.
+  using Moved = std::function<Result<void>(const Runtime&)>;
+  explicit ShardNames(Moved moved, Resolve resolve = net::resolve);
 
   // Any worker, every tick. `failing`: some server that it asked does not answer.
   void check(const std::shared_ptr<const Runtime>& runtime, TimePoint now, bool failing);
+  // What `check` has done on the thread of this object: looks once, now. One thread at a time.
+  void look(const Runtime& runtime);
   // Waits for the lookup that is under way.
   void stop() { thread_.stop(); }
 
 private:
   static constexpr std::chrono::seconds pause_when_failing{1};
 
-  std::function<void(const Runtime&)> moved_;
+  void note_reasons(const Runtime& runtime, const NamesSeen& seen);
+
+  Moved moved_;
   Resolve resolve_;
+  // As the log has it, which hears of changes alone. The thread's only.
+  std::set<std::string> unknown_;  // names that cannot be looked up
+  std::string refused_;            // why the new addresses cannot be used
   std::atomic<TimePoint> looked_up_at_;
   std::atomic<bool> busy_ = false;
   Chores thread_;

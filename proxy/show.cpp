@@ -12,10 +12,12 @@ namespace tessera::proxy {
 namespace {
 
 RowBuilder show_shards(const WorkerDatabase& database) {
-  RowBuilder rows({"shard", "primary", "database", "replicas"});
-  for (const config::Shard& shard : database.settings().shards)
-    rows.row({shard.name, shard.primary.text(), database.runtime().primaries[rows.size()]->database,
-              std::to_string(shard.replicas.size())});
+  RowBuilder rows({"shard", "primary", "database", "replicas", "addresses"});
+  for (const config::Shard& shard : database.settings().shards) {
+    const pool::Endpoint& endpoint = *database.runtime().primaries[rows.size()];
+    rows.row({shard.name, shard.primary.text(), endpoint.database, std::to_string(shard.replicas.size()),
+              fmt::format("{}", fmt::join(address_texts(endpoint), ", "))});
+  }
   return rows;
 }
 

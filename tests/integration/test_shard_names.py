@@ -1,13 +1,16 @@
 """Shards by host name: a name that means another address by now is followed. The proxy has a hosts file of its own."""
 
 import itertools
+import json
 import os
+import re
 import subprocess
+import time
 
 import pytest
 from harness import wire
 from harness.tessera import Tessera
-from talk import eventually, log_in, value
+from talk import eventually, log_in, rows, value
 
 HERE, THERE = "127.0.0.1", "127.0.0.2"
 NAME = "shard.test"
@@ -60,7 +63,7 @@ def start(places, tmp_path):
     def run(**backend):
         database = {"shards": {"s0": {"primary": f"{NAME}:{places[0].port}"}}, "backend": {"tls": "require", **backend},
                     "users": [{"name": "app", "password": "app"}]}
-        running.append(WithHosts({"databases": {"shop": database}}, tmp_path / "tessera"))
+        running.append(WithHosts({"databases": {"shop": database}, "admin": {"console_viewers": ["app"]}}, tmp_path / "tessera"))
         return running[-1].start()
 
     yield run
@@ -84,6 +87,53 @@ def test_a_name_that_moves_is_followed(start):
         assert where(busy) == "here"
         busy.ask(wire.query("commit"))
         assert where(busy) == "there"
+
+
+def addresses_in_use(proxy):
+    (shard,) = json.loads(proxy.http("GET", "/v1/shards")[1])["shards"]
+    with log_in(proxy, "pgbouncer") as console:
+        replies = console.ask(wire.query("show tessera shards"))
+        assert rows(replies)[0][3] == ", ".join(shard["addresses"])
+    with log_in(proxy, "shop") as connection:
+        assert rows(connection.ask(wire.query("show tessera.shards")))[0][4] == ", ".join(shard["addresses"])
+    return shard["addresses"]
+
+
+def test_the_address_in_use_is_shown(start, places):
+    proxy = start(resolve_interval="100ms")
+    port = places[0].port
+    assert addresses_in_use(proxy) == [f"{HERE}:{port}"]
+    proxy.point(THERE)
+    eventually(lambda: addresses_in_use(proxy) == [f"{THERE}:{port}"])
+
+
+def test_a_name_that_cannot_be_looked_up_is_told_once(start):
+    proxy = start(resolve_interval="50ms")
+    unknown, again = "host name of a shard cannot be looked up", "host name of a shard can be looked up again"
+    for times in (1, 2):
+        proxy.point(None)
+        eventually(lambda: proxy.log().count(unknown) == times)
+        time.sleep(0.5)
+        proxy.point(HERE)
+        eventually(lambda: proxy.log().count(again) == times)
+        assert proxy.log().count(unknown) == times
+    assert re.search(f"level=warn.*{unknown}.*host={NAME} reason=", proxy.log())
+
+
+def test_addresses_that_cannot_be_used_are_told_once(places, tmp_path):
+    """Two shards that would be the same database."""
+    shards = {"s0": {"primary": f"{NAME}:{places[0].port}"}, "s1": {"primary": places[1].address}}
+    config = {"databases": {"shop": {"shards": shards, "default_shard": "s0", "backend": {"tls": "require", "resolve_interval": "50ms"},
+                                     "users": [{"name": "app", "password": "app"}]}}}
+    with WithHosts(config, tmp_path / "tessera") as proxy:
+        for times in (1, 2):
+            proxy.point(THERE)
+            eventually(lambda: proxy.log().count("other addresses, which cannot be used") == times)
+            time.sleep(0.5)
+            proxy.point(HERE)
+            time.sleep(0.5)
+            assert proxy.log().count("other addresses, which cannot be used") == times
+        assert 'is the same database as shard' in proxy.log()
 
 
 def test_a_name_is_looked_up_soon_when_its_server_is_gone(start, places):
