@@ -1,5 +1,6 @@
 #include "proxy/auth_query.hpp"
 
+#include <algorithm>
 #include <fmt/format.h>
 
 #include "pool/settings.hpp"
@@ -24,6 +25,15 @@ postgres::Credential credential_of(std::string_view verifier) {
   if (std::optional<postgres::ScramSecret> secret = postgres::ScramSecret::parse(verifier)) return std::move(*secret);
   if (postgres::is_md5_verifier(verifier)) return postgres::Md5Verifier{Secret(std::string(verifier))};
   return postgres::UnknownUser{};
+}
+
+bool is_ascii(std::string_view text) {
+  return std::ranges::all_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+}
+
+// character_not_in_repertoire, untranslatable_character
+bool is_encoding_error(const Error& error) {
+  return error.code.view() == "22021" || error.code.view() == "22P05";
 }
 
 const pool::Settings& session_settings() {
@@ -74,24 +84,22 @@ void AuthAnswers::forget(const std::string& database, const std::string& user) {
   answers_.erase({database, user});
 }
 
-// ---- one question ---------------------------------------------------------------------------------------------------
+// ---- questions ------------------------------------------------------------------------------------------------------
 
-class AuthQuery::Lookup final : public pool::BackendOwner, public pool::PoolClient {
+// All that waits when the connection is free, asked in one go: many logins cost one journey to the server.
+class AuthQuery::Round final : public pool::BackendOwner, public pool::PoolClient {
 public:
-  Lookup(AuthQuery& query, std::string user, std::uint64_t age, TimePoint deadline)
-      : query_(query), user_(std::move(user)), age_(age), deadline_(deadline) {}
-  ~Lookup() override { let_go(); }
+  explicit Round(AuthQuery& query) : query_(query) {}
+  ~Round() override { let_go(); }
 
   void start() {
     if (Backend* backend = query_.pool_->checkout(*this)) on_checkout(*backend);
   }
-  void wait(Done done) { waiting_.push_back(std::move(done)); }
-  std::vector<Done> take_waiting() { return std::move(waiting_); }
-  std::uint64_t age() const { return age_; }
-  TimePoint deadline() const { return deadline_; }
-  void finish(const Result<postgres::Credential>& answer) {
+  bool is_late(TimePoint now) const { return !asked_.empty() && asked_.front().deadline <= now; }
+  // What has no answer is the caller's again.
+  Questions give_up() {
     let_go();
-    query_.answered(user_, answer);
+    return std::exchange(asked_, {});
   }
 
 private:
@@ -100,50 +108,73 @@ private:
     query_.pool_->forget(*this);
     Backend* const backend = std::exchange(backend_, nullptr);
     if (backend == nullptr) return;
-    if (ready_)
+    if (asked_.empty())
       query_.pool_->checkin(*backend, false);
     else
       query_.pool_->discard(*backend, "the authentication query was given up");
   }
 
-  void ask() {
+  void ask_all() {
     const config::Database& settings = query_.database_.settings();
-    if (!settings.auth_query) return finish(fail(sqlstate::cannot_connect_now, "there is no auth_query any more"));
+    if (!settings.auth_query)
+      return query_.round_failed({sqlstate::cannot_connect_now, "there is no auth_query any more", {}, {}, 0});
     const std::string_view sql = settings.auth_query->query.empty() ? default_query : settings.auth_query->query;
-    const postgres::Value name[] = {user_};
+    asked_ = query_.take_questions();
+    for (const Question& question : asked_)
+      if (!ask(sql, question.user))
+        return query_.round_failed({sqlstate::program_limit_exceeded, "the query cannot be sent", {}, {}, 0});
+    if (asked_.empty()) return query_.end_round();
+    backend_->flush();
+  }
+
+  // Each with a Sync of its own: what fails for one name does not fail for the others.
+  bool ask(std::string_view sql, std::string_view user) {
+    const postgres::Value name[] = {user};
     std::string& out = backend_->out();
     if (!postgres::append_parse(out, "", sql) || !postgres::append_bind(out, "", "", name) ||
         !postgres::append_execute(out, ""))
-      return finish(fail(sqlstate::program_limit_exceeded, "the query cannot be sent"));
+      return false;
     postgres::append_sync(out);
     for (const ReplyKind kind : {ReplyKind::parse, ReplyKind::bind, ReplyKind::execute, ReplyKind::sync})
       backend_->replies().expect({.kind = kind});
-    backend_->flush();
+    return true;
   }
 
   void take_row(std::string_view body) {
     ++rows_;
     postgres::DataRowReader reader(body);
     postgres::Value name, verifier;
-    if (!reader.next(name) || !reader.next(verifier) || !name || !verifier || *name != user_) return;
+    if (!reader.next(name) || !reader.next(verifier) || !name || !verifier || *name != asked_.front().user) return;
     found_ = credential_of(*verifier);
+  }
+
+  Result<postgres::Credential> answer() {
+    const std::optional<Error> error = std::exchange(error_, std::nullopt);
+    postgres::Credential found = std::exchange(found_, postgres::UnknownUser{});
+    const int rows = std::exchange(rows_, 0);
+    buffer_.clear();
+    // A name that cannot be one in that database: nobody has it.
+    if (error && is_encoding_error(*error) && !is_ascii(asked_.front().user)) return postgres::UnknownUser{};
+    if (error) return std::unexpected(*error);
+    // Several rows are no answer: nobody knows which one is meant.
+    if (rows != 1) return postgres::UnknownUser{};
+    return found;
   }
 
   void on_checkout(Backend& backend) override {
     backend_ = &backend;
     backend.lease(*this);
-    if (backend.prepare(session_settings())) ask();
+    if (backend.prepare(session_settings())) ask_all();
   }
-  void on_checkout_failed(const Error& reason) override { finish(std::unexpected(reason)); }
+  void on_checkout_failed(const Error& reason) override { query_.round_failed(reason); }
   void on_backend_prepared(Backend&, const Result<void>& result) override {
-    if (!result) return finish(std::unexpected(result.error()));
-    ask();
+    if (!result) return query_.round_failed(result.error());
+    ask_all();
   }
   void on_relay(std::string_view bytes) override {
-    if (buffer_.size() + bytes.size() > max_answer) {
+    if (buffer_.size() + bytes.size() > max_answer)
       error_ = Error{sqlstate::program_limit_exceeded, "the answer is too large", {}, {}, 0};
-      return;
-    }
+    if (error_ || asked_.empty()) return;
     buffer_.append(bytes);
     std::string_view left = buffer_;
     postgres::FrameHeader header;
@@ -160,7 +191,9 @@ private:
   }
   void on_skipped(const pool::ExpectedReply&) override {}
   bool on_ready(const pool::ExpectedReply&, postgres::TransactionStatus) override {
-    ready_ = true;
+    if (asked_.empty()) return false;
+    answers_.push_back(answer());
+    answered_.splice(answered_.end(), asked_, asked_.begin());
     return false;
   }
   void on_copy(const pool::ExpectedReply&, char) override {}
@@ -168,42 +201,38 @@ private:
   bool on_notice(const postgres::ErrorFields&, bool) override { return false; }
   bool on_notification(const postgres::NotificationView&) override { return false; }
   void on_backend_turn(Backend&) override {
-    if (!ready_) return;
-    if (error_) return finish(std::unexpected(*error_));
-    // Several rows are no answer: nobody knows which one is meant.
-    finish(rows_ == 1 ? found_ : postgres::Credential(postgres::UnknownUser{}));
+    Questions answered = std::exchange(answered_, {});
+    const std::vector<Result<postgres::Credential>> answers = std::exchange(answers_, {});
+    if (asked_.empty()) query_.end_round();
+    std::size_t i = 0;
+    for (Question& question : answered) query_.answer(question, answers[i++]);
   }
   void on_backend_lost(Backend&, const Error& reason) override {
     backend_ = nullptr;
-    // It may have died while it was idle, unnoticed: once more on a new one. Not from here: the pool is at it.
-    if (std::exchange(again_, true)) return finish(std::unexpected(reason));
-    buffer_.clear();
-    rows_ = 0;
-    found_ = postgres::UnknownUser{};
-    error_.reset();
-    start();
+    query_.round_lost(reason);
   }
   void on_backend_drained(Backend&) override {}
   bool is_congested() const override { return false; }
 
   AuthQuery& query_;
-  std::string user_;
-  std::uint64_t age_;
-  TimePoint deadline_;
-  std::vector<Done> waiting_;
+  Questions asked_;  // and not answered, the oldest first
+  Questions answered_;
+  std::vector<Result<postgres::Credential>> answers_;  // of these
   Backend* backend_ = nullptr;
+  bool finished_ = false;
+  // Of the question whose answer is being read:
   std::string buffer_;  // a message that was cut
   int rows_ = 0;
   postgres::Credential found_ = postgres::UnknownUser{};
   std::optional<Error> error_;
-  bool ready_ = false, again_ = false, finished_ = false;
 };
 
 // ---- all of a database ----------------------------------------------------------------------------------------------
 
-AuthQuery::AuthQuery(WorkerDatabase& database, AuthAnswers& answers) : database_(database), answers_(answers) {}
+AuthQuery::AuthQuery(WorkerDatabase& database) : database_(database) {}
 AuthQuery::~AuthQuery() {
-  lookups_.clear();
+  *alive_ = false;
+  round_.reset();
 }
 
 std::size_t AuthQuery::shard() const {
@@ -215,16 +244,70 @@ std::size_t AuthQuery::shard() const {
 }
 
 void AuthQuery::look_up(const std::string& user, Done done) {
-  const TimePoint now = database_.loop().now();
-  if (const std::optional<postgres::Credential> known = answers_.find(database_.name(), user, now)) return done(*known);
   if (waiting_ >= max_waiting) return done(fail(sqlstate::cannot_connect_now, "too many logins at once", "try again"));
   ++waiting_;
   if (!pool_) open_pool();
-  std::unique_ptr<Lookup>& lookup = lookups_[user];
-  const bool fresh = lookup == nullptr;
-  if (fresh) lookup = std::make_unique<Lookup>(*this, user, answers_.age(), now + patience);
-  lookup->wait(std::move(done));
-  if (fresh) lookup->start();
+  // One that has been sent may have been answered before the change of the password with which this client comes.
+  Question*& joined = unsent_[user];
+  if (joined == nullptr) joined = &open_.emplace_back(user, database_.loop().now() + patience);
+  joined->logins.push_back(std::move(done));
+  start_round();
+}
+
+void AuthQuery::start_round() {
+  if (round_ || open_.empty()) return;
+  round_ = std::make_shared<Round>(*this);
+  const std::shared_ptr<Round> started = round_;
+  started->start();
+}
+
+AuthQuery::Questions AuthQuery::take_questions() {
+  unsent_.clear();
+  return std::exchange(open_, {});
+}
+
+// The round may be on the stack: it goes, and the next one begins, when it is not. What it has not answered is open
+// again.
+void AuthQuery::end_round() {
+  const std::shared_ptr<Round> ended = std::exchange(round_, nullptr);
+  if (!ended) return;
+  open_.splice(open_.begin(), ended->give_up());
+  database_.loop().defer([this, doomed = ended, alive = alive_] {
+    if (*alive) start_round();
+  });
+}
+
+// No connection is to be had: none of those who wait can be helped.
+void AuthQuery::round_failed(const Error& reason) {
+  end_round();
+  for (Question& question : take_questions()) answer(question, std::unexpected(reason));
+}
+
+// The connection may have died while it was idle, unnoticed: once more on a new one.
+void AuthQuery::round_lost(const Error& reason) {
+  end_round();
+  take_out([](Question& question) { return std::exchange(question.asked_again, true); }, reason);
+}
+
+// Ends the questions that `is_over` says so of.
+void AuthQuery::take_out(const std::function<bool(Question&)>& is_over, const Error& reason) {
+  Questions over;
+  for (auto it = open_.begin(); it != open_.end();) {
+    const auto at = it++;
+    if (!is_over(*at)) continue;
+    if (const auto found = unsent_.find(at->user); found != unsent_.end() && found->second == &*at)
+      unsent_.erase(found);
+    over.splice(over.end(), open_, at);
+  }
+  for (Question& question : over) answer(question, std::unexpected(reason));
+}
+
+void AuthQuery::answer(Question& question, const Result<postgres::Credential>& found) {
+  const Result<postgres::Credential> told = found ? found : std::unexpected(refusal(found.error()));
+  for (const Done& done : std::exchange(question.logins, {})) {
+    --waiting_;
+    done(told);
+  }
 }
 
 void AuthQuery::open_pool() {
@@ -236,7 +319,6 @@ void AuthQuery::open_pool() {
                               ShardId(static_cast<std::uint32_t>(shard())));
 }
 
-// Questions that are under way may be answered by the old server yet; such answers are not kept (AuthAnswers::put).
 void AuthQuery::reconfigure() {
   if (!pool_) return;
   const std::optional<config::AuthQuery>& query = database_.settings().auth_query;
@@ -257,19 +339,6 @@ void AuthQuery::reconfigure() {
   if (!same) pool_->reconnect();
 }
 
-void AuthQuery::answered(const std::string& user, const Result<postgres::Credential>& answer) {
-  auto node = lookups_.extract(user);
-  if (node.empty()) return;
-  const std::shared_ptr<Lookup> lookup = std::move(node.mapped());
-  database_.loop().defer([doomed = lookup] {});  // it is on the stack
-  if (answer) answers_.put(database_.name(), user, *answer, lookup->age(), database_.loop().now());
-  const Result<postgres::Credential> told = answer ? answer : std::unexpected(refusal(answer.error()));
-  for (const Done& done : lookup->take_waiting()) {
-    --waiting_;
-    done(told);
-  }
-}
-
 // What clients are told: less than the log is.
 Error AuthQuery::refusal(const Error& reason) {
   constexpr std::chrono::seconds between_complaints{10};
@@ -286,20 +355,21 @@ Error AuthQuery::refusal(const Error& reason) {
 void AuthQuery::sweep(TimePoint now) {
   if (!pool_) return;
   pool_->sweep(now);
-  std::vector<std::string> late;
-  for (const auto& [user, lookup] : lookups_)
-    if (lookup->deadline() <= now) late.push_back(user);
-  for (const std::string& user : late) {
-    const auto found = lookups_.find(user);
-    if (found == lookups_.end()) continue;
-    const std::string& last = pool_->last_error();
-    found->second->finish(fail(sqlstate::cannot_connect_now, fmt::format("no answer within {} s{}{}", patience.count(),
-                                                                         last.empty() ? "" : ": ", last)));
-  }
+  if (round_ && round_->is_late(now)) end_round();
+  const std::string& last = pool_->last_error();
+  take_out([now](Question& question) { return question.deadline <= now; },
+           {sqlstate::cannot_connect_now,
+            fmt::format("no answer within {} s{}{}", patience.count(), last.empty() ? "" : ": ", last),
+            {},
+            {},
+            0});
 }
 
 void AuthQuery::shut_down() {
-  lookups_.clear();
+  round_.reset();
+  open_.clear();
+  unsent_.clear();
+  waiting_ = 0;
   if (pool_) pool_->shut_down({sqlstate::admin_shutdown, "Tessera is shutting down", {}, {}, 0});
 }
 

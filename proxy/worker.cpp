@@ -33,7 +33,7 @@ Worker::DatabaseState Worker::make_database(const std::shared_ptr<const Database
   DatabaseState state;
   state.database = std::make_unique<WorkerDatabase>(runtime, loop_, std::move(shared));
   state.listen = std::make_unique<ListenHub>(*state.database);
-  state.auth_query = std::make_unique<AuthQuery>(*state.database, server_.auth_answers());
+  state.auth_query = std::make_unique<AuthQuery>(*state.database);
   state.password_check = std::make_unique<PasswordCheck>(*state.database);
   return state;
 }
