@@ -238,11 +238,25 @@ void Client::cancelled_delivered() {
   if (state_ == State::cancelling) close_now();
 }
 
+namespace {
+// As the servers do with names in a start-up packet that no role and no database can have.
+void cut_to_name_length(std::string& name) {
+  constexpr std::size_t longest = 63;  // NAMEDATALEN - 1
+  if (name.size() > longest) name.resize(longest);
+}
+
+bool is_listed(const config::Database& database, std::string_view user) {
+  return std::ranges::find(database.users, user, &config::User::name) != database.users.end();
+}
+}  // namespace
+
 void Client::on_startup(postgres::StartupMessage message) {
   startup_ = std::move(message);
   state_ = State::looking_up;
   const auto& databases = worker_.runtime().databases;
+  if (!databases.contains(startup_.database)) cut_to_name_length(startup_.database);
   if (const auto found = databases.find(startup_.database); found != databases.end()) database_ = found->second;
+  if (!database_ || !is_listed(*database_->settings, startup_.user)) cut_to_name_length(startup_.user);
   if (place_ == Place::reserved && startup_.database != config::console_database)
     return fail({sqlstate::too_many_connections, "sorry, too many clients already", {}, {}, 0});
   for (const auto& [name, value] : startup_.parameters)

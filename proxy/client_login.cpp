@@ -149,7 +149,7 @@ void Client::login_step(LoginStep step) {
     case LoginStep::ok:
       return logged_in();
     case LoginStep::failed:
-      // The answer of an auth_query may have been out of date: the next attempt asks again.
+      // Pass-through: the password that was right may not be so any more.
       if (database_) worker_.server().auth_answers().forget(startup_.database, startup_.user);
       log_failed_login(login_->error());
       return fail(login_->error());
@@ -227,8 +227,7 @@ Result<postgres::ServerCredential> Client::server_credential() const {
   const postgres::Learned& learned = login_->learned();
   if (const auto* keys = std::get_if<postgres::ScramKeys>(&learned)) return *keys;
   if (const auto* password = std::get_if<postgres::PlainPassword>(&learned)) return *password;
-  if (user_ != nullptr && !user_->verifier.empty() && user_->verifier.reveal().starts_with("md5"))
-    return postgres::Md5Verifier{user_->verifier};
+  if (const auto* verifier = std::get_if<postgres::Md5Verifier>(&learned)) return *verifier;
   return postgres::ServerCredential{};
 }
 

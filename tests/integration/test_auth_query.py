@@ -1,5 +1,6 @@
 """auth_query: verifiers from the database, by a connection that follows the configuration and delays nobody else."""
 
+import base64
 import concurrent.futures
 import copy
 import os
@@ -9,8 +10,8 @@ import threading
 import time
 
 import pytest
-from harness import places
-from roles import logs_in, make_role, refused, scram_verifier
+from harness import places, wire
+from roles import logs_in, make_role, md5_verifier, refused, scram_verifier
 from talk import config_of, eventually, log_in, value
 from test_reload import reload
 
@@ -132,6 +133,119 @@ def test_the_function_of_the_documentation(tessera, asked, database):
             assert refused(proxy, database, name, "Canary-" + name)["C"] == "28P01", name
     finally:
         asked.run("drop schema auth cascade; drop role tessera_auth", database)
+
+# Every login asks
+
+
+def test_a_password_that_was_just_changed_counts_at_once(tessera, asked, database):
+    proxy = tessera(query_config(asked, database), canaries=["Canary-"])
+    for number in range(5):
+        asked.run(f"alter role q_changes login password 'Canary-now-{number}'")
+        assert logs_in(proxy, database, "q_changes", f"Canary-now-{number}"), number
+        assert not logs_in(proxy, database, "q_changes", f"Canary-now-{number - 1}")
+        assert logs_in(proxy, database, "q_changes", f"Canary-now-{number}"), number
+    asked.run("alter role q_changes nologin")
+    assert not logs_in(proxy, database, "q_changes", "Canary-now-4")
+    asked.run("drop role if exists q_late")
+    assert not logs_in(proxy, database, "q_late", "Canary-q_late")
+    make_role(asked, "q_late", "Canary-q_late")
+    assert logs_in(proxy, database, "q_late", "Canary-q_late"), "a role that was not there a moment ago"
+
+
+def test_a_login_is_not_told_what_was_asked_before_it_came(tessera, asked, database):
+    """The server has looked before the change, and answers after it."""
+    query = "with seen as materialized (select rolname, rolpassword from pg_authid where rolname = $1) select rolname, rolpassword from seen, pg_sleep(1)"
+    proxy = tessera({**query_config(asked, database, query=query), "workers": 1}, canaries=["Canary-"])
+    make_role(asked, "q_meanwhile", "Canary-before")
+    with concurrent.futures.ThreadPoolExecutor(2) as aside:
+        early = aside.submit(logs_in, proxy, database, "q_meanwhile", "Canary-before", timeout=20)
+        eventually(lambda: asked.run("select 1 from pg_stat_activity where state = 'active' and wait_event = 'PgSleep'").split())
+        asked.run("alter role q_meanwhile password 'Canary-after'")
+        assert logs_in(proxy, database, "q_meanwhile", "Canary-after", timeout=20)
+        early.result()
+
+
+def test_logins_at_the_same_moment_are_asked_about_together(tessera, asked, database):
+    """Each question takes a tenth of a second, and there is one connection: thirty logins of three users, and all are let in in time."""
+    query = "select rolname, rolpassword from pg_authid, pg_sleep(0.1) where rolname = $1"
+    proxy = tessera({**query_config(asked, database, query=query), "workers": 1}, canaries=["Canary-"])
+    assert logs_in(proxy, database, "q_ok", "Canary-q_ok")
+    started = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(30) as aside:
+        logins = [aside.submit(logs_in, proxy, database, name, "Canary-" + name, timeout=20) for name in ("q_ok", "q_until", "q_evil") * 10]
+        assert all(login.result() for login in logins)
+    assert time.monotonic() - started < 2
+
+
+def test_what_fails_for_one_name_does_not_fail_for_others(tessera, asked, database):
+    """All of them are in one round: behind the first, which is slow."""
+    query = "select rolname, rolpassword from pg_authid, pg_sleep(case when $1 = 'q_until' then 1 else 0 end) where rolname = $1 and 1 / (case when $1 = 'q_evil' then 0 else 1 end) = 1"
+    proxy = tessera({**query_config(asked, database, query=query), "workers": 1}, canaries=["Canary-"])
+    with concurrent.futures.ThreadPoolExecutor(4) as aside:
+        slow = aside.submit(logs_in, proxy, database, "q_until", "Canary-q_until", timeout=20)
+        eventually(lambda: asked.run("select 1 from pg_stat_activity where state = 'active' and wait_event = 'PgSleep'").split())
+        failing = aside.submit(refused, proxy, database, "q_evil", "Canary-q_evil", timeout=20)
+        others = [aside.submit(logs_in, proxy, database, "q_ok", "Canary-q_ok", timeout=20) for _ in range(2)]
+        assert slow.result() and all(other.result() for other in others) and failing.result()["C"] == "57P03"
+
+
+# Names
+
+
+def first_words(port, database, user):
+    """SCRAM with a wrong proof: the error that the login ends with, less its place in the server's source."""
+    with wire.Wire("127.0.0.1", port) as connection:
+        connection.send(startup_bytes(user, database))
+        connection.read_until("R", "E")
+        first = b"n,,n=,r=abcdefghijklmnop"
+        connection.send(wire.message("p", b"SCRAM-SHA-256\0" + len(first).to_bytes(4, "big") + first))
+        challenge = connection.read_until("R", "E")[-1].body[4:]
+        nonce = challenge.split(b",")[0]
+        connection.send(wire.message("p", b"c=biws," + nonce + b",p=" + base64.b64encode(b"x" * 32)))
+        fields = raw_fields(connection.read_until("E", "Z")[-1].body)
+        return {kind: fields[kind] for kind in (b"S", b"C", b"M")}
+
+
+def startup_bytes(user, database):
+    body = b"\0\x03\0\0user\0" + user + b"\0database\0" + database.encode() + b"\0\0"
+    return (len(body) + 4).to_bytes(4, "big") + body
+
+
+def raw_fields(body):
+    return {field[:1]: field[1:] for field in body.split(b"\0") if field}
+
+
+@pytest.mark.parametrize("name", [b"no_\xffbody", b"\xe9t\xe9", b"x" * 70, "ü".encode() * 32 + b"x"])
+def test_odd_names_are_refused_as_the_server_refuses_them(tessera, asked, database, name):
+    proxy = tessera(query_config(asked, database), canaries=["Canary-"])
+    assert first_words(proxy.port, database, name) == first_words(asked.port, database, name)
+
+
+def test_long_names_are_cut_as_the_server_cuts_them(tessera, asked, database):
+    long = "q_" + "l" * 70
+    make_role(asked, long[:63], "Canary-long")
+    try:
+        proxy = tessera(query_config(asked, database), canaries=["Canary-"])
+        for place in (asked, proxy):
+            with wire.connect("127.0.0.1", place.port, long, database, "Canary-long") as connection:
+                assert value(connection, "select current_user") == long[:63]
+    finally:
+        asked.run(f"drop role {long[:63]}")
+
+
+def test_an_md5_verifier_where_the_shard_wants_scram(tessera, asked, database):
+    asked.run(f"drop role if exists q_old; create role q_old login password '{md5_verifier('q_old', 'Canary-old')}'")
+    fields = refused(tessera(query_config(asked, database), canaries=["Canary-"]), database, "q_old", "Canary-old")
+    assert fields["C"] == "28000" and "SCRAM" in fields["M"] and "md5" in fields["H"], fields
+
+
+def test_an_md5_verifier_reaches_a_shard_that_asks_for_md5(tessera, new_server, new_database):
+    server = new_server("oldest", settings={"password_encryption": "md5"}, hba="host all q_older 127.0.0.1/32 md5\n")
+    name = new_database([server])
+    server.run("set password_encryption = 'scram-sha-256'; create role asker login password 'Canary-asker'; grant select on pg_authid to asker", name)
+    make_role(server, "q_older", "Canary-older")
+    with log_in(tessera(query_config(server, name), canaries=["Canary-"]), name, "q_older", "Canary-older") as connection:
+        assert value(connection, "select current_user") == "q_older"
 
 
 # It follows the configuration

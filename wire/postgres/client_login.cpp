@@ -148,7 +148,7 @@ LoginStep ClientLogin::on_md5(std::string_view response, std::string& out) {
   const auto expected = md5_response(*verifier, md5_salt_);
   if (!expected) return fail_with(expected.error());
   if (!constant_time_equal(*expected, response)) return wrong_password();
-  return succeed({}, out);
+  return known != nullptr ? succeed(*known, out) : succeed({}, out);
 }
 
 LoginStep ClientLogin::on_sasl_initial(std::string_view body, std::string& out) {

@@ -39,7 +39,7 @@ struct Md5Verifier {
 using Credential = std::variant<UnknownUser, PlainPassword, ScramSecret, Md5Verifier>;
 
 // What the login taught us, for logging in to the servers as this user.
-using Learned = std::variant<std::monostate, PlainPassword, ScramKeys>;
+using Learned = std::variant<std::monostate, PlainPassword, ScramKeys, Md5Verifier>;
 
 enum class LoginStep { need_message, need_keys, need_verdict, ok, failed };
 

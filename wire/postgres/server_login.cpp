@@ -21,6 +21,11 @@ Error refused(std::string message, std::string hint = {}) {
   return {sqlstate::connection_rejected, std::move(message), {}, std::move(hint), 0};
 }
 
+// Waiting would not help: nothing that is known of the user answers the server's question.
+Error unanswerable(std::string message, std::string hint = {}) {
+  return {sqlstate::invalid_authorization, std::move(message), {}, std::move(hint), 0};
+}
+
 // Says whose exchange it was: the reader may be a client whose own login went well.
 Error during_scram(Error error) {
   error.message.insert(0, "SCRAM login to the server: ");
@@ -180,7 +185,7 @@ ServerLoginStep ServerLogin::send_cleartext(std::string& out) {
                              "Set backend.tls to require, or use scram-sha-256 on the server."));
   }
   const auto* plain = std::get_if<PlainPassword>(&options_.credential);
-  if (plain == nullptr) return fail_with(refused("the server asks for a clear-text password, which is not known"));
+  if (plain == nullptr) return fail_with(unanswerable("the server asks for a clear-text password, which is not known"));
   if (!append_password(out, plain->password.reveal())) return fail_with(refused("the password cannot be sent"));
   state_ = State::expects_auth_ok;
   return ServerLoginStep::need_bytes;
@@ -190,7 +195,7 @@ ServerLoginStep ServerLogin::send_md5(std::string_view salt, std::string& out) {
   const auto* plain = std::get_if<PlainPassword>(&options_.credential);
   const auto* known = std::get_if<Md5Verifier>(&options_.credential);
   if (plain == nullptr && known == nullptr)
-    return fail_with(refused("the server asks for an md5 password, which is not known"));
+    return fail_with(unanswerable("the server asks for an md5 password, which is not known"));
   const auto verifier = known != nullptr ? Result<std::string>(known->text.reveal())
                                          : md5_verifier(plain->password.reveal(), options_.startup.user);
   if (!verifier) return fail_with(verifier.error());
@@ -208,7 +213,12 @@ ServerLoginStep ServerLogin::start_scram(const AuthenticationView& auth, std::st
   if (!plain_offered && !plus) return fail_with(refused("the server offers no SASL mechanism that is supported"));
   if (!std::holds_alternative<PlainPassword>(options_.credential) &&
       !std::holds_alternative<ScramKeys>(options_.credential)) {
-    return fail_with(refused("the server asks for a SCRAM login, and neither the password nor its keys are known"));
+    const bool md5 = std::holds_alternative<Md5Verifier>(options_.credential);
+    return fail_with(
+        unanswerable("the server asks for a SCRAM login, and neither the password nor its keys are known",
+                     md5 ? "An md5 verifier answers md5 alone: set the role's password anew with password_encryption = "
+                           "scram-sha-256, or give the user a password or backend_password."
+                         : ""));
   }
   ScramClient::Binding binding = ScramClient::Binding::none;
   if (plus) {

@@ -167,10 +167,11 @@ TEST(ServerLogin, OtherCredentials) {
   for (const Method method : {Method::md5, Method::scram}) {
     ServerLogin refused(options(std::monostate{}));
     EXPECT_EQ(Server(method).run(refused), Step::failed);
-    EXPECT_EQ(refused.error().code, sqlstate::connection_rejected);
+    EXPECT_EQ(refused.error().code, sqlstate::invalid_authorization);
   }
   ServerLogin not_for_scram(options(Md5Verifier{Secret(*md5_verifier("pw", "alice"))}));
   EXPECT_EQ(Server(Method::scram).run(not_for_scram), Step::failed);
+  EXPECT_THAT(not_for_scram.error().hint, ::testing::HasSubstr("md5"));
 }
 
 TEST(ServerLogin, ClearTextIsSentOnlyUnderTlsOrLocally) {
