@@ -45,16 +45,26 @@ public:
     close("the shard has moved");
   }
   const pool::Pool::Options& options() const { return pool_->options(); }
+  // A server tells what it has before it is ready for the next query. False: there is no connection.
+  bool tell_all(std::uint64_t question) {
+    if (backend_ == nullptr || !postgres::append_query(backend_->out(), "")) return false;
+    backend_->replies().expect({.kind = pool::ReplyKind::query, .delivery = pool::Delivery::ignore});
+    asked_.push_back({.channel = {}, .listen = false, .question = question});
+    backend_->flush();
+    return true;
+  }
 
 private:
-  struct Change {
+  struct Change {  // or the question whether all has been told
     std::string channel;
     bool listen;
+    std::uint64_t question = 0;
   };
 
   void close(std::string_view why) {
     heard_.clear();
-    asked_.clear();
+    // Who waits is told by the hub's sweep: not from here, where the connection is half closed.
+    for (const Change& change : std::exchange(asked_, {})) hub_.told_all(user_, change.question);
     refused_.clear();
     error_.reset();
     if (Backend* backend = std::exchange(backend_, nullptr)) pool_->discard(*backend, why);
@@ -87,7 +97,7 @@ private:
       const std::string sql = fmt::format("{} {}", wanted ? "LISTEN" : "UNLISTEN", pool::quote_identifier(channel));
       if (!postgres::append_query(backend_->out(), sql)) continue;
       backend_->replies().expect({.kind = pool::ReplyKind::query, .delivery = pool::Delivery::ignore});
-      asked_.push_back({channel, wanted});
+      asked_.push_back({.channel = channel, .listen = wanted});
       if (!wanted) heard_.erase(channel);  // who comes now must not rely on it
     }
     backend_->flush();
@@ -123,6 +133,10 @@ private:
     const Change change = std::move(asked_.front());
     asked_.pop_front();
     const std::optional<Error> error = std::exchange(error_, std::nullopt);
+    if (change.question != 0) {
+      if (Session* const session = hub_.told_all(user_, change.question)) session->on_listening({});
+      return false;
+    }
     if (error) {
       refused_[change.channel] = hub_.database_.loop().now() + retry_after;
     } else if (change.listen) {
@@ -217,7 +231,34 @@ void ListenHub::unlisten(Session& session, const std::string& channel) {
   for (const auto& listener : user->listeners) listener->changed(channel);
 }
 
+bool ListenHub::has_heard_all(Session& session) {
+  User* const user = find_user(session);
+  if (user == nullptr) return true;
+  const auto [entry, begins] = user->settling.try_emplace(&session);
+  User::Question& question = entry->second;
+  if (begins) {
+    question.number = ++last_question_;
+    for (const auto& listener : user->listeners) question.left += listener->tell_all(question.number) ? 1 : 0;
+  }
+  if (question.left > 0) return false;
+  user->settling.erase(entry);
+  return true;
+}
+
+// Whom the last answer was for.
+Session* ListenHub::told_all(User& user, std::uint64_t question) {
+  const auto found =
+      std::ranges::find_if(user.settling, [&](const auto& entry) { return entry.second.number == question; });
+  if (found == user.settling.end() || --found->second.left > 0) return nullptr;
+  return found->first;
+}
+
+void ListenHub::stop_waiting(Session& session) {
+  if (User* const user = find_user(session)) user->settling.erase(&session);
+}
+
 void ListenHub::forget(Session& session) {
+  stop_waiting(session);
   for (const std::string& channel : channels_of(session)) unlisten(session, channel);
 }
 
@@ -263,8 +304,13 @@ void ListenHub::reconfigure() {
 }
 
 void ListenHub::sweep(TimePoint now) {
-  for (auto& [role, user] : users_)
+  std::vector<Session*> settled;
+  for (auto& [role, user] : users_) {
     for (const auto& listener : user.listeners) listener->sweep(now);
+    for (const auto& [session, question] : user.settling)
+      if (question.left == 0) settled.push_back(session);
+  }
+  for (Session* session : settled) session->on_listening({});
 }
 
 void ListenHub::shut_down() {

@@ -31,7 +31,11 @@ public:
   // Session::on_listening follows. Nothing that is notified after LISTEN was answered is missed.
   bool listen(Session& session, const std::string& channel);
   void unlisten(Session& session, const std::string& channel);
-  void forget(Session& session);  // unlistens from everything
+  // True: what was notified before the session asked for the first time has come, as far as it can. False: it is being
+  // waited for, and Session::on_listening follows; then the session asks again.
+  bool has_heard_all(Session& session);
+  void stop_waiting(Session& session);  // for that
+  void forget(Session& session);        // unlistens from everything
   std::vector<std::string> channels_of(const Session& session) const;
   void reconfigure();  // the database has its new configuration
   void sweep(TimePoint now);
@@ -43,6 +47,11 @@ private:
     std::map<std::string, std::set<Session*>> channels;
     std::map<const Session*, std::set<std::string>> of_session;  // the same by session, each with one channel or more
     std::map<Session*, std::string> waiting;                     // for which channel
+    struct Question {
+      std::uint64_t number = 0;
+      std::size_t left = 0;  // connections that have yet to say all
+    };
+    std::map<Session*, Question> settling;
     std::vector<std::unique_ptr<Listener>> listeners;
     TimePoint idle_since = never;  // nobody listens since then
     bool hears(const std::string& channel) const;
@@ -53,9 +62,11 @@ private:
   // A listener has made progress with a channel, or cannot.
   void answered(User& user, const std::string& channel, const Result<void>& result);
   void failed(User& user, const Listener& listener, const Error& reason);
+  Session* told_all(User& user, std::uint64_t question);
 
   WorkerDatabase& database_;
   std::map<std::string, User> users_;  // by role
+  std::uint64_t last_question_ = 0;
 };
 
 }  // namespace tessera::proxy

@@ -240,6 +240,7 @@ private:
   void set_tessera(const parser::Statement& statement, std::string& reply, std::optional<Error>& error);
   void change_channels(const parser::Statement& statement);
   Got wait_for_listen(const router::PlannedText& text);
+  Got wait_for_own_notifications();
   std::vector<std::string> search_path() const;
   std::string current_role() const;
   std::string parse_settings(bool literals) const;

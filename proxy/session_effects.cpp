@@ -291,11 +291,21 @@ bool Session::local_statement(const Statement& statement, std::string& reply, st
   }
 }
 
-// LISTEN is answered when the servers listen.
+namespace {
+bool ends_hearing(const Statement& statement) {
+  return (statement.kind == StatementKind::unlisten && statement.channel) ||
+         (statement.kind == StatementKind::discard && statement.command == "DISCARD ALL");
+}
+}  // namespace
+
+// LISTEN is answered when the servers listen. UNLISTEN, when all has come that was notified before it: the client's own
+// notifications were here with their COMMIT if this were one server.
 Session::Got Session::wait_for_listen(const router::PlannedText& text) {
   if (options_.listen == nullptr || !text.single() || !text.statements.front().statement) return Got::ready;
   const Statement& statement = *text.statements.front().statement;
-  if (statement.kind != StatementKind::listen || !statement.channel || in_failed_transaction()) return Got::ready;
+  if (in_failed_transaction()) return Got::ready;
+  if (ends_hearing(statement)) return wait_for_own_notifications();
+  if (statement.kind != StatementKind::listen || !statement.channel) return Got::ready;
   if (wait_error_) {
     if (!settings_.channels().contains(statement.channel->name))
       options_.listen->unlisten(*this, statement.channel->name);
@@ -304,6 +314,23 @@ Session::Got Session::wait_for_listen(const router::PlannedText& text) {
   }
   settings_.note_channel(statement.channel->name);
   if (options_.listen->listen(*this, statement.channel->name)) return Got::ready;
+  wait_ = Wait::listening;
+  return Got::wait;
+}
+
+Session::Got Session::wait_for_own_notifications() {
+  if (unit_open_ || lazy_ != LazyTransaction::none || settings_.channels().empty()) return Got::ready;
+  if (wait_error_) {
+    options_.listen->stop_waiting(*this);
+    refuse(*std::exchange(wait_error_, std::nullopt));
+    return Got::refused;
+  }
+  if (wait_for_replies() == Got::wait) return Got::wait;
+  if (in_transaction_) return Got::ready;  // what it notifies comes with its COMMIT, and then nobody listens
+  if (options_.listen->has_heard_all(*this)) {
+    deliver_notifications();
+    return Got::ready;
+  }
   wait_ = Wait::listening;
   return Got::wait;
 }

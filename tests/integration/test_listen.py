@@ -168,6 +168,32 @@ def test_one_hears_ones_own(either, database):
         ear.run("unlisten news")
 
 
+@pytest.mark.parametrize("ending", ["unlisten news", "unlisten *", "discard all"])
+@pytest.mark.parametrize("how", ["simple", "extended", "begin"])
+def test_ones_own_is_heard_before_one_stops_listening(either, servers, database, ending, how):
+    """In one flight, as a server tells it: with the end of NOTIFY."""
+    if (how, ending) == ("extended", "discard all"):
+        pytest.skip("refused there where it is pipelined")
+    unit = wire.query if how != "extended" else (lambda sql: wire.parse(sql) + wire.bind() + wire.execute() + wire.SYNC)
+    notify_all = ["begin", "select v from t where id = 1", "notify news, 'mine'", "commit"] if how == "begin" else ["notify news, 'mine'"]
+    for place in (servers[0], either):
+        with wire.connect("127.0.0.1", place.port, "app", database, "app") as connection:
+            for _ in range(10):
+                connection.send(*(unit(sql) for sql in ["listen news", *notify_all, ending, "select 1"]))
+                replies = [reply for _ in range(len(notify_all) + 3) for reply in connection.read_until("Z")]
+                assert not errors(replies)
+                assert [told(reply) for reply in replies if reply.type == "A"] == [("news", "mine")], place
+                assert [reply.type for reply in replies].index("A") < len(replies) - 4
+
+
+def test_nobody_waits_for_a_listening_connection_that_is_lost(either, servers, database):
+    with log_in(either, database) as connection:
+        connection.ask(wire.query("listen news"))
+        for _ in range(10):
+            servers[0].run("select pg_terminate_backend(pid) from pg_stat_activity where query like 'LISTEN%'")
+            assert not errors(connection.ask(wire.query("unlisten news"))) and not errors(connection.ask(wire.query("listen news")))
+
+
 @pytest.mark.parametrize("ending", ["rollback", "commit of a failed one", "savepoint"])
 def test_listen_is_undone_by_rollback(either, servers, database, ending):
     ear = Ear(either, database)
