@@ -101,8 +101,7 @@ public:
   std::string_view state_name() const;
   std::string pin_reasons() const;
   const SessionOptions& options() const { return options_; }
-  // Goes on in a database of the same name whose shards are others. False: what it has on its connections ends with
-  // them.
+  // Goes on in a database of the same name with other shards. False: what it has on its connections ends with them.
   bool move_to(WorkerDatabase& database, ListenHub* listen, pool::IdentityRef identity);
   // From now on connections are made under these credentials.
   void set_identity(pool::IdentityRef identity);
