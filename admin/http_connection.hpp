@@ -6,6 +6,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <boost/asio/write.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <boost/beast/ssl.hpp>
@@ -101,8 +102,32 @@ private:
     parser_->header_limit(HttpServer::max_header);
     parser_->body_limit(HttpServer::max_body);
     expire(HttpServer::request_timeout);
-    http::async_read(stream_, buffer_, *parser_,
-                     [self = this->shared_from_this()](beast::error_code error, std::size_t) { self->on_read(error); });
+    http::async_read_header(stream_, buffer_, *parser_,
+                            [self = this->shared_from_this()](beast::error_code error, std::size_t) {
+                              if (error || !self->waits_for_continue()) return self->read_body(error);
+                              self->tell_to_continue();
+                            });
+  }
+
+  // The body is held back until we say that it may come (curl does so above 1 kB, and for a second).
+  bool waits_for_continue() const {
+    const http::request<http::string_body>& message = parser_->get();
+    return !parser_->is_done() && buffer_.size() == 0 && message.version() >= 11 &&
+           beast::iequals(message[http::field::expect], "100-continue");
+  }
+
+  void tell_to_continue() {
+    static constexpr std::string_view line = "HTTP/1.1 100 Continue\r\n\r\n";
+    asio::async_write(
+        stream_, asio::buffer(line),
+        [self = this->shared_from_this()](beast::error_code error, std::size_t) { self->read_body(error); });
+  }
+
+  void read_body(beast::error_code error) {
+    if (error || parser_->is_done()) return on_read(error);
+    http::async_read(
+        stream_, buffer_, *parser_,
+        [self = this->shared_from_this()](beast::error_code failed, std::size_t) { self->on_read(failed); });
   }
 
   void on_read(beast::error_code error) {

@@ -1,5 +1,6 @@
 #include "admin/http_server.hpp"
 
+#include <algorithm>
 #include <fmt/format.h>
 #include <mutex>
 #include <optional>
@@ -15,16 +16,40 @@ namespace log = proxy::log;
 using PlainStream = beast::tcp_stream;
 using TlsStream = beast::ssl_stream<beast::tcp_stream>;
 
+namespace {
+
+// A target in absolute form, as clients of proxies write it and every server must understand it (RFC 9112, 3.2.2): the
+// host in it counts, not that of the header.
+struct Target {
+  std::string path;
+  std::optional<std::string> host;
+};
+Target to_target(std::string_view text) {
+  std::size_t scheme = 0;
+  for (const std::string_view known : {"http://", "https://"})
+    if (beast::iequals({text.data(), std::min(text.size(), known.size())}, {known.data(), known.size()}))
+      scheme = known.size();
+  if (scheme == 0) return {std::string(text), {}};
+  const std::string_view rest = text.substr(scheme);
+  const std::size_t end = std::min(rest.find_first_of("/?"), rest.size());
+  const std::string_view path = rest.substr(end);
+  return {path.starts_with('/') ? std::string(path) : fmt::format("/{}", path), std::string(rest.substr(0, end))};
+}
+
+}  // namespace
+
 HttpRequest to_request(const http::request<http::string_body>& message, bool from_loopback) {
   HttpRequest request;
   request.method = to_std(message.method_string());
-  request.target = to_std(message.target());
+  Target target = to_target({message.target().data(), message.target().size()});
+  request.target = std::move(target.path);
   request.body = message.body();
   request.from_loopback = from_loopback;
   for (const auto& field : message) {
     std::string name = to_std(field.name_string());
     for (char& c : name) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
-    request.headers.emplace_back(std::move(name), to_std(field.value()));
+    const bool other_host = target.host && name == "host";
+    request.headers.emplace_back(std::move(name), other_host ? *target.host : to_std(field.value()));
   }
   return request;
 }

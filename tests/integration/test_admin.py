@@ -405,6 +405,35 @@ def test_bodies(proxy):
     assert ask(proxy, f"Content-Type: application/json\r\nContent-Length: {len(deep)}\r\n", body=deep, **post) == 400
 
 
+def test_a_client_that_waits_to_be_told_to_continue(proxy):
+    """Expect: 100-continue, as curl sends with larger bodies."""
+    head = (f"POST /v1/config/reload HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKENS['admin']}\r\nContent-Type: application/json\r\n"
+            "Expect: 100-Continue\r\n{}\r\n")
+    with socket.create_connection((proxy.host, proxy.admin_port), timeout=5) as connection:
+        for framing, body in (("Content-Length: 2000\r\n", b"{" + b" " * 1998 + b"}"), ("Transfer-Encoding: chunked\r\n", b"2\r\n{}\r\n0\r\n\r\n")):
+            connection.sendall(head.format(framing).encode())
+            assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            connection.sendall(body)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        connection.sendall(head.format("Content-Length: 2\r\n").encode() + b"{}")  # it has not waited
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+    too_large = head.format("Content-Length: 1048577\r\nConnection: close\r\n")
+    assert raw(proxy, too_large).startswith(b"HTTP/1.1 413 ")
+
+
+def test_targets_in_absolute_form(proxy):
+    """The host in the target counts, not that of the header."""
+    assert ask(proxy, path="http://localhost/v1/config") == 200
+    assert ask(proxy, path=f"HTTP://127.0.0.1:{proxy.admin_port}/v1/config", host="proxy.example.com") == 200
+    assert ask(proxy, path="http://localhost?x=1") == ask(proxy, path="/?x=1")
+    assert ask(proxy, path="http://evil.example.com/v1/config") == 421
+    assert ask(proxy, path="http://localhost@evil.example.com/v1/config") == 400
+    assert ask(proxy, path="http:///v1/config") == 400
+    assert ask(proxy, path="ftp://localhost/v1/config") == 404
+    assert ask(proxy, "Host: localhost\r\n", path="http://localhost/v1/config") == 400
+    assert ask(proxy, path="http://localhost/v1/config", host=None) == 400
+
+
 def test_sizes_and_garbage(proxy):
     assert ask(proxy, "X-Large: " + "x" * 9000 + "\r\n") == 431
     assert ask(proxy, path="/" + "x" * 9000) == 431
