@@ -205,7 +205,10 @@ private:
     const std::vector<Result<postgres::Credential>> answers = std::exchange(answers_, {});
     if (asked_.empty()) query_.end_round();
     std::size_t i = 0;
-    for (Question& question : answered) query_.answer(question, answers[i++]);
+    for (Question& question : answered) {
+      const Result<postgres::Credential>& found = answers[i++];
+      query_.answer(question, found ? found : std::unexpected(query_.refusal(found.error())));
+    }
   }
   void on_backend_lost(Backend&, const Error& reason) override {
     backend_ = nullptr;
@@ -249,7 +252,7 @@ void AuthQuery::look_up(const std::string& user, Done done) {
   if (!pool_) open_pool();
   // One that has been sent may have been answered before the change of the password with which this client comes.
   Question*& joined = unsent_[user];
-  if (joined == nullptr) joined = &open_.emplace_back(user, database_.loop().now() + patience);
+  if (joined == nullptr) joined = &open_.emplace_back(user, deadline());
   joined->logins.push_back(std::move(done));
   start_round();
 }
@@ -280,17 +283,17 @@ void AuthQuery::end_round() {
 // No connection is to be had: none of those who wait can be helped.
 void AuthQuery::round_failed(const Error& reason) {
   end_round();
-  for (Question& question : take_questions()) answer(question, std::unexpected(reason));
+  for (Question& question : take_questions()) answer(question, std::unexpected(refusal(reason)));
 }
 
 // The connection may have died while it was idle, unnoticed: once more on a new one.
 void AuthQuery::round_lost(const Error& reason) {
   end_round();
-  take_out([](Question& question) { return std::exchange(question.asked_again, true); }, reason);
+  for (Question& question : take_out([](Question& one) { return std::exchange(one.asked_again, true); }))
+    answer(question, std::unexpected(refusal(reason)));
 }
 
-// Ends the questions that `is_over` says so of.
-void AuthQuery::take_out(const std::function<bool(Question&)>& is_over, const Error& reason) {
+AuthQuery::Questions AuthQuery::take_out(const std::function<bool(Question&)>& is_over) {
   Questions over;
   for (auto it = open_.begin(); it != open_.end();) {
     const auto at = it++;
@@ -299,11 +302,10 @@ void AuthQuery::take_out(const std::function<bool(Question&)>& is_over, const Er
       unsent_.erase(found);
     over.splice(over.end(), open_, at);
   }
-  for (Question& question : over) answer(question, std::unexpected(reason));
+  return over;
 }
 
-void AuthQuery::answer(Question& question, const Result<postgres::Credential>& found) {
-  const Result<postgres::Credential> told = found ? found : std::unexpected(refusal(found.error()));
+void AuthQuery::answer(Question& question, const Result<postgres::Credential>& told) {
   for (const Done& done : std::exchange(question.logins, {})) {
     --waiting_;
     done(told);
@@ -356,13 +358,48 @@ void AuthQuery::sweep(TimePoint now) {
   if (!pool_) return;
   pool_->sweep(now);
   if (round_ && round_->is_late(now)) end_round();
+  Questions late = take_out([now](Question& question) { return question.deadline <= now; });
+  if (late.empty()) return;
+  const Error told = too_late();
+  for (Question& question : late) answer(question, std::unexpected(told));
+}
+
+// While the database is paused logins wait as statements do.
+TimePoint AuthQuery::deadline() const {
+  const TimePoint now = database_.loop().now();
+  const Duration timeout = database_.settings().pool.checkout_timeout;
+  if (!database_.paused()) return now + patience;
+  return timeout == Duration::zero() ? never : now + timeout;
+}
+
+Error AuthQuery::too_late() {
+  if (database_.paused())
+    return {sqlstate::cannot_connect_now,
+            fmt::format("database \"{}\" is paused", database_.name()),
+            {},
+            "RESUME in the console lets clients log in again",
+            0};
   const std::string& last = pool_->last_error();
-  take_out([now](Question& question) { return question.deadline <= now; },
-           {sqlstate::cannot_connect_now,
-            fmt::format("no answer within {} s{}{}", patience.count(), last.empty() ? "" : ": ", last),
-            {},
-            {},
-            0});
+  return refusal({sqlstate::cannot_connect_now,
+                  fmt::format("no answer within {} s{}{}", patience.count(), last.empty() ? "" : ": ", last),
+                  {},
+                  {},
+                  0});
+}
+
+// What is asked already is answered; then the connection is closed, too.
+void AuthQuery::pause() {
+  if (!pool_) return;
+  pool_->pause();
+  pool_->reconnect();
+}
+
+void AuthQuery::resume() {
+  if (pool_) pool_->resume();
+}
+
+void AuthQuery::reconnect() {
+  if (pool_) pool_->reconnect();
 }
 
 void AuthQuery::shut_down() {

@@ -63,6 +63,10 @@ public:
   void look_up(const std::string& user, Done done);
   void reconfigure();  // the database has its new configuration
   bool busy() const { return waiting_ > 0; }
+  bool asks() const { return pool_ && pool_->counts().busy > 0; }  // a server, now
+  void pause();
+  void resume();
+  void reconnect();
   void sweep(TimePoint now);
   void shut_down();
 
@@ -83,7 +87,9 @@ private:
   void end_round();
   void round_failed(const Error& reason);
   void round_lost(const Error& reason);
-  void take_out(const std::function<bool(Question&)>& is_over, const Error& reason);
+  Questions take_out(const std::function<bool(Question&)>& is_over);
+  TimePoint deadline() const;
+  Error too_late();
   void answer(Question& question, const Result<postgres::Credential>& found);
   Error refusal(const Error& reason);
 

@@ -163,11 +163,10 @@ void Console::change_pools(const ConsoleCommand& command) {
   const std::string_view tag = verb == Verb::pause ? "PAUSE" : verb == Verb::resume ? "RESUME" : "RECONNECT";
   log::info("console command", {{"command", tag}, {"database", database.empty() ? "all" : std::string_view(database)}});
   const auto change = [verb, database](Worker& worker) {
-    on_databases(worker, database, [verb](WorkerDatabase& one) {
-      if (verb == Verb::pause) one.pause();
-      if (verb == Verb::resume) one.resume();
-      if (verb == Verb::reconnect) one.reconnect();
-    });
+    using Change = Worker::PoolChange;
+    worker.change_pools(database, verb == Verb::pause    ? Change::pause
+                                  : verb == Verb::resume ? Change::resume
+                                                         : Change::reconnect);
     return true;
   };
   pause_database_ = database;
@@ -191,6 +190,7 @@ void Console::count_busy() {
     on_databases(worker, database, [&](WorkerDatabase& one) {
       paused = paused && one.paused();
       one.each_pool([&](const pool::Pool& pool) { busy += pool.counts().busy; });
+      if (const AuthQuery* query = worker.auth_query(one.name())) busy += query->asks() ? 1 : 0;
     });
     return paused ? busy : -1;
   };

@@ -44,6 +44,18 @@ public:
     tell_of_gap("the shard has moved");
     close("the shard has moved");
   }
+  void pause() {
+    pool_->pause();
+    renew("PAUSE");
+  }
+  void resume() { pool_->resume(); }
+  // The sweep connects again, if somebody listens.
+  void renew(std::string_view why) {
+    pool_->reconnect();
+    if (backend_ == nullptr) return;
+    tell_of_gap(why);
+    close(why);
+  }
   const pool::Pool::Options& options() const { return pool_->options(); }
   // A server tells what it has before it is ready for the next query. False: there is no connection.
   bool tell_all(std::uint64_t question) {
@@ -301,6 +313,21 @@ void ListenHub::reconfigure() {
     for (std::size_t i = 0; i < user.listeners.size() && i < database_.shard_count(); ++i)
       user.listeners[i]->follow(database_.runtime().primaries[i], user.listeners[i]->options().identity,
                                 database_.own_limits());
+}
+
+void ListenHub::pause() {
+  for (auto& [role, user] : users_)
+    for (const auto& listener : user.listeners) listener->pause();
+}
+
+void ListenHub::resume() {
+  for (auto& [role, user] : users_)
+    for (const auto& listener : user.listeners) listener->resume();
+}
+
+void ListenHub::reconnect() {
+  for (auto& [role, user] : users_)
+    for (const auto& listener : user.listeners) listener->renew("RECONNECT");
 }
 
 void ListenHub::sweep(TimePoint now) {

@@ -1,8 +1,9 @@
 // LISTEN and NOTIFY under transaction pooling: one connection for each (user, shard) listens on behalf of all sessions
 // of that user on this worker, and what it hears goes to those who listen. Transactions on any shard may NOTIFY; each
 // shard is listened to. A connection that is lost is made anew and listens again; the sessions stay, and the log says
-// that notifications may have been missed. So it is when a reload moves the shard. Connections are closed when nobody
-// has listened for `keep_idle`; they count against pool.max_server_connections. Runs on its worker's thread.
+// that notifications may have been missed. So it is when a reload moves the shard, and with PAUSE and RECONNECT.
+// Connections are closed when nobody has listened for `keep_idle`; they count against pool.max_server_connections. Runs
+// on its worker's thread.
 #pragma once
 
 #include <map>
@@ -38,6 +39,11 @@ public:
   void forget(Session& session);        // unlistens from everything
   std::vector<std::string> channels_of(const Session& session) const;
   void reconfigure();  // the database has its new configuration
+  // The connections are closed; they are made anew, and listen again, after RESUME or at once. What is notified in
+  // between is lost, and the log says so.
+  void pause();
+  void resume();
+  void reconnect();
   void sweep(TimePoint now);
   void shut_down();
 

@@ -73,6 +73,30 @@ void Worker::DatabaseState::sweep(TimePoint now) {
   password_check->sweep(now);
 }
 
+void Worker::DatabaseState::change_pools(PoolChange change) {
+  switch (change) {
+    case PoolChange::pause:
+      database->pause();
+      listen->pause();
+      return auth_query->pause();
+    case PoolChange::resume:
+      database->resume();
+      listen->resume();
+      return auth_query->resume();
+    case PoolChange::reconnect:
+      database->reconnect();
+      listen->reconnect();
+      return auth_query->reconnect();
+  }
+}
+
+void Worker::change_pools(std::string_view name, PoolChange change) {
+  for (auto& [other, state] : databases_)
+    if (name.empty() || other == name) state.change_pools(change);
+  for (DatabaseState& state : removed_)
+    if (name.empty() || state.database->name() == name) state.change_pools(change);
+}
+
 void Worker::DatabaseState::shut_down() {
   listen->shut_down();
   auth_query->shut_down();

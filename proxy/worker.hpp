@@ -45,6 +45,10 @@ public:
   ListenHub* listen_hub(WorkerDatabase& database);
   AuthQuery* auth_query(const std::string& database);
   void reconfigure(std::shared_ptr<const Runtime> runtime, const RoutingMap& routings);
+  // PAUSE, RESUME and RECONNECT of one database, or of all if the name is empty; also of what a reload has replaced and
+  // sessions still work with.
+  enum class PoolChange : std::uint8_t { pause, resume, reconnect };
+  void change_pools(std::string_view name, PoolChange change);
   PasswordCheck* password_check(const std::string& database);
   void set_routing(const std::string& database, const RoutingRef& routing);
   // Cancels what the session runs; `done` is called on this thread when the servers have been told.
@@ -76,6 +80,7 @@ private:
     std::unique_ptr<ListenHub> listen;
     std::unique_ptr<AuthQuery> auth_query;
     std::unique_ptr<PasswordCheck> password_check;
+    void change_pools(PoolChange change);
     void sweep(TimePoint now);
     void shut_down();
   };

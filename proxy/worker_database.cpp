@@ -148,7 +148,9 @@ std::unique_ptr<pool::Pool> WorkerDatabase::own_pool(const pool::IdentityRef& id
     };
   pool::Pool::Options options{name_,        user + "/" + purpose,           endpoint, identity,
                               own_limits(), settings().limits.message_size, complain};
-  return std::make_unique<pool::Pool>(std::move(options), single_budget(*endpoint), *loop_, *shared_.derivation);
+  auto made = std::make_unique<pool::Pool>(std::move(options), single_budget(*endpoint), *loop_, *shared_.derivation);
+  if (paused_) made->pause();
+  return made;
 }
 
 config::Pool WorkerDatabase::own_limits() const {
@@ -172,7 +174,9 @@ std::unique_ptr<pool::Pool> WorkerDatabase::auth_pool(const pool::IdentityRef& i
   const std::string name = name_ + "/auth_query";
   auto budget = shared_.budgets->get(name, 1, name, 0);
   pool::Pool::Options options{name_, "auth_query", runtime_->primaries[shard.value()], identity, auth_limits()};
-  return std::make_unique<pool::Pool>(std::move(options), std::move(budget), *loop_, *shared_.derivation);
+  auto made = std::make_unique<pool::Pool>(std::move(options), std::move(budget), *loop_, *shared_.derivation);
+  if (paused_) made->pause();
+  return made;
 }
 
 const pool::EndpointRef& WorkerDatabase::asked_endpoint() const {

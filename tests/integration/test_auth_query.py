@@ -317,6 +317,34 @@ def test_a_connection_that_has_died_is_made_anew(tessera, asked, database):
         asked.run("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tessera auth_query'")
 
 
+def test_pause_closes_its_connection_and_logins_wait(tessera, asked, database):
+    config = {**query_config(asked, database), "admin": {"console_admins": ["boss"]}}
+    config["databases"][database]["users"] = [{"name": "boss", "password": "Canary-boss"}]
+    proxy = tessera(config, canaries=["Canary-"])
+
+    def console(words):
+        with log_in(proxy, "pgbouncer", "boss", "Canary-boss") as connection:
+            assert [reply.type for reply in connection.ask(wire.query(words))] == ["C", "Z"], words
+
+    assert logs_in(proxy, database, "q_ok", "Canary-q_ok")
+    before = asked.run("select pid from pg_stat_activity where application_name = 'tessera auth_query'").split()
+    console("RECONNECT")
+    eventually(lambda: not connections(asked))
+    assert logs_in(proxy, database, "q_ok", "Canary-q_ok")
+    assert asked.run("select pid from pg_stat_activity where application_name = 'tessera auth_query'").split() not in ([], before)
+    console("PAUSE")
+    eventually(lambda: not connections(asked), timeout=1)
+    fields = refused(proxy, database, "q_ok", "Canary-q_ok")
+    assert fields["C"] == "57P03" and "paused" in fields["M"], fields
+    assert not connections(asked)
+    with concurrent.futures.ThreadPoolExecutor(1) as aside:
+        waiting = aside.submit(logs_in, proxy, database, "q_ok", "Canary-q_ok")
+        time.sleep(0.3)
+        assert not connections(asked)
+        console("RESUME")
+        assert waiting.result()
+
+
 # A server that hangs
 
 

@@ -352,6 +352,57 @@ def test_a_reload_that_changes_the_role(tessera, servers, database):
     assert ear.heard() == [] and value(ear.wire, "select current_user") == "hearer"
 
 
+def connections_to(servers, database):
+    return sum(int(server.run(f"select count(*) from pg_stat_activity where datname = '{database}' and backend_type = 'client backend'", "postgres")) for server in servers)
+
+
+def console(proxy, words):
+    with log_in(proxy, "pgbouncer") as connection:
+        assert code(connection.ask(wire.query(words))) is None, words
+
+
+def pids_of(servers, database):
+    return [set(listeners(server, database)) for server in servers]
+
+
+def test_pause_closes_them_and_resume_listens_again(tessera, servers, database):
+    proxy = tessera({**config_of(servers, database, pool={"checkout_timeout": "500ms"}, **RULES), "admin": {"console_admins": ["app"]}})
+    ear, late = Ear(proxy, database), Ear(proxy, database)
+    ear.run("listen news")
+    console(proxy, "PAUSE")
+    assert pids_of(servers, database) == [set(), set()] and connections_to(servers, database) == 0
+    notify(servers[0], database, "news", "lost")
+    fields = errors(late.wire.ask(wire.query("listen late")))[0]
+    assert fields["C"] == "57P03" and "paused" in fields["M"], fields
+    assert connections_to(servers, database) == 0
+    console(proxy, "RESUME")
+    eventually(lambda: all(pids_of(servers, database)), what="it listens again")
+    late.run("listen late")
+    notify(servers[0], database, "news", "1")
+    notify(servers[1], database, "news", "2")
+    notify(servers[1], database, "late", "3")
+    assert sorted(ear.heard()) == [("news", "1"), ("news", "2")] and late.heard() == [("late", "3")]
+    proxy.wait_for_log("notifications may have been missed.*PAUSE")
+
+
+def test_reconnect_renews_them(tessera, servers, database):
+    proxy = tessera({**config_of(servers, database, **RULES), "admin": {"console_admins": ["app"]}})
+    ear = Ear(proxy, database)
+    ear.run("listen news")
+    ear.run("listen more")
+    before = pids_of(servers, database)
+    assert all(before)
+    console(proxy, "RECONNECT")
+    eventually(lambda: all(now and not now & old for now, old in zip(pids_of(servers, database), before)), what="other connections listen")
+    found = []
+    for channel in ("news", "more"):
+        found += ear.run(f"listen {channel}")  # it does so already
+        for server in servers:
+            notify(server, database, channel, "x")
+    assert sorted(found + ear.heard()) == [("more", "x")] * 2 + [("news", "x")] * 2
+    proxy.wait_for_log("notifications may have been missed.*RECONNECT")
+
+
 def test_they_count_against_max_server_connections(tessera, servers, database):
     proxy = tessera(config_of(servers[:1], database, pool={"max_server_connections": 1, "checkout_timeout": "500ms", "idle_timeout": "100ms"}))
     with log_in(proxy, database) as holder, log_in(proxy, database) as other:
