@@ -48,7 +48,8 @@ void Client::on_ready(bool readable, bool writable) {
   if (writable && stream_.pending() > 0) {
     const bool taken = stream_.flush() == Stream::Status::ok;
     // Nobody is there any more. What was said before is still to be read.
-    if (!taken && (state_ != State::running || !worker_.loop().peer_has_ended(this))) return close_now();
+    const bool ended = ended_ || worker_.loop().peer_has_ended(this);
+    if (!taken && !(ended && (state_ == State::running || may_go_on_alone()))) return close_now();
     if (!taken) stream_.mute();
     if (state_ == State::closing && stream_.drained()) return close_now();
   }
@@ -88,8 +89,18 @@ void Client::read_last() {
 
 void Client::stream_ended() {
   unread_ = false;
-  if (state_ != State::running) return close_now();
-  session_->on_client_end();
+  if (state_ == State::running) return session_->on_client_end();
+  if (state_ == State::console) return console_->on_client_end();
+  ended_ = true;
+  // What is behind the login is carried out, as it is with a server; for nothing nobody logs in.
+  const bool asks_something = !input_.empty() && input_.front() != postgres::frontend::terminate;
+  if (!may_go_on_alone() || !asks_something) return close_now();
+  if (state_ == State::authenticating && login_->awaits_message()) close_now();  // it will not come
+}
+
+bool Client::may_go_on_alone() const {
+  return state_ == State::looking_up || state_ == State::authenticating || state_ == State::opening ||
+         state_ == State::console;
 }
 
 void Client::resume_reading() {

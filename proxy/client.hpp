@@ -81,6 +81,7 @@ private:
   void read();
   void read_last();
   void stream_ended();
+  bool may_go_on_alone() const;
   bool take(std::string_view bytes);
   void take_proxy_header();
   void take_first_packet();
@@ -118,7 +119,8 @@ private:
   Place place_;
   net::Stream stream_;
   State state_ = State::first_packet;
-  std::string input_;  // until the session runs
+  std::string input_;   // until the session runs
+  bool ended_ = false;  // the stream has, before the session ran: it runs what was sent
   bool asked_tls_ = false, asked_gss_ = false;
   bool told_read_later_ = false;  // bytes may wait in the socket
   TimePoint connected_at_, deadline_;

@@ -106,7 +106,7 @@ void Client::begin_login(postgres::Credential credential, Proof proof) {
   login_ = std::make_unique<postgres::ClientLogin>(std::move(options));
   state_ = State::authenticating;
   login_step(login_->start(stream_.out()));
-  if (state_ == State::authenticating && !input_.empty()) take_login();
+  if (state_ == State::authenticating && (!input_.empty() || ended_)) take_login();
 }
 
 void Client::take_login() {
@@ -121,7 +121,7 @@ void Client::take_login() {
     const FrameStatus status = postgres::peek_frame(input_, postgres::max_login_message_length, header);
     if (status == FrameStatus::malformed)
       return fail({sqlstate::protocol_violation, "invalid message length", {}, {}, 0});
-    if (status != FrameStatus::complete) return;
+    if (status != FrameStatus::complete) return ended_ && login_->awaits_message() ? close_now() : void();
     if (header.type == postgres::frontend::terminate) return close_now();
     const std::string body(postgres::frame_body(input_, header));
     input_.erase(0, header.total_size());
@@ -195,6 +195,7 @@ void Client::logged_in() {
     console_ = std::make_unique<Console>(worker_, worker_.server().console_role(startup_.user), *this);
     console_->greet();
     if (!input_.empty()) console_->on_client_bytes(std::exchange(input_, {}));
+    if (ended_ && state_ == State::console) console_->on_client_end();
     return;
   }
   if (const Result<void> admitted = check_admission(); !admitted) return fail(admitted.error());
@@ -351,6 +352,7 @@ void Client::greet(const pool::ParameterMap& parameters) {
   std::string early = std::exchange(input_, {});
   stream_.flush();
   if (!early.empty()) session_->on_client_bytes(early);
+  if (ended_ && state_ == State::running) session_->on_client_end();
   resume_reading();
 }
 

@@ -62,6 +62,15 @@ void Console::on_client_bytes(std::string_view bytes) {
   take_input();
 }
 
+void Console::on_client_end() {
+  ended_ = true;
+  postgres::FrameHeader header;
+  const bool more = postgres::peek_frame(input_, max_command, header) == postgres::FrameStatus::complete &&
+                    header.type != postgres::frontend::terminate;
+  // A PAUSE stays in force; nobody waits to hear that it is done.
+  if (!busy_ || (pausing_ && !more)) host_.end_session();
+}
+
 void Console::take_input() {
   postgres::FrameHeader header;
   while (!busy_) {
@@ -73,6 +82,7 @@ void Console::take_input() {
     if (header.type == postgres::frontend::terminate) return host_.end_session();
     handle(header.type, whole);
   }
+  if (ended_ && !busy_) return host_.end_session();
   host_.stream().flush();
 }
 

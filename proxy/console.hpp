@@ -30,6 +30,8 @@ public:
   ~Console();
   void greet();
   void on_client_bytes(std::string_view bytes);
+  // The client's stream has ended: what it sent before that is carried out.
+  void on_client_end();
   // About every 50 ms: PAUSE looks whether all connections have come back.
   void sweep();
 
@@ -53,6 +55,7 @@ private:
   SessionHost& host_;
   std::string input_;
   bool skipping_ = false;  // up to Sync, after an error in the extended protocol
+  bool ended_ = false;     // the client's stream
   bool busy_ = false;      // a command is under way
   bool pausing_ = false;   // …and it is PAUSE, waiting for connections
   bool counting_ = false;  // …and asking for their number

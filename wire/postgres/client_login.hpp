@@ -66,6 +66,10 @@ public:
   // Errors of class 28 are told as a wrong password, others as they are.
   LoginStep on_verdict(const Result<void>& verdict, std::string& out);
 
+  bool awaits_message() const {
+    return state_ == State::expects_password || state_ == State::expects_sasl_initial ||
+           state_ == State::expects_sasl_first || state_ == State::expects_sasl_final;
+  }
   const KeyRequest& key_request() const { return key_request_; }  // after need_keys
   const std::string& password() const { return pending_; }        // after need_verdict
   // After need_verdict: what confirms the same password another time, as `credential`.
