@@ -123,7 +123,11 @@ public:
   void used_by(std::uint64_t session) {
     if (std::exchange(last_session_, session) != session) foreign_sequences_ = true;
   }
-  bool take_foreign_sequences() { return std::exchange(foreign_sequences_, false); }
+  // True: they are about to be forgotten, the session's own as well as others'.
+  bool take_foreign_sequences() {
+    if (foreign_sequences_) last_advancer_ = 0;
+    return std::exchange(foreign_sequences_, false);
+  }
   // Whose statement was the last that may have advanced a sequence here; 0: nobody's since the last reset.
   void advanced_by(std::uint64_t session) { last_advancer_ = session; }
   std::uint64_t last_advancer() const { return last_advancer_; }

@@ -10,8 +10,8 @@ namespace {
 
 void add_function(const parser::FunctionCall& call, const router::Catalog& catalog,
                   std::span<const std::string> harmless, HiddenState& state) {
-  for (const std::string_view name : {"currval", "lastval", "nextval", "setval"})
-    if (call.name == name) state.asks_sequences = true;
+  if (call.name == "currval" || call.name == "lastval") state.asks_sequences = true;
+  if (call.name == "nextval" || call.name == "setval") state.advances_sequences = true;
   if (std::ranges::find(harmless, call.name) != harmless.end()) return;
   if (router::trait_of(call, catalog).may_write) state.changes = true;
   // They run SQL that is hidden in a string.
@@ -47,6 +47,7 @@ HiddenState hidden_state(const parser::Statement& statement, const router::Catal
     const HiddenState more = hidden_state(inner, catalog, harmless);
     state.changes |= more.changes;
     state.asks_sequences |= more.asks_sequences;
+    state.advances_sequences |= more.advances_sequences;
   }
   return state;
 }

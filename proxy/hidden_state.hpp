@@ -11,9 +11,10 @@
 namespace tessera::proxy {
 
 struct HiddenState {
-  bool changes = false;         // unknown code runs: the connection is reset before another client gets it
-  bool asks_sequences = false;  // currval, nextval …: what another client's statements left must not be found there
-  bool loads_library = false;   // nothing undoes LOAD but the end of the connection
+  bool changes = false;             // unknown code runs: the connection is reset before another client gets it
+  bool asks_sequences = false;      // currval, lastval: what another client's statements left must not be found there
+  bool advances_sequences = false;  // nextval, setval
+  bool loads_library = false;       // nothing undoes LOAD but the end of the connection
 };
 
 // `harmless`: functions that the configuration vouches for (read_only_functions).

@@ -378,6 +378,7 @@ router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const Pla
     const HiddenState hidden = hidden_state(statement, *routing.catalog, settings().read_only_functions);
     planned.changes_hidden_state = hidden.changes;
     planned.asks_sequences = hidden.asks_sequences;
+    planned.advances_sequences = hidden.advances_sequences;
     planned.loads_library = hidden.loads_library;
     note_settings(statement, sql, view, planned);
     if (!concerns_session(statement) && planned.setting_calls.empty()) continue;

@@ -35,6 +35,7 @@ struct PlannedStatement {
   // What it may do to its connection beyond what it says (proxy/hidden_state.hpp).
   bool changes_hidden_state = false;
   bool asks_sequences = false;
+  bool advances_sequences = false;
   bool loads_library = false;
   bool uses_temporary = false;  // names a temporary object of the session
   bool names_tables = false;
