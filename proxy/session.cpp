@@ -232,11 +232,13 @@ void Session::expect_named(ReplyKind kind, std::string_view statement) {
 }
 
 // In the order of the client's stream: at once if nothing is outstanding, else as an entry of the reply queue.
-void Session::local_reply(std::string_view bytes) {
-  if (backend_ != nullptr && !backend_->replies().empty())
-    backend_->replies().expect({.kind = ReplyKind::local, .local = std::string(bytes)});
-  else
-    host_.stream().append(bytes);
+void Session::local_reply(std::string_view bytes, std::uint32_t tag) {
+  if (backend_ != nullptr && !backend_->replies().empty()) {
+    backend_->replies().expect({.kind = ReplyKind::local, .tag = tag, .local = std::string(bytes)});
+    return;
+  }
+  host_.stream().append(bytes);
+  undo_log_.forget(tag);
 }
 
 // ---- errors of our own ----------------------------------------------------------------------------------------------
@@ -249,7 +251,7 @@ bool Session::in_failed_transaction() const {
 // Answers the message at hand with an error, as the server would: the transaction, also an implicit one, fails with it.
 // On a server connection with a transaction that is done by making the server fail there, and replacing its words by
 // ours.
-void Session::refuse(const Error& error) {
+void Session::refuse(const Error& error, std::uint32_t tag) {
   options_.database->metrics().refused.add();
   options_.database->metrics().count_error(error.code.view());
   std::string message;
@@ -258,7 +260,7 @@ void Session::refuse(const Error& error) {
   const bool on_server = backend_ != nullptr && (unit_open_ || in_transaction_ || !backend_->replies().empty());
   if (on_server) {
     backend_->replies().expect(
-        {.kind = simple ? ReplyKind::query : ReplyKind::parse, .poison = true, .local = message});
+        {.kind = simple ? ReplyKind::query : ReplyKind::parse, .poison = true, .tag = tag, .local = message});
     constexpr std::string_view nonsense = "refused by tessera";
     const bool built = simple ? postgres::append_query(backend_->out(), nonsense)
                               : postgres::append_parse(backend_->out(), "", nonsense);
@@ -269,6 +271,7 @@ void Session::refuse(const Error& error) {
     }
     return;
   }
+  undo_log_.forget(tag);
   if (lazy_.open()) fail_lazy();
   if (simple) {
     postgres::append_ready_for_query(message, local_status());

@@ -203,9 +203,10 @@ private:
   // `statement`: the client's name of a statement that the server knows by another; errors are told in the client's
   // words.
   void expect_named(pool::ReplyKind kind, std::string_view statement);
+  bool refuse_parse(std::string_view name, const Error& error);
   void keep_unnamed(Undo& undo);
-  void local_reply(std::string_view bytes);
-  void refuse(const Error& error);
+  void local_reply(std::string_view bytes, std::uint32_t tag = 0);
+  void refuse(const Error& error, std::uint32_t tag = 0);
   void count(const router::PlannedText& text, ShardId shard);
   void note_time(router::StatementCounters& counters);
   PlanningView& view();
@@ -283,11 +284,13 @@ private:
   std::string take_bound();
   void emit_parse(const PreparedStatement& statement, std::string_view raw, std::uint32_t tag);
   void emit_describe(const PreparedStatement& statement, std::string_view raw);
+  bool is_prepared(const std::string& server_name);
   void send_parse(const PreparedStatement& statement, std::uint32_t tag, pool::Delivery delivery);
-  void append_close(const std::string& server_name);
+  void append_close(const std::string& server_name, std::uint32_t tag = 0);
   void ensure_prepared(const PreparedStatement& statement);
+  bool unnamed_is_here();
   void defer(char type, std::string_view whole, std::uint32_t tag);
-  void defer_local(std::string reply);
+  void defer_local(std::string reply, std::uint32_t tag = 0);
   bool engaged() const;
   bool needs_server() const;
   bool refuse_duplicate(std::string_view whole, std::string_view name);
@@ -303,7 +306,7 @@ private:
   std::string describe_local(const Portal& portal);
   std::string run_local(const Portal& portal, std::optional<Error>& error);
   bool execute_local(const Portal& portal);
-  bool answer_in_unit(std::string reply);
+  bool answer_in_unit(std::string reply, std::uint32_t tag = 0);
   void set_portal(std::string_view name, Portal portal);
   std::optional<Error> portal_refusal(std::string_view name, bool on_server, std::size_t bytes);
   bool awaits_portals_end(std::string_view name);

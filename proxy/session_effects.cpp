@@ -30,7 +30,7 @@ bool may_advance_sequences(const router::PlannedStatement& planned) {
   if (planned.changes_hidden_state || planned.plan.effects.opaque_code) return true;
   const StatementKind kind = planned.plan.kind;
   const bool only_changes_rows = kind == StatementKind::update || kind == StatementKind::delete_;
-  return planned.plan.effects.writes && !(only_changes_rows && !planned.asks_sequences);
+  return planned.plan.effects.writes && !(only_changes_rows && !planned.advances_sequences);
 }
 }  // namespace
 
@@ -280,10 +280,11 @@ bool Session::local_statement(const Statement& statement, std::string& reply, st
       if (!statement.prepared || (!multi_shard() && (pins_ & pin_prepared) != 0)) return false;
       if (statement.prepared->all) {
         prepared_.clear();
+        sql_prepared_.clear();
         reply = complete("DEALLOCATE ALL");
         return true;
       }
-      if (!prepared_.erase(statement.prepared->name)) return false;
+      if (!prepared_.erase(statement.prepared->name) && !sql_prepared_.erase(statement.prepared->name)) return false;
       reply = complete("DEALLOCATE");
       return true;
     default:
@@ -319,7 +320,7 @@ Session::Got Session::wait_for_listen(const router::PlannedText& text) {
 }
 
 Session::Got Session::wait_for_own_notifications() {
-  if (unit_open_ || lazy_ != LazyTransaction::none || settings_.channels().empty()) return Got::ready;
+  if (unit_open_ || !lazy_.none() || settings_.channels().empty()) return Got::ready;
   if (wait_error_) {
     options_.listen->stop_waiting(*this);
     refuse(*std::exchange(wait_error_, std::nullopt));

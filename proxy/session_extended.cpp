@@ -97,9 +97,10 @@ void Session::defer(char type, std::string_view whole, std::uint32_t tag) {
   deferred.tag = tag;
 }
 
-void Session::defer_local(std::string reply) {
+void Session::defer_local(std::string reply, std::uint32_t tag) {
   DeferredMessage& deferred = deferred_.emplace_back();
   deferred.local = true;
+  deferred.tag = tag;
   deferred.reply = std::move(reply);
 }
 
@@ -129,7 +130,7 @@ void Session::emit_deferred() {
     const std::string_view raw =
         std::string_view(deferred_bytes_).substr(deferred.begin, deferred.end - deferred.begin);
     if (deferred.local) {
-      local_reply(deferred.reply);
+      local_reply(deferred.reply, deferred.tag);
       unit_open_ = true;
     } else if (deferred.type == frontend::parse) {
       emit_parse(deferred.statement, raw, deferred.tag);
@@ -144,9 +145,9 @@ void Session::emit_deferred() {
 void Session::emit_local_deferred() {
   for (const DeferredMessage& deferred : deferred_) {
     if (deferred.local)
-      local_reply(deferred.reply);
+      local_reply(deferred.reply, deferred.tag);
     else if (deferred.type == frontend::parse)
-      local_reply(made<postgres::append_parse_complete>());
+      local_reply(made<postgres::append_parse_complete>(), deferred.tag);
     else
       break;  // a description needs a server; the error that follows takes its place
   }
@@ -182,19 +183,12 @@ bool Session::handle_parse(std::string_view whole) {
   parser::Fingerprint& print = scratch_print();
   router::PlannedTextRef plan;
   options_.database->plan(parse.query, view(), routing(), print, &plan);
-  if (lazy_.failed() && !ends_transaction(*plan)) {
-    refuse(failed_transaction_error());
-    return true;
-  }
-  if (plan->syntax_error && multi_shard() && !in_failed_transaction()) {
-    refuse(*plan->syntax_error);
-    return true;
-  }
+  if (lazy_.failed() && !ends_transaction(*plan)) return refuse_parse(parse.statement, failed_transaction_error());
+  if (plan->syntax_error && multi_shard() && !in_failed_transaction())
+    return refuse_parse(parse.statement, *plan->syntax_error);
   // Not at Bind: by then the settings may be others, while the servers have read it under these.
-  if (multi_shard() && may_be_misread(parse.query) && !in_failed_transaction()) {
-    refuse(unreadable(parse.query).value());
-    return true;
-  }
+  if (multi_shard() && may_be_misread(parse.query) && !in_failed_transaction())
+    return refuse_parse(parse.statement, unreadable(parse.query).value());
   if (const Got got = go_home(*plan); got != Got::ready) return got == Got::refused;
   std::uint32_t tag = 0;
   PreparedStatement named;
@@ -246,10 +240,20 @@ bool Session::handle_parse(std::string_view whole) {
   return true;
 }
 
+// A Parse that fails has dropped the unnamed statement.
+bool Session::refuse_parse(std::string_view name, const Error& error) {
+  std::uint32_t tag = 0;
+  if (name.empty() && unnamed_.valid) {
+    keep_unnamed(undo_log_.add(unit_, tag));
+    unnamed_.valid = false;
+  }
+  refuse(error, tag);
+  return true;
+}
+
 // Should the message at hand not take place, the unnamed statement is what it is now.
 void Session::keep_unnamed(Undo& undo) {
   undo.named = true;
-  undo.was_on_backend = unnamed_on_backend_;
   undo.previous = unnamed_;
   undo_log_.charge(undo, unnamed_.sql.size() + unnamed_.slots.size() * sizeof(parser::Slot));
 }
@@ -283,7 +287,7 @@ void Session::emit_parse(const PreparedStatement& statement, std::string_view ra
   if (const pool::PreparedTextRef text = text_here(statement); text != statement.text)
     return emit_parse({.text = text, .literals = statement.literals}, raw, tag);
   const std::string& name = statement.text->server_name;
-  if (backend_->prepared().contains(name)) {
+  if (is_prepared(name)) {
     // Known here. In a transaction whose state is still on its way the server must see it all the same: it might have
     // failed.
     if (!in_transaction_ ||
@@ -298,15 +302,25 @@ void Session::emit_parse(const PreparedStatement& statement, std::string_view ra
   send_parse(statement, tag, Delivery::forward);
 }
 
-void Session::append_close(const std::string& server_name) {
+// The connection holds it for sure, as far as this unit will look. What an earlier unit sends for it may yet fail, or
+// be skipped.
+bool Session::is_prepared(const std::string& server_name) {
+  return backend_->prepared().contains(server_name) && !undo_log_.prepares_before(server_name, unit_);
+}
+
+void Session::append_close(const std::string& server_name, std::uint32_t tag) {
   if (!postgres::append_close(backend_->out(), 'S', server_name)) return;
-  expect(ReplyKind::close, 0, Delivery::ignore);
+  expect(ReplyKind::close, tag, Delivery::ignore);
 }
 
 void Session::send_parse(const PreparedStatement& statement, std::uint32_t tag, Delivery delivery) {
   const std::string& name = statement.text->server_name;
-  if (backend_->prepared().needs_close(name)) append_close(name);
-  if (const std::optional<std::string> evicted = backend_->prepared().insert(name)) append_close(*evicted);
+  if (backend_->prepared().needs_close(name) || undo_log_.prepares_before(name, unit_)) append_close(name);
+  if (const std::optional<std::string> evicted = backend_->prepared().insert(name)) {
+    std::uint32_t close = 0;
+    undo_log_.add(unit_, close).server_name = *evicted;
+    append_close(*evicted, close);
+  }
   Undo* entry = undo_log_.find(tag);
   if (entry == nullptr) entry = &undo_log_.add(unit_, tag);
   entry->server_name = name;
@@ -319,15 +333,22 @@ void Session::send_parse(const PreparedStatement& statement, std::uint32_t tag, 
 // The connection knows the statement from now on.
 void Session::ensure_prepared(const PreparedStatement& statement) {
   if (statement.text) {
-    if (!backend_->prepared().contains(statement.text->server_name)) send_parse(statement, 0, Delivery::ignore);
+    if (!is_prepared(statement.text->server_name)) send_parse(statement, 0, Delivery::ignore);
     return;
   }
-  if (unnamed_on_backend_) return;
+  if (unnamed_is_here()) return;
   if (!postgres::append_parse(backend_->out(), "", statement.sql, statement.types)) return;
-  expect(ReplyKind::parse, unnamed_defined_, Delivery::ignore);
+  undo_log_.add(unit_, unnamed_sent_);
+  expect(ReplyKind::parse, unnamed_sent_, Delivery::ignore);
   unnamed_on_backend_ = true;
-  unnamed_sent_ = unnamed_defined_;
   unit_open_ = true;
+}
+
+// As is_prepared: what an earlier unit sends for it may yet be skipped.
+bool Session::unnamed_is_here() {
+  if (!unnamed_on_backend_) return false;
+  const Undo* const sent = undo_log_.find(unnamed_sent_);
+  return sent == nullptr || sent->unit == unit_;
 }
 
 // ---- Bind -----------------------------------------------------------------------------------------------------------
@@ -472,13 +493,14 @@ Session::Got Session::go_home(const router::PlannedText& text) {
 
 // No such statement: the server says so in its own words.
 bool Session::forward_unknown(std::string_view whole, std::string_view name) {
-  if (name.starts_with(pool::prepared_prefix)) {
-    // Names of ours are nobody else's.
-    refuse({SqlState("26000"), fmt::format("prepared statement \"{}\" does not exist", name), {}, {}, 0});
-    return true;
-  }
-  if (lazy_.failed()) {
-    refuse(failed_transaction_error());
+  // Names of ours are nobody else's; and no server is asked in a transaction that has failed before it had one.
+  if (name.starts_with(pool::prepared_prefix) || lazy_.failed()) {
+    refuse({SqlState("26000"),
+            name.empty() ? "unnamed prepared statement does not exist"
+                         : fmt::format("prepared statement \"{}\" does not exist", name),
+            {},
+            {},
+            0});
     return true;
   }
   const Got got = settle();
@@ -493,11 +515,11 @@ bool Session::forward_unknown(std::string_view whole, std::string_view name) {
 
 // ---- statements without a server, inside a unit ---------------------------------------------------------------------
 
-bool Session::answer_in_unit(std::string reply) {
+bool Session::answer_in_unit(std::string reply, std::uint32_t tag) {
   if (engaged())
-    local_reply(reply);
+    local_reply(reply, tag);
   else
-    defer_local(std::move(reply));
+    defer_local(std::move(reply), tag);
   return true;
 }
 
@@ -536,7 +558,9 @@ bool Session::is_local(const router::PlannedText& text) const {
     case StatementKind::unlisten:
       return options_.listen != nullptr;
     case StatementKind::deallocate:  // the servers know it by another name
-      return statement.prepared && !statement.prepared->all && prepared_.contains(statement.prepared->name);
+      if (!statement.prepared) return false;
+      if (statement.prepared->all) return multi_shard();
+      return prepared_.contains(statement.prepared->name) || sql_prepared_.contains(statement.prepared->name);
     case StatementKind::explain:
       return statement.explain_tessera;
     default:

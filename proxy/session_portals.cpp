@@ -79,7 +79,7 @@ bool Session::handle_describe(std::string_view whole) {
   }
   defer(frontend::describe, whole, 0);
   deferred_.back().shard = preparing_shard(*statement->plan);
-  if (statement->text) deferred_.back().statement = *statement;
+  deferred_.back().statement = *statement;
   return true;
 }
 
@@ -87,7 +87,7 @@ void Session::emit_describe(const PreparedStatement& statement, std::string_view
   if (const pool::PreparedTextRef text = text_here(statement); text != statement.text)
     return emit_describe({.text = text, .literals = statement.literals}, raw);
   if (statement.text) arm_retry(statement, raw);
-  ensure_prepared(statement.text || unnamed_on_backend_ ? statement : unnamed_);
+  ensure_prepared(statement);
   if (statement.text)
     append_renamed(backend_->out(), raw, 1, body_of(raw).substr(1, body_of(raw).size() - 2),
                    statement.text->server_name);
@@ -226,11 +226,12 @@ bool Session::handle_close(std::string_view whole) {
   if (target.kind != 'S') return forward_portal(whole, ReplyKind::close, 0);
   if (wait_for_definition(target.name) == Got::wait) return false;
   std::uint32_t tag = 0;
+  const bool may_be_skipped = engaged() || !deferred_.empty();
   if (target.name.empty()) {
-    if (engaged() && unnamed_.valid) keep_unnamed(undo_log_.add(unit_, tag));
+    if (may_be_skipped && unnamed_.valid) keep_unnamed(undo_log_.add(unit_, tag));
     unnamed_.valid = false;
   } else if (PreparedStatement* found = prepared_.find(target.name)) {
-    if (engaged()) {
+    if (may_be_skipped) {
       Undo& undo = undo_log_.add(unit_, tag);
       undo.named = true;
       undo.name = target.name;
@@ -238,7 +239,7 @@ bool Session::handle_close(std::string_view whole) {
     }
     prepared_.erase(target.name);
   }
-  if (!engaged()) return answer_in_unit(made<postgres::append_close_complete>());
+  if (!engaged()) return answer_in_unit(made<postgres::append_close_complete>(), tag);
   backend_->replies().expect({.kind = ReplyKind::local, .tag = tag, .local = made<postgres::append_close_complete>()});
   if (backend_->replies().outstanding() == 1) backend_->deliver_local();
   unit_open_ = true;

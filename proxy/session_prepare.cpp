@@ -71,7 +71,7 @@ bool Session::names_sql_prepared(const router::PlannedStatement& planned) {
   return planned.statement && planned.statement->prepared && planned.plan.kind != StatementKind::deallocate;
 }
 
-// PREPARE, EXECUTE or DEALLOCATE as the only statement of a simple query. Nothing: it is none of them, or not ours to
+// PREPARE or EXECUTE as the only statement of a simple query. Nothing: it is none of them, or not ours to
 // handle.
 std::optional<bool> Session::handle_sql_prepared(const router::PlannedText& text, std::string_view sql) {
   if (!multi_shard() || in_failed_transaction()) return {};
@@ -93,12 +93,6 @@ std::optional<bool> Session::handle_sql_prepared(const router::PlannedText& text
   if (statement.kind == StatementKind::prepare) return sql_prepare(statement, planned.plan, sql);
   if (statement.kind == StatementKind::execute || statement.kind == StatementKind::explain)
     return sql_execute(statement, sql);
-  if (statement.kind == StatementKind::deallocate) {
-    if (statement.prepared->all)
-      sql_prepared_.clear();
-    else if (sql_prepared_.erase(statement.prepared->name))
-      prepared_.put(statement.prepared->name, {});  // for the ordinary answer below
-  }
   return {};
 }
 

@@ -39,7 +39,7 @@ struct DeferredMessage {
   char type = 0;
   std::size_t begin = 0, end = 0;  // in deferred_bytes_: the message as it came
   std::uint32_t tag = 0;
-  PreparedStatement statement;   // Parse and Describe of a named statement
+  PreparedStatement statement;   // Describe, and Parse of a named one
   std::string reply;             // local: all of the answer
   std::optional<ShardId> shard;  // the only one, or the best, to ask about the statement
   bool local = false;            // nothing goes to the server

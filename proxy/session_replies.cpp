@@ -61,27 +61,32 @@ void Session::on_done(const ExpectedReply& expected, char type, std::string_view
 // What `tag` stood for did not happen: it failed, or was never looked at because something before it had.
 void Session::undo(std::uint32_t tag, bool skipped) {
   if (UndoLog::is_unnamed(tag)) {
-    // Later ones may have been parsed since.
-    if (tag == unnamed_defined_) unnamed_.valid = false;
+    // Later ones may have been parsed since; they stand or fall by themselves.
+    if (tag == unnamed_defined_) {
+      Undo* const later = undo_log_.first_redefinition("");
+      (later != nullptr ? *later->previous : unnamed_).valid = false;
+    }
     if (tag == unnamed_sent_) unnamed_on_backend_ = false;
     return;
   }
   Undo* const found = undo_log_.find(tag);
   if (found == nullptr) return;
   Undo& entry = *found;
+  if (entry.named) undo_log_.drop_redefinitions_behind(tag, entry.name);
   if (entry.named && entry.name.empty()) {
     // A Parse that fails has dropped the one before it.
     unnamed_ = std::move(*entry.previous);
     unnamed_.valid = unnamed_.valid && skipped;
-    unnamed_on_backend_ = entry.was_on_backend && skipped;
   } else if (entry.named) {
     if (entry.previous)
       prepared_.put(entry.name, std::move(*entry.previous));
     else
       prepared_.erase(entry.name);
   }
+  if (tag == unnamed_sent_ || (entry.named && entry.name.empty())) unnamed_on_backend_ = false;
   if (!entry.sql_prepared.empty()) sql_prepared_.erase(entry.sql_prepared);
-  if (!entry.server_name.empty() && backend_ != nullptr) backend_->prepared().erase(entry.server_name);
+  if (!entry.server_name.empty() && backend_ != nullptr && !undo_log_.prepares(entry.server_name, tag))
+    backend_->prepared().erase(entry.server_name);
   undo_log_.forget(tag);
 }
 

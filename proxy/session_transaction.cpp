@@ -237,9 +237,9 @@ bool Session::lazy_savepoint(const Statement& statement, std::string_view sql, s
     settings_.savepoint(name);
     reply = complete("SAVEPOINT");
   } else if (!lazy_.has_savepoint(name)) {
-    if (lazy_.failed()) return false;
+    if (lazy_.failed() && !lazy_.knows_its_beginning()) return false;  // it may have been there
     reply = error_message({SqlState("3B001"), fmt::format("savepoint \"{}\" does not exist", name), {}, {}, 0});
-    fail_lazy();
+    if (!lazy_.failed()) fail_lazy();
   } else if (statement.kind == StatementKind::release_savepoint) {
     if (!room_for(lazy_.release(name, text), reply)) return true;
     settings_.release(name);

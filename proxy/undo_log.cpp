@@ -48,4 +48,26 @@ bool UndoLog::redefines(std::string_view name, std::uint32_t unit) const {
   });
 }
 
+Undo* UndoLog::first_redefinition(std::string_view name) {
+  const auto found = std::ranges::find_if(
+      entries_, [&](const auto& entry) { return entry.second.named && entry.second.name == name; });
+  return found == entries_.end() ? nullptr : &found->second;
+}
+
+void UndoLog::drop_redefinitions_behind(std::uint32_t tag, std::string_view name) {
+  for (auto entry = entries_.upper_bound(tag); entry != entries_.end(); ++entry)
+    if (entry->second.name == name) entry->second.named = false;
+}
+
+bool UndoLog::prepares(std::string_view server_name, std::uint32_t tag) const {
+  return std::ranges::any_of(
+      entries_, [&](const auto& entry) { return entry.first != tag && entry.second.server_name == server_name; });
+}
+
+bool UndoLog::prepares_before(std::string_view server_name, std::uint32_t unit) const {
+  return std::ranges::any_of(entries_, [&](const auto& entry) {
+    return entry.second.unit != unit && entry.second.server_name == server_name;
+  });
+}
+
 }  // namespace tessera::proxy

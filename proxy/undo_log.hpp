@@ -20,14 +20,13 @@ struct Undo {
   std::string name;
   std::optional<PreparedStatement> previous;
   std::size_t previous_bytes = 0;  // what it counts for in UndoLog::bytes()
-  bool was_on_backend = false;     // the unnamed one
   std::uint32_t unit = 0;          // of the client's messages
   std::string sql_prepared;        // PREPARE of this name was sent
   std::string sql_given;           // likewise, to a server that has not seen it, for the EXECUTE of tag…
   std::uint32_t given_for = 0;     // …this
   bool told = false;               // that EXECUTE: why it fails is known to the client
   std::optional<Renamed> renamed;
-  std::string server_name;             // was added to the connection's prepared statements
+  std::string server_name;             // was added to the connection's prepared statements, or taken from them
   router::PlannedTextRef effects;      // statements whose success changes the session
   std::string sql;                     // their text
   std::vector<SettingChange> changes;  // by set_config
@@ -55,6 +54,14 @@ public:
   bool delays_planning() const { return delaying_ > 0; }
   // Does what the name means depend on messages of another unit than this?
   bool redefines(std::string_view name, std::uint32_t unit) const;
+  // The first entry that redefines the name; null: none does.
+  Undo* first_redefinition(std::string_view name);
+  // What redefines the name behind `tag` will be skipped, too: it has nothing to bring back.
+  void drop_redefinitions_behind(std::uint32_t tag, std::string_view name);
+  // Is it still open whether the connection holds this statement, but for what `tag` says?
+  bool prepares(std::string_view server_name, std::uint32_t tag) const;
+  // Likewise, for messages of that unit: what skips its Parse there skips these, too.
+  bool prepares_before(std::string_view server_name, std::uint32_t unit) const;
 
 private:
   std::map<std::uint32_t, Undo> entries_;

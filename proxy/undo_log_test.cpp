@@ -62,5 +62,38 @@ TEST(UndoLog, KnowsWhichNamesEarlierUnitsRedefine) {
   EXPECT_FALSE(log.redefines("t", 8));
 }
 
+TEST(UndoLog, WhatIsSkippedBehindHasNothingToBringBack) {
+  UndoLog log;
+  std::uint32_t tags[3] = {};
+  for (std::uint32_t& tag : tags) {
+    Undo& entry = log.add(7, tag);
+    entry.named = true;
+    entry.name = "s";
+  }
+  EXPECT_EQ(log.first_redefinition("s"), log.find(tags[0]));
+  EXPECT_EQ(log.first_redefinition("other"), nullptr);
+  log.drop_redefinitions_behind(tags[1], "s");
+  EXPECT_TRUE(log.find(tags[0])->named);
+  EXPECT_TRUE(log.find(tags[1])->named);
+  EXPECT_FALSE(log.find(tags[2])->named);
+  log.drop_redefinitions_behind(tags[0], "other");
+  EXPECT_TRUE(log.find(tags[1])->named);
+}
+
+TEST(UndoLog, KnowsWhatIsStillBeingPrepared) {
+  UndoLog log;
+  std::uint32_t first = 0, second = 0;
+  log.add(7, first).server_name = "tessera_1";
+  EXPECT_TRUE(log.prepares_before("tessera_1", 8));
+  EXPECT_FALSE(log.prepares_before("tessera_1", 7));
+  EXPECT_FALSE(log.prepares_before("tessera_2", 8));
+  EXPECT_FALSE(log.prepares("tessera_1", first));
+  log.add(8, second).server_name = "tessera_1";
+  EXPECT_TRUE(log.prepares("tessera_1", first));
+  EXPECT_TRUE(log.prepares("tessera_1", second));
+  log.forget(first);
+  EXPECT_FALSE(log.prepares("tessera_1", second));
+}
+
 }  // namespace
 }  // namespace tessera::proxy

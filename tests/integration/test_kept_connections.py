@@ -167,6 +167,19 @@ def compare(servers, database, plain, proxy_with):
     return both
 
 
+@pytest.fixture
+def compare_messages(plain, proxy_with, servers, database):
+    def both(flights):
+        server, name = plain
+        for shard, dbname in ((server, name), *((shard, database) for shard in servers)):
+            shard.run(FILL, dbname)
+        with (wire.connect("127.0.0.1", server.port, "app", name, "app") as one, log_in(proxy_with("transaction"), database) as through):
+            for flight in flights:
+                expected, found = types(one.ask(flight)), types(through.ask(flight))
+                assert found == expected, flight
+
+    return both
+
 
 def test_two_homes_in_one_unit_and_in_one_transaction(proxy_with, servers, database):
     """Statements that one shard alone can prepare, one behind the other."""
@@ -213,3 +226,28 @@ def test_a_statement_prepared_before_is_not_run_again(proxy_with, servers, datab
             assert [reply.body for reply in replies if reply.type == "C"] == [b"INSERT 0 1\0" if "insert" in sql else b"SELECT 0\0"]
         assert value(connection, "select v from t where id = 6") == "six"
     assert servers[1].run("select count(*) from t", database).strip() == "0"
+
+
+@pytest.mark.parametrize("which", ["kept", "all"])
+def test_deallocate_by_the_extended_protocol(compare_messages, which):
+    compare_messages([
+        wire.query("prepare kept as select v from t where id = 101"),
+        wire.query("select v from t where id = 1"),
+        wire.parse(f"deallocate {which}") + wire.bind() + wire.execute() + wire.SYNC,
+        wire.query("execute kept"),
+        wire.query("prepare kept as select id from t where id = 101"),
+        wire.query("execute kept"),
+    ])
+
+
+def test_unknown_names_in_a_transaction_that_has_failed_before_its_first_statement(compare_messages):
+    compare_messages([
+        wire.query("begin"),
+        wire.query("rollback to nowhere"),
+        wire.query("rollback to nowhere"),
+        wire.bind(name="nothing") + wire.SYNC,
+        wire.bind() + wire.SYNC,
+        wire.describe_statement("nothing") + wire.SYNC,
+        wire.query("select 1"),
+        wire.query("rollback"),
+    ])
