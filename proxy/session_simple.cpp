@@ -195,6 +195,8 @@ Result<Session::Target> Session::target_of(const router::PlannedText& text, cons
       return std::unexpected(bound.error());
     if (plan.op == router::Operator::any || plan.op == router::Operator::session) continue;
     if (plan.op == router::Operator::scatter) {
+      if (plan.mistake && (in_transaction_ || !lazy_.none() || !text.single()))
+        return std::unexpected(std::move(*plan.mistake));
       if (!text.single())
         return fail(sqlstate::feature_not_supported,
                     "a statement that concerns several shards cannot be sent together with others",

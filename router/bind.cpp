@@ -1,5 +1,6 @@
 // Evaluating a template: from the values of one execution to shards.
 #include <algorithm>
+#include <charconv>
 #include <fmt/core.h>
 
 #include "router/array.hpp"
@@ -7,11 +8,21 @@
 #include "router/key_class.hpp"
 #include "router/numeric.hpp"
 #include "router/plan.hpp"
+#include "router/text.hpp"
+#include "router/value_error.hpp"
 
 namespace tessera::router {
 namespace {
 
 constexpr SqlState not_null_violation{"23502"};
+
+// Of a number in a statement's text (make_const).
+KeyType type_of_number(std::string_view token) {
+  std::int64_t value = 0;
+  const auto [end, error] = std::from_chars(token.data(), token.data() + token.size(), value);
+  if (error != std::errc{} || end != token.data() + token.size()) return KeyType::numeric;
+  return value == static_cast<std::int32_t>(value) ? KeyType::int4 : KeyType::int8;
+}
 
 class Binder {
 public:
@@ -41,6 +52,7 @@ public:
 private:
   Result<void> several(Plan& out) {
     if (plan_.many_refusal) {
+      if (mistake_) return std::unexpected(std::move(*mistake_));
       Error error = *plan_.many_refusal;
       if (untyped_ != nullptr) error.hint = untyped_hint(*untyped_);
       std::ranges::sort(scratch_.shards);
@@ -54,6 +66,7 @@ private:
     std::ranges::sort(scratch_.shards);
     out.op = Operator::scatter;
     out.shards.assign(scratch_.shards.begin(), scratch_.shards.end());
+    out.mistake = std::move(mistake_);
     return {};
   }
 
@@ -113,13 +126,21 @@ private:
       bool null = false;
       const Conversion converted = value_of(row[i], term.key_types[i], scratch_.texts[i], scratch_.key[i], null);
       if (!inserting) {
-        if (converted == Conversion::unknown) return false;
         if (converted == Conversion::no_row) return true;
+        if (converted == Conversion::unknown) {
+          if (!mistake_) mistake_ = mistake_of(row[i], term.key_types[i], {});
+          return false;
+        }
         continue;
       }
       if (null) {
-        return fail(not_null_violation, fmt::format("null value in the sharding key of table \"{}\"", target()),
+        return fail(not_null_violation,
+                    fmt::format("null value in the sharding key \"{}\" of table \"{}\"", term.columns[i], target()),
                     "give the key a value");
+      }
+      if (converted != Conversion::value) {
+        if (auto mistake = mistake_of(row[i], term.key_types[i], term.columns[i]))
+          return std::unexpected(std::move(*mistake));
       }
       if (converted != Conversion::value || changed_by_storing(scratch_.key[i], term.modifiers[i])) {
         return fail(sqlstate::feature_not_supported,
@@ -213,6 +234,9 @@ private:
       KeyValue& key = scratch_.key.front();
       switch (from_parameter(element, binary, declared, term.key_types.front(), operand.cast, text, key)) {
         case Conversion::unknown:
+          if (!mistake_)
+            mistake_ = value_error(given(element, binary, declared, operand.cast, term.key_types.front()),
+                                   term.key_types.front(), {});
           return false;
         case Conversion::no_row:
           continue;
@@ -272,6 +296,40 @@ private:
     return declared != 0 && declared != unknown_oid && !keeps_list_type(key_type_of(declared), column);
   }
 
+  static GivenValue given(std::string_view bytes, bool binary, TypeOid declared, KeyType cast, KeyType column) {
+    const KeyType met = cast == KeyType::unsupported ? column : cast;
+    if (declared == 0 || declared == unknown_oid) return {bytes, binary, met, met};
+    const KeyType own = key_type_of(declared);
+    return {bytes, binary, own, cast == KeyType::unsupported ? own : cast};
+  }
+
+  // Of a key that could not be had: what the server would say.
+  std::optional<Error> mistake_of(const KeyOperand& operand, KeyType column, std::string_view stored_in) const {
+    if (operand.kind == KeyOperand::Kind::parameter) {
+      if (operand.index >= values_.parameters.size() || &operand == untyped_) return {};
+      const auto& parameter = values_.parameters[operand.index];
+      return value_error(given(parameter.bytes, parameter.binary, parameter.declared, operand.cast, column), column,
+                         stored_in);
+    }
+    std::string_view token;
+    parser::LiteralKind kind{};
+    if (!literal(operand, token, kind)) return {};
+    std::string text;
+    if (!is_string(kind)) {
+      if (operand.cast != KeyType::unsupported) return {};
+      text = token;
+    } else if (!parser::decode_string(token, kind, text)) {
+      return {};
+    }
+    const KeyType type = is_string(kind) ? given({}, false, 0, operand.cast, column).type : type_of_number(token);
+    auto mistake = value_error({text, false, type, type}, column, stored_in);
+    // Of an operator that does not exist the server tells the operator's place.
+    const bool placed = operand.kind == KeyOperand::Kind::slot && is_string(kind);
+    if (mistake && placed && (type == column || !stored_in.empty()))
+      mistake->position = position_of(values_.sql, values_.slots[operand.index].begin);
+    return mistake;
+  }
+
   static TypeOid element_oid(TypeOid array_oid) { return oid_of(element_type_of(array_oid)); }
 
   // Text that the server will see as other bytes; that of a bytea is text too, unless it comes in binary.
@@ -313,6 +371,7 @@ private:
   const Topology& topology_;
   const Values& values_;
   BindScratch& scratch_;
+  std::optional<Error> mistake_;         // what the server would say of a key that says nothing here
   const KeyOperand* untyped_ = nullptr;  // a parameter that was not used, for the hint
 };
 
@@ -321,6 +380,7 @@ private:
 Result<void> bind(const PlanTemplate& plan, const Topology& topology, const Values& values, BindScratch& scratch,
                   Plan& out) {
   out.shards.clear();
+  out.mistake.reset();
   if (plan.refusal) return std::unexpected(*plan.refusal);
   if (plan.hinted_shard) {
     out.op = Operator::route;

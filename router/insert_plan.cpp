@@ -120,6 +120,7 @@ void Planning::insert_values(const TableRouting& routing) {
   ShardTerm term{.rule = routing.rule, .key_types = routing.key_types};
   for (std::size_t i = 0; i < routing.key_columns.size(); ++i) {
     const Column* column = relation == nullptr ? nullptr : relation->find_column(routing.key_columns[i]);
+    term.columns.push_back(routing.key_columns[i]);
     term.modifiers.push_back(column == nullptr ? -1 : modifier_of(column->type_name, column->key_type));
   }
   const auto& insert = *statement_.insert;

@@ -47,6 +47,7 @@ struct ShardTerm {
   // INSERT only, per key column: the scale of numeric, fractional digits of times, length of varchar; -1: none. A value
   // that the column would round or cut off when storing it is refused, since the stored key is another.
   std::vector<int> modifiers;
+  std::vector<std::string> columns;  // INSERT only, per key column: its name
   friend bool operator==(const ShardTerm&, const ShardTerm&) = default;
 };
 
@@ -97,6 +98,8 @@ struct Plan {
   Operator op = Operator::any;
   ShardId shard;                // route
   std::vector<ShardId> shards;  // scatter: ascending, at least two
+  // scatter: what the servers would say of a key in it, for those who may not ask several.
+  std::optional<Error> mistake;
 };
 
 // The values of one execution. Borrowed.

@@ -47,7 +47,6 @@ bool hides_system(const std::vector<std::string>& search_path);
 
 // 0A000 with the place in the statement.
 Error refuse(const PlanRequest& request, std::string message, parser::SourceSpan span, std::string hint);
-int position_of(std::string_view sql, std::uint32_t offset);
 // "by a hint …", and what that needs where the configuration does not allow hints.
 std::string by_hint(const PlanRequest& request);
 

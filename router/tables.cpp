@@ -5,6 +5,7 @@
 
 #include "router/contains.hpp"
 #include "router/planning.hpp"
+#include "router/text.hpp"
 
 namespace tessera::router {
 namespace {
@@ -225,12 +226,6 @@ ResolvedTable resolve_table(const parser::TableRef& table, const PlanRequest& re
 bool hides_system(const std::vector<std::string>& search_path) {
   const auto system = std::ranges::find(search_path, "pg_catalog");
   return system != search_path.end() && system != search_path.begin();
-}
-
-int position_of(std::string_view sql, std::uint32_t offset) {
-  const std::string_view before = sql.substr(0, offset);
-  const auto starts_character = [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; };
-  return static_cast<int>(std::ranges::count_if(before, starts_character)) + 1;
 }
 
 Error refuse(const PlanRequest& request, std::string message, parser::SourceSpan span, std::string hint) {

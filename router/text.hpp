@@ -31,4 +31,10 @@ constexpr std::string_view trim_trailing_blanks(std::string_view text) {
   return text;
 }
 
+// Of the character that begins at the byte `offset`, counted from 1.
+constexpr int position_of(std::string_view sql, std::size_t offset) {
+  const auto starts_character = [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; };
+  return static_cast<int>(std::ranges::count_if(sql.substr(0, offset), starts_character)) + 1;
+}
+
 }  // namespace tessera::router
