@@ -58,13 +58,12 @@ void complain(const std::vector<config::Problem>& problems) {
 std::vector<config::Problem> rule_problems(const config::Config& config) {
   std::vector<config::Problem> problems;
   for (const config::Database& database : config.databases) {
-    const auto topology = router::Topology::build(database, router::Catalog::from_config(database), 1);
-    if (topology) continue;
-    const Error& error = topology.error();
-    config::Problem& problem = problems.emplace_back();
-    problem.where = place_of(error.detail).value_or(database.position);
-    problem.message = error.message;
-    problem.hint = error.hint;
+    for (Error& error : router::Topology::problems(database, router::Catalog::from_config(database))) {
+      config::Problem& problem = problems.emplace_back();
+      problem.where = place_of(error.detail).value_or(database.position);
+      problem.message = std::move(error.message);
+      problem.hint = std::move(error.hint);
+    }
   }
   return problems;
 }

@@ -96,30 +96,32 @@ Error for_table(Error error, const config::Table& table) {
 
 }  // namespace
 
-Result<std::shared_ptr<const Topology>> Topology::build(const config::Database& database, const Catalog& catalog,
-                                                        std::uint64_t version) {
-  auto contents = std::make_shared<Contents>();
-  contents->version = version;
-  const RuleContext shards{database, {}, 0, nullptr};
-  for (const config::Shard& shard : database.shards) contents->shards.push_back(shard.name);
-  if (!database.default_shard.empty()) {
-    const auto found = shards.shard(database.default_shard);
+// One pass over the configuration.
+class Topology::Builder {
+public:
+  Builder(const config::Database& database, const Catalog& catalog) : database_(database), catalog_(catalog) {}
+
+  Result<void> shards() {
+    for (const config::Shard& shard : database_.shards) contents->shards.push_back(shard.name);
+    if (database_.default_shard.empty()) return {};
+    const auto found = context_.shard(database_.default_shard);
     if (!found) return std::unexpected(found.error());
     contents->default_shard = *found;
+    return {};
   }
-  BoundRules bound;
-  for (const config::Table& table : database.tables) {
+
+  Result<void> table(const config::Table& table) {
     TableRouting routing{.schema = table.schema, .name = table.name};
     if (table.reference) {
       routing.kind = TableRouting::Kind::reference;
     } else if (table.rule.empty()) {
-      const auto shard = shards.shard(table.shard);
+      const auto shard = context_.shard(table.shard);
       if (!shard) return std::unexpected(for_table(shard.error(), table));
       routing.shard = *shard;
     } else {
       routing.kind = TableRouting::Kind::sharded;
       routing.key_columns = table.key;
-      auto types = key_types(table, catalog);
+      auto types = key_types(table, catalog_);
       if (!types) return std::unexpected(types.error());
       routing.key_types = std::move(*types);
       routing.rule = no_rule;
@@ -128,22 +130,52 @@ Result<std::shared_ptr<const Topology>> Topology::build(const config::Database& 
       std::vector<KeyType> classes;
       for (const KeyType type : routing.key_types) classes.push_back(class_of(type));
       const auto next = RuleId(static_cast<std::uint32_t>(contents->rules.size()));
-      const auto [entry, added] = bound.try_emplace({table.rule, classes}, next);
-      if (added) {
-        auto rule = bind_rule(database, table, classes);
+      const auto known = bound_.find({table.rule, classes});
+      routing.rule = known == bound_.end() ? next : known->second;
+      if (known == bound_.end()) {
+        auto rule = bind_rule(database_, table, classes);
         if (!rule) return std::unexpected(for_table(rule.error(), table));
+        bound_.emplace(std::pair(table.rule, classes), next);
         contents->rules.push_back(std::move(*rule));
         contents->rule_names.push_back(table.rule);
       }
-      routing.rule = entry->second;
-      if (const auto checked = check_order(table, catalog, *contents->rules[routing.rule.value()]); !checked) {
+      if (const auto checked = check_order(table, catalog_, *contents->rules[routing.rule.value()]); !checked) {
         return std::unexpected(checked.error());
       }
     }
     contents->tables_by_name[routing.schema + '.' + routing.name] = contents->tables.size();
     contents->tables.push_back(std::move(routing));
+    return {};
   }
-  return std::shared_ptr<const Topology>(new Topology(std::move(contents)));
+
+  std::shared_ptr<Contents> contents = std::make_shared<Contents>();
+
+private:
+  const config::Database& database_;
+  const Catalog& catalog_;
+  const RuleContext context_{database_, {}, 0, nullptr};
+  BoundRules bound_;
+};
+
+Result<std::shared_ptr<const Topology>> Topology::build(const config::Database& database, const Catalog& catalog,
+                                                        std::uint64_t version) {
+  Builder builder(database, catalog);
+  if (auto done = builder.shards(); !done) return std::unexpected(std::move(done.error()));
+  for (const config::Table& table : database.tables)
+    if (auto done = builder.table(table); !done) return std::unexpected(std::move(done.error()));
+  builder.contents->version = version;
+  return std::shared_ptr<const Topology>(new Topology(std::move(builder.contents)));
+}
+
+std::vector<Error> Topology::problems(const config::Database& database, const Catalog& catalog) {
+  Builder builder(database, catalog);
+  std::vector<Error> problems;
+  const auto note = [&problems](Result<void> done) {
+    if (!done) problems.push_back(std::move(done.error()));
+  };
+  note(builder.shards());
+  for (const config::Table& table : database.tables) note(builder.table(table));
+  return problems;
 }
 
 Topology::Topology(std::shared_ptr<const Contents> contents) : contents_(std::move(contents)) {}

@@ -60,6 +60,8 @@ public:
   // are built from the configuration's key_type, or left to be refused when they are used.
   static Result<std::shared_ptr<const Topology>> build(const config::Database& database, const Catalog& catalog,
                                                        std::uint64_t version);
+  // Why it fails: the first problem of each table. Empty: it does not.
+  static std::vector<Error> problems(const config::Database& database, const Catalog& catalog);
 
   std::uint64_t version() const;
   std::size_t shard_count() const;
@@ -76,6 +78,7 @@ public:
 
 private:
   struct Contents;
+  class Builder;
   explicit Topology(std::shared_ptr<const Contents> contents);
   std::shared_ptr<const Contents> contents_;
 };

@@ -76,6 +76,13 @@ def test_rules_that_cannot_work_are_found_in_every_database_in_both_forms(config
     assert all("by_bits" in one["message"] for one in told["problems"])
 
 
+def test_what_is_wrong_with_each_table_is_told(config):
+    text = CONFIG.replace("key: id, key_type: bigint}", "key: id, key_type: json}, t: {rule: by_bits, key: k, key_type: text}, u: {rule: by_bits, key: k, key_type: text}, v: {rule: by_bits, key: k, key_type: point}")
+    config.write_text(text)
+    errors = [line for line in run_command("check", config).stderr.splitlines() if ": error: " in line]
+    assert [words in line for words, line in zip(("type json", '(table "t"', '(table "u"', "type point"), errors, strict=True)] == [True] * 4, errors
+
+
 @pytest.mark.parametrize("old, new, words", [
     ("postgres: 127.0.0.1:6432", "postgres: 127.0.0.1:6432, mysql: 127.0.0.1:6033", '"mysql" is not in this version'),
     ("default_shard: b0", "engine: mysql", 'engine "mysql" is not in this version'),
