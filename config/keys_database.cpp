@@ -168,7 +168,8 @@ constexpr Key table_keys[] = {
     of(Kind::text, "rule", "The rule that spreads the rows."),
     of(Kind::texts, "key", "The sharding key: a column, or for a composite rule a list of them."),
     of(Kind::text, "key_type",
-       "SQL type of the key (of a composite key a list: text, bigint); checked against the catalog, and used by "
+       "SQL type of the key (of a composite key a list: text, bigint; of a domain the type beneath it); checked "
+       "against the catalog, and used by "
        "offline explain."),
     of(Kind::texts, "columns", "All columns in order, for offline explain."),
     of(Kind::boolean, "reference", "The table is the same on every shard.", "false"),

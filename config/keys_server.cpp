@@ -67,8 +67,7 @@ constexpr Key log_keys[] = {
     choice("format", log_formats, "logfmt", "How a line is written."),
     of(Kind::path, "file", "File that lines go to, reopened on SIGHUP; absent: standard error."),
     of(Kind::duration, "slow_statement", "Statements slower than this are logged; absent: none."),
-    of(Kind::boolean, "statement_text", "Slow statements with their literals; else with the literals replaced.",
-       "false"),
+    of(Kind::boolean, "statement_text", "Slow statements with literals and comments; else without.", "false"),
 };
 constexpr SectionSpec log_section{"log", log_keys};
 

@@ -166,6 +166,22 @@ bool is_md5_verifier(std::string_view text) {
          text.substr(3).find_first_not_of("0123456789abcdef") == text.npos;
 }
 
+namespace {
+// From one double quote to the next; a doubled one between them stands for itself.
+bool take_quoted(std::string_view& text, std::string& part) {
+  for (std::size_t i = 1; i < text.size(); ++i) {
+    const bool quote = text[i] == '"';
+    if (quote && !text.substr(i + 1).starts_with('"')) {
+      text.remove_prefix(i + 1);
+      return true;
+    }
+    if (quote) ++i;
+    part += text[i];
+  }
+  return false;
+}
+}  // namespace
+
 std::optional<TableName> parse_table_name(std::string_view text) {
   std::array<std::string, 2> parts;
   std::size_t count = 0;
@@ -173,16 +189,13 @@ std::optional<TableName> parse_table_name(std::string_view text) {
     std::string& part = parts[count++];
     const bool quoted = text.starts_with('"');
     if (quoted) {
-      const auto end = text.find('"', 1);
-      if (end == text.npos) return std::nullopt;
-      part = text.substr(1, end - 1);
-      text.remove_prefix(end + 1);
+      if (!take_quoted(text, part)) return std::nullopt;
     } else {
       const auto end = std::min(text.find('.'), text.size());
       part = text.substr(0, end);
       text.remove_prefix(end);
     }
-    if (part.empty() || part.find('"') != part.npos) return std::nullopt;
+    if (part.empty() || (!quoted && part.contains('"'))) return std::nullopt;
     if (text.empty()) break;
     if (!text.starts_with('.')) return std::nullopt;
     text.remove_prefix(1);
@@ -194,7 +207,10 @@ std::optional<TableName> parse_table_name(std::string_view text) {
 
 std::string table_name_text(const TableName& name) {
   const auto part = [](const std::string& text) {
-    return text.find('.') == text.npos ? text : fmt::format("\"{}\"", text);
+    if (text.find_first_of(".\"") == text.npos) return text;
+    std::string quoted = "\"";
+    for (const char c : text) quoted.append(c == '"' ? 2 : 1, c);
+    return quoted + '"';
   };
   return name.schema.empty() ? part(name.name) : part(name.schema) + "." + part(name.name);
 }

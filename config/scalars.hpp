@@ -38,7 +38,8 @@ bool is_scram_verifier(std::string_view text);
 // "md5" and 32 hexadecimal digits.
 bool is_md5_verifier(std::string_view text);
 
-// "schema.table" or "table", where a part that holds a dot stands in double quotes. The schema is empty if not given.
+// "schema.table" or "table", where a part that holds a dot or a double quote (doubled) stands in double quotes. The
+// schema is empty if not given.
 struct TableName {
   std::string schema;
   std::string name;

@@ -104,10 +104,13 @@ TEST(TableNames, Notations) {
   EXPECT_EQ(parse_table_name("a.b")->name, "b");
   EXPECT_EQ(parse_table_name("\"a.b\"")->name, "a.b");
   EXPECT_EQ(parse_table_name("\"a.b\".\"c\"")->name, "c");
-  for (const char* wrong : {"", ".", "a.", ".a", "a.b.c", "\"a", "\"\"", "\"a\"b", "a\"b"}) {
+  for (const char* wrong : {"", ".", "a.", ".a", "a.b.c", "\"a", "\"\"", "\"a\"b", "a\"b", "\"a\"\"", "a\"\"b"}) {
     EXPECT_FALSE(parse_table_name(wrong)) << wrong;
   }
+  EXPECT_EQ(parse_table_name(R"("a""b")")->name, R"(a"b)");
+  EXPECT_EQ(parse_table_name(R"("a"""."b""c")")->schema, R"(a")");
   EXPECT_EQ(table_name_text({"odd.schema", "t"}), "\"odd.schema\".t");
+  EXPECT_EQ(table_name_text({R"(a")", R"(b"c)"}), R"("a"""."b""c")");
 }
 
 TEST(Bounds, KindsOfOrder) {

@@ -90,8 +90,9 @@ Table read_table(Section section, const Names& names, const KeyCounts& counts) {
     if (!name->schema.empty()) table.schema = std::move(name->schema);
     table.name = std::move(name->name);
   } else {
-    section.context().problem(section.mark(), fmt::format("\"{}\" is not a table's name", section.node().key),
-                              "table, or schema.table; a part with a dot in it stands in double quotes");
+    section.context().problem(
+        section.mark(), fmt::format("\"{}\" is not a table's name", section.node().key),
+        "table, or schema.table; a part with a dot or a quote in it stands in double quotes, as in SQL");
   }
   if (const Node* rule = section.find("rule")) {
     if (auto name = names.rule(*rule)) table.rule = *std::move(name);

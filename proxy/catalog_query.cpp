@@ -14,10 +14,12 @@ namespace {
 using Row = pool::TextQuery::Row;
 
 // One row a column, the first of them with what is the relation's; relations without columns give one row with an empty
-// column name. Names are qualified so that nobody's search_path can put a table of his own in between.
+// column name. A column of a domain is one of the type beneath it: the server computes and compares with that. Names
+// are qualified so that nobody's search_path can put a table of his own in between.
 constexpr std::string_view relations_sql = R"(
 SELECT n.nspname, c.relname, c.relkind,
-       coalesce(a.attname, ''), coalesce(a.atttypid, 0)::pg_catalog.int8, coalesce(pg_catalog.format_type(a.atttypid, a.atttypmod), ''),
+       coalesce(a.attname, ''), coalesce(base.type, a.atttypid, 0)::pg_catalog.int8,
+       coalesce(pg_catalog.format_type(coalesce(base.type, a.atttypid), coalesce(base.modifier, a.atttypmod)), ''),
        coalesce(a.attnotnull, false), coalesce(co.collprovider = 'c' AND co.collcollate IN ('C', 'POSIX') OR co.collname = 'default' AND
          (SELECT d.datcollate IN ('C', 'POSIX') AND d.datlocprovider = 'c' FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()), true),
        coalesce(co.collisdeterministic, true), coalesce(a.attgenerated <> '', false),
@@ -46,6 +48,12 @@ FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamesp
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 CROSS JOIN LATERAL (SELECT pg_catalog.min(f.attnum) FROM pg_catalog.pg_attribute f
   WHERE f.attrelid = c.oid AND f.attnum > 0 AND NOT f.attisdropped) first (attnum)
+LEFT JOIN (
+  WITH RECURSIVE domains AS (
+    SELECT t.oid AS domain, t.typbasetype AS type, t.typtypmod AS modifier FROM pg_catalog.pg_type t WHERE t.typtype = 'd'
+    UNION ALL
+    SELECT d.domain, t.typbasetype, t.typtypmod FROM domains d JOIN pg_catalog.pg_type t ON t.oid = d.type AND t.typtype = 'd')
+  SELECT d.* FROM domains d JOIN pg_catalog.pg_type t ON t.oid = d.type AND t.typtype <> 'd') base ON base.domain = a.atttypid
 LEFT JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND n.nspname NOT LIKE 'pg\_temp\_%'
   AND n.nspname NOT LIKE 'pg\_toast\_temp\_%'

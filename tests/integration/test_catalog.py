@@ -104,3 +104,38 @@ def test_a_statement_prepared_anew_has_the_types_of_today(tessera, servers, new_
                 return type_of_parameter(other) == 25
 
         eventually(renewed, what="the connection holds the statement as it was before")
+
+
+def test_a_key_of_a_domain_is_one_of_the_type_beneath_it(tessera, servers, new_database):
+    name = new_database(servers, "create domain id as bigint check (value > 0); create domain user_id as id; create domain code as varchar(3);"
+                                 "create table t (id user_id primary key, v code); create table c (id code collate \"C\" primary key, v text)")
+    rules = {"rules": {**RULES["rules"], "h": {"type": "hash", "shards": ["s0", "s1"]}},
+             "tables": {"t": {"rule": "r", "key": "id", "key_type": "bigint"}, "c": {"rule": "h", "key": "id"}}}
+    proxy = tessera(config_of(servers, name, **rules))
+    with proxy.connect(name) as connection:
+        connection.autocommit = True
+        for key in (5, 150):
+            connection.execute("insert into t values (%s, 'x')", [key])
+            connection.execute(f"update t set v = 'y' where id = {key}")
+            assert connection.execute("select v from t where id = %s", [key]).fetchall() == [("y",)]
+            assert connection.execute(f"select v from t where id = '{key}'::user_id or id = %s", [key]).fetchall() == [("y",)]
+        for number in range(20):
+            connection.execute(f"insert into c values ('{number}', '{number}')")
+            assert connection.execute("select v from c where id = %s", [str(number)]).fetchall() == [(str(number),)]
+        assert errors(log_in(proxy, name).ask(wire.query("insert into t values (-5, 'x')")))[0]["C"] == "23514"
+        # What the column cuts off is not certain here.
+        assert errors(log_in(proxy, name).ask(wire.query("insert into c values ('abc ', 'x')")))[0]["C"] == "0A000"
+    for server, expected in zip(servers, ("5", "150")):
+        assert server.run("select id from t", name).split() == [expected]
+
+
+def test_names_with_quotes_in_them(tessera, servers, new_database):
+    name = new_database(servers, 'create table "a""b" (id bigint primary key, v text); create schema "s.""1"; create table "s.""1"."""" (id bigint primary key, v text)')
+    tables = {'"a""b"': {"rule": "r", "key": "id"}, '"s.""1".""""': {"rule": "r", "key": "id"}}
+    proxy = tessera(config_of(servers, name, rules=RULES["rules"], tables=tables))
+    with log_in(proxy, name) as connection:
+        for table in tables:
+            for key in (5, 150):
+                assert not errors(connection.ask(wire.query(f"insert into {table} values ({key}, 'x')")))
+    for table in tables:
+        assert [server.run(f"select id from {table}", name).split() for server in servers] == [["5"], ["150"]]
