@@ -1,4 +1,4 @@
-// A statement's text without its literals: what a log or a list of statements may show.
+// A statement's text without its literals and comments: what a log or a list of statements may show.
 #pragma once
 
 #include <string>
@@ -8,7 +8,8 @@
 
 namespace tessera::parser {
 
-// Each literal becomes `?`. A text that the lexer is not sure of is not shown at all: "<unreadable>".
+// Each literal becomes `?`, a comment between two words a blank. A text that the lexer is not sure of is not shown at
+// all: "<unreadable>".
 std::string normalize(std::string_view sql, LexerMode mode);
 
 }  // namespace tessera::parser

@@ -20,6 +20,12 @@ TEST(StatementTable, OneEntryForOneShape) {
   EXPECT_EQ(first->text.find("1"), std::string::npos) << first->text;
 }
 
+TEST(StatementTable, ShowsNoComments) {
+  StatementTable table(1);
+  EXPECT_EQ(find(table, "/* by Ann */ select/*x*/w -- of Bob\n from t  where id = 5; -- end")->text,
+            "select w from t  where id = ?;");
+}
+
 TEST(StatementTable, KnowsWhereAndHowLong) {
   StatementTable table(130);
   const auto counters = find(table, "select 1");

@@ -124,10 +124,12 @@ def test_events_of_shards_and_pools(tessera, servers, database, new_server):
 def test_slow_statements_are_logged_with_their_text(tessera, servers, database, literals):
     proxy = tessera({**config_of(servers, database, **RULES), "log": {"slow_statement": "100ms", "statement_text": literals}})
     with log_in(proxy, database) as connection:
-        connection.ask(wire.query("select pg_sleep(0.15), 'simple'"))
+        connection.ask(wire.query("/* of Ann */ select pg_sleep(0.15), 'simple' -- and Bob"))
         connection.ask(wire.parse("select pg_sleep(0.15), 'extended'") + wire.bind() + wire.execute() + wire.SYNC)
         connection.ask(wire.query("select pg_sleep(0.15), 'scatter' from t where id in (5, 150)"))
     for how in ("simple", "extended", "scatter"):
         expected = f"select pg_sleep(0.15), '{how}'" if literals else "select pg_sleep(?), ?"
+        if literals and how == "simple":
+            expected = f"/* of Ann */ {expected} -- and Bob"
         text = expected + (" from t where id in (5, 150)" if literals else " from t where id in (?, ?)") * (how == "scatter")
         proxy.wait_for_log(f'slow statement.* statement="{re.escape(text)}"')
