@@ -49,3 +49,22 @@ def test_what_a_server_refuses_is_refused(proxy, servers, database, name):
             assert ask(before, f"show {name}") == normal
             with log_in(proxy, database) as after:
                 assert ask(after, f"show {name}") == normal
+
+
+# What PostgreSQL 15 takes on a command line, whether or not it takes it from a client. (Left out: -d and -t, by which superusers debug.)
+SWITCHES = ["-b", "-E", "-j", "-n", "-P", "-T", "-PE", "-e", "-s", "-O", "-F", "-i", "-l", "-W 0", "-W0", "-C port", "-D /tmp", "-r /tmp/x", "-v 3", "-S 64", "-f s", "-fmerge",
+            "-f x", "-B 100", "-h x", "-k /tmp", "-N 5", "-p 1", "-x", "-W"]
+
+
+@pytest.mark.parametrize("user", ["app", "postgres"])
+def test_switches_are_taken_as_by_a_server(tessera, servers, database, user):
+    def taken(host, port, switch):
+        try:
+            wire.connect(host, port, user, database, user, parameters={"options": switch}).close()
+        except wire.WireError:
+            return False
+        return True
+
+    proxy = tessera(config_of(servers[:1], database, users=[{"name": user, "password": user}]))
+    here = {switch: taken(proxy.host, proxy.port, switch) for switch in SWITCHES}
+    assert here == {switch: taken("127.0.0.1", servers[0].port, switch) for switch in SWITCHES}

@@ -39,10 +39,21 @@ constexpr PlannerSwitch planner_switches[] = {
     {'t', "enable_tidscan"}, {'n', "enable_nestloop"},  {'m', "enable_mergejoin"},     {'h', "enable_hashjoin"},
 };
 
-// Letters that are short for a setting and take no argument. Others of the server's letters concern the whole server,
-// or debugging, and a client that gives one is told so.
+// Letters that are short for a setting and take no argument, and those that a server takes from a client and does not
+// heed. (-P is heeded there: system indexes are not used. That changes no answer.) Others of the server's letters
+// concern the whole server, or debugging, and a client that gives one is told so.
 bool set_from_flag(Settings& settings, char letter) {
   switch (letter) {
+    case 'b':
+    case 'E':
+    case 'j':
+    case 'n':
+    case 'P':
+    case 'T':
+      return true;
+    case 'O':
+      set_setting(settings, "allow_system_table_mods", "true");
+      return true;
     case 'e':
       set_setting(settings, "datestyle", "euro");
       return true;
@@ -54,16 +65,16 @@ bool set_from_flag(Settings& settings, char letter) {
   }
 }
 
-// Letters with an argument, beside -c. Empty: not one of them.
+// Letters with an argument, beside -c; of those without a setting as above (-W only delays the login).
 bool set_from_letter(Settings& settings, char letter, std::string_view argument) {
+  if (std::string_view("CDrvW").contains(letter)) return true;
   if (letter == 'S') {
     set_setting(settings, "work_mem", argument);
     return true;
   }
   if (letter != 'f') return false;
-  const auto known = std::ranges::find(planner_switches, argument.substr(0, 1),
-                                       [](const PlannerSwitch& entry) { return std::string_view(&entry.letter, 1); });
-  if (argument.size() != 1 || known == std::end(planner_switches)) return false;
+  const auto known = std::ranges::find(planner_switches, argument.front(), &PlannerSwitch::letter);
+  if (known == std::end(planner_switches)) return false;
   set_setting(settings, known->setting, "false");
   return true;
 }

@@ -172,7 +172,7 @@ TEST(Options, AreSplitAsTheServerDoes) {
 TEST(Options, SettingsInAllSpellings) {
   const auto settings = parse_options(
       "-c geqo=off -cstatement_timeout=5min --search-path=a,b --lock-timeout= -c DateStyle=ISO,\\ MDY -c a.b=x=y "
-      "-ec geqo=on -S 64MB -fs -f m -- ");
+      "-ec geqo=on -S 64MB -fs -f mx -PEbj -nT -W 0 -Cx -D x -r x -v3 -- ");
   ASSERT_TRUE(settings.has_value()) << settings.error().message;
   EXPECT_THAT(*settings, ElementsAre(Pair("geqo", "on"), Pair("statement_timeout", "5min"), Pair("search_path", "a,b"),
                                      Pair("lock_timeout", ""), Pair("DateStyle", "ISO, MDY"), Pair("a.b", "x=y"),
@@ -181,8 +181,8 @@ TEST(Options, SettingsInAllSpellings) {
 }
 
 TEST(Options, MistakesAreSyntaxErrors) {
-  for (const auto* options :
-       {"geqo=off", "-", "-c", "-c geqo", "--geqo", "-x", "-x y", "-c a=b c", "-- a", "-B 100", "-fz", "-fss", "-f"}) {
+  for (const auto* options : {"geqo=off", "-", "-c", "-c geqo", "--geqo", "-x", "-x y", "-c a=b c", "-- a", "-B 100",
+                              "-fz", "-f", "-W", "-F", "-p 1"}) {
     const auto settings = parse_options(options);
     ASSERT_FALSE(settings.has_value()) << options;
     EXPECT_EQ(settings.error().code, sqlstate::syntax_error) << options;
