@@ -34,8 +34,11 @@ router::PlannedText plan_text(const std::string& sql, const parser::Fingerprint&
   router::SessionView view;
   view.hints_allowed = hints;
   const std::string_view hint = std::string_view(sql).substr(print.hint_begin, print.hint_end - print.hint_begin);
-  for (const parser::Statement& statement : *parsed)
-    text.statements.push_back({router::plan(statement, sql, print.slots, hint, topology, catalog, view), nullptr});
+  for (const parser::Statement& statement : *parsed) {
+    router::PlanTemplate& plan = text.statements.emplace_back().plan;
+    plan = router::plan(statement, sql, print.slots, hint, topology, catalog, view);
+    if (!plan.refusal) plan.refusal = router::hint_refusal(hint, parsed->size(), view);
+  }
   return text;
 }
 

@@ -369,6 +369,7 @@ router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const Pla
     planned.plan = router::plan(
         statement, sql, print.exact ? std::span<const parser::Slot>(print.slots) : std::span<const parser::Slot>(),
         hint, *routing.topology, *routing.catalog, view.session);
+    if (!planned.plan.refusal) planned.plan.refusal = router::hint_refusal(hint, parsed->size(), view.session);
     // The catalog may say something else by now.
     if (planned.plan.refusal) {
       text->cacheable = false;

@@ -50,6 +50,15 @@ bool is_session(const parser::Statement& statement) {
 
 }  // namespace
 
+std::optional<Error> hint_refusal(std::string_view hint, std::size_t statements, const SessionView& session) {
+  if (!session.hints_allowed || hint.empty() || statements < 2) return {};
+  return Error{sqlstate::feature_not_supported,
+               "a hint before several statements does not say which of them it is for",
+               {},
+               "send each statement in a message of its own, or SET tessera.shard",
+               0};
+}
+
 PlanTemplate plan(const parser::Statement& statement, std::string_view sql, std::span<const parser::Slot> slots,
                   std::string_view hint, const Topology& topology, const Catalog& catalog, const SessionView& session) {
   const PlanRequest request{statement, sql, slots, hint, topology, catalog, session};

@@ -31,4 +31,7 @@ struct SessionView {
 PlanTemplate plan(const parser::Statement& statement, std::string_view sql, std::span<const parser::Slot> slots,
                   std::string_view hint, const Topology& topology, const Catalog& catalog, const SessionView& session);
 
+// Of a hint before as many statements as the text has: it is for one.
+std::optional<Error> hint_refusal(std::string_view hint, std::size_t statements, const SessionView& session);
+
 }  // namespace tessera::router

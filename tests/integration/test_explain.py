@@ -84,3 +84,10 @@ def test_keys_on_several_shards_are_not_told_to_name_a_key(proxy, database):
             assert refusal(connection, sql)["H"] == "name keys of one shard only: use a statement for each shard's keys"
         assert refusal(connection, "delete from t")["H"] == "add a condition on the sharding key: t.id = …"
         assert refusal(connection, "select count(*) from t a, t b where a.id = 1")["H"] == "add a condition on the sharding key: t.id = …"
+
+
+def test_a_hint_is_for_one_statement(proxy, database):
+    with log_in(proxy, database) as connection:
+        failed = refusal(connection, "/* tessera: shard=s1 */ insert into t values (1, 'x'); insert into t values (2, 'y')")
+        assert failed["C"] == "0A000" and "several statements" in failed["M"]
+        assert not errors(connection.ask(wire.query("/* of the application */ select 1; select 2")))
