@@ -214,14 +214,14 @@ std::optional<Error> Session::unreadable(std::string_view sql) const {
     return Error{sqlstate::feature_not_supported,
                  "statements with backslashes cannot be routed while standard_conforming_strings is off",
                  {},
-                 "SET standard_conforming_strings = on, or write E'…'",
+                 "SET standard_conforming_strings = on, or pass the texts as parameters",
                  0};
-  if (!encodings().unsafe) return {};
-  return Error{sqlstate::feature_not_supported,
-               fmt::format("statements in client_encoding {} cannot be routed", parameter("client_encoding")),
-               {},
-               "SET client_encoding = UTF8",
-               0};
+  if (!may_be_misread(sql)) return {};
+  return Error{
+      sqlstate::feature_not_supported,
+      fmt::format("statements that are not ASCII cannot be routed in client_encoding {}", parameter("client_encoding")),
+      "a byte of a character may look like a quote or a backslash",
+      "pass such texts as parameters, or SET client_encoding = UTF8", 0};
 }
 
 }  // namespace tessera::proxy
