@@ -314,6 +314,7 @@ private:
     std::string_view token;
     parser::LiteralKind kind{};
     if (!literal(operand, token, kind)) return {};
+    if (kind == parser::LiteralKind::bit_string || kind == parser::LiteralKind::unicode_string) return {};
     std::string text;
     if (!is_string(kind)) {
       if (operand.cast != KeyType::unsupported) return {};

@@ -58,7 +58,9 @@ std::optional<Error> integer_error(std::string_view text, KeyType type) {
 
 std::optional<Error> decimal_error(std::string_view text, KeyType type) {
   const std::string_view number = without_sign(trim_space(text));
-  if (!number.empty() && (newer_number(number) || only(number, "0123456789.eE+-"))) return {};
+  // strtod() reads "-nan" and "infinity" in several spellings.
+  const bool word = !number.empty() && std::string_view("nNiI").contains(number.front());
+  if (word || newer_number(number) || (!number.empty() && only(number, "0123456789.eE+-"))) return {};
   return bad_syntax(text, type);
 }
 
@@ -142,10 +144,10 @@ std::optional<Error> input_error(std::string_view text, KeyType type) {
     case KeyType::bytea:
       return bytea_error(text);
     case KeyType::macaddr:
-      if (only(text, "0123456789abcdefABCDEF:.- \t\n\v\f\r")) return {};
+      if (only(text, "0123456789abcdefABCDEFxX:.+- \t\n\v\f\r")) return {};
       return bad_syntax(text, type);
     case KeyType::inet:
-      if (only(text, "0123456789abcdefABCDEF:./")) return {};
+      if (only(text, "0123456789abcdefABCDEFxX:./ ")) return {};
       return bad_syntax(text, type);
     default:
       return {};

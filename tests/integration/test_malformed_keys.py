@@ -104,7 +104,7 @@ def test_no_row_and_the_transaction_has_failed(sides):
 
 
 @pytest.mark.parametrize("table, value", [("d", "'tomorrow'"), ("d", "'01/02/2024'"), ("b", "'0x2a'"), ("b", "'1_0'"), ("b", "1.5"), ("z", "'2024-01-02 10:00'"),
-                                          ("r", "'-5'"), ("f", "'1e999'")])
+                                          ("r", "'-5'"), ("f", "'1e999'"), ("f", "'-nan'"), ("b", "B'101'::int"), ("c", "'+8:00:2b:01:02:03'")])
 def test_what_a_server_may_take_is_not_called_malformed(sides, table, value):
     through, _ = sides
     assert error(through, f"insert into {table} values ({value})")[0][0] == b"0A000"

@@ -133,3 +133,4 @@ def test_slow_statements_are_logged_with_their_text(tessera, servers, database, 
             expected = f"/* of Ann */ {expected} -- and Bob"
         text = expected + (" from t where id in (5, 150)" if literals else " from t where id in (?, ?)") * (how == "scatter")
         proxy.wait_for_log(f'slow statement.* statement="{re.escape(text)}"')
+    assert ("Ann" in proxy.log()) == ("Bob" in proxy.log()) == literals
