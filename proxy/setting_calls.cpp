@@ -5,11 +5,13 @@
 #include "parser/fingerprint.hpp"
 #include "parser/postgres/parse.hpp"
 #include "pool/settings.hpp"
+#include "router/text.hpp"
 
 namespace tessera::proxy {
 
 using parser::Operand;
 using parser::StatementKind;
+using router::lower;
 
 const std::vector<std::string_view> settings_of_parsing = {"array_nulls",
                                                            "backslash_quote",
@@ -26,12 +28,6 @@ const std::vector<std::string_view> settings_of_parsing = {"array_nulls",
                                                            "xmloption"};
 
 namespace {
-
-std::string lower(std::string_view text) {
-  std::string result(text);
-  for (char& c : result) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
-  return result;
-}
 
 std::string_view text_of(const Operand& operand, std::string_view sql) {
   return sql.substr(operand.span.begin, operand.span.end - operand.span.begin);

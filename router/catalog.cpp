@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "router/builtin_functions.hpp"
+#include "router/text.hpp"
 
 namespace tessera::router {
 namespace {
@@ -59,6 +60,14 @@ std::vector<const Relation*> Catalog::descendants(const Relation& relation) cons
     }
   }
   return found;
+}
+
+bool Catalog::is_session_function(std::string_view name) const {
+  return !session_functions.empty() && session_functions.contains(lower(name));
+}
+
+bool Catalog::is_session_view(std::string_view name) const {
+  return !session_views.empty() && session_views.contains(lower(name));
 }
 
 Catalog Catalog::from_config(const config::Database& database) {

@@ -70,11 +70,16 @@ struct Catalog {
   std::string digest;   // of what the server said; empty: it was not asked
   std::vector<Relation> relations;
   std::unordered_map<std::string, FunctionFacts> functions;  // by unqualified name
+  // Whose code may leave something in the session (session_code.hpp): unqualified names in lower case.
+  std::unordered_set<std::string> session_functions, session_views;
   const Relation* find(std::string_view schema, std::string_view name) const;
   // Its partitions and the tables that inherit from it, on all levels.
   std::vector<const Relation*> descendants(const Relation& relation) const;
   // Whether a view of that name, in any schema, has volatile code.
   bool has_volatile_view(std::string_view name) const { return volatile_views_.contains(std::string(name)); }
+
+  bool is_session_function(std::string_view name) const;
+  bool is_session_view(std::string_view name) const;
 
   // Offline: only what the configuration says (key, key_type, columns).
   static Catalog from_config(const config::Database& database);

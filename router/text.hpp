@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <string>
 #include <string_view>
 
 namespace tessera::router {
@@ -14,6 +15,12 @@ constexpr bool is_space(char c) {
 }
 constexpr char to_lower(char c) {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+}
+
+inline std::string lower(std::string_view text) {
+  std::string folded(text);
+  std::ranges::transform(folded, folded.begin(), to_lower);
+  return folded;
 }
 
 constexpr bool equal_ignoring_case(std::string_view a, std::string_view b) {
