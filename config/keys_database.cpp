@@ -224,7 +224,9 @@ constexpr Key database_keys[] = {
     section(Kind::named_sections, "tables", table_section, "The tables: name, or schema.name."),
     section(Kind::sections, "users", user_section, "Who may log in."),
     section(Kind::section, "auth_query", auth_query_section, "Finds the verifiers of users that are not listed."),
-    of(Kind::texts, "read_only_functions", "Functions that only read, so that a SELECT with them may go to a replica."),
+    of(Kind::texts, "read_only_functions",
+       "Functions that only read, so that a SELECT with them may go to a replica; they leave nothing in the session "
+       "either."),
     of(Kind::duration, "catalog_interval",
        "How soon definitions that were changed on the servers themselves are seen, while statements come; 0: never.",
        "1m"),

@@ -280,6 +280,11 @@ struct Cursor {      // DECLARE, FETCH, MOVE, CLOSE
   bool hold = false;
 };
 
+struct Code {  // DO
+  std::string language;
+  std::string body;
+};
+
 struct Channel {     // LISTEN, UNLISTEN, NOTIFY
   std::string name;  // empty: UNLISTEN *
   std::optional<std::string> payload;
@@ -330,6 +335,7 @@ struct Statement {
   std::optional<Prepared> prepared;
   std::optional<Cursor> cursor;
   std::optional<Channel> channel;
+  std::optional<Code> code;
   std::vector<Statement> inner;  // EXPLAIN x, PREPARE … AS x, DECLARE … FOR x, COPY (x) TO: the one statement x
   bool explain_analyze = false;
   bool explain_tessera = false;  // EXPLAIN (TESSERA) x

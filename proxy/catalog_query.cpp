@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "parser/postgres/parse.hpp"
+#include "router/session_code.hpp"
 #include "router/view_definition.hpp"
 
 namespace tessera::proxy {
@@ -62,11 +63,14 @@ ORDER BY c.oid, a.attnum)";
 constexpr std::string_view functions_sql = R"(
 SELECT p.proname, pg_catalog.max(CASE p.provolatile WHEN 'v' THEN 3 WHEN 's' THEN 2 ELSE 1 END)::pg_catalog.text,
        pg_catalog.bool_and(n.nspname IN ('pg_catalog', 'information_schema')), pg_catalog.bool_or(p.prokind = 'a'),
-       pg_catalog.bool_and(l.lanname IN ('c', 'internal') OR n.nspname IN ('pg_catalog', 'information_schema'))
+       pg_catalog.bool_and(l.lanname IN ('c', 'internal') OR n.nspname IN ('pg_catalog', 'information_schema')),
+       pg_catalog.bool_and(l.lanname IN ('c', 'internal', 'sql', 'plpgsql') OR p.provolatile = 'i' OR n.nspname IN ('pg_catalog', 'information_schema')),
+       coalesce(pg_catalog.string_agg(coalesce(pg_catalog.pg_get_function_sqlbody(p.oid), p.prosrc), E'\n;\n' ORDER BY p.oid)
+         FILTER (WHERE l.lanname IN ('sql', 'plpgsql') AND n.nspname NOT IN ('pg_catalog', 'information_schema')), '')
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 JOIN pg_catalog.pg_language l ON l.oid = p.prolang GROUP BY p.proname ORDER BY p.proname)";
 constexpr std::size_t relation_columns = 16;
-constexpr std::size_t function_columns = 5;
+constexpr std::size_t function_columns = 7;
 
 // In the order of the query's rows: that of a relation's columns counts.
 std::string digest_of(std::string_view query) {
@@ -208,6 +212,22 @@ void judge_view_row(router::Catalog& catalog, const Row& row) {
   relation->volatile_code = view.volatile_code && relation->kind == router::Relation::Kind::view;
 }
 
+// Functions that the configuration vouches for change nothing, nor does what calls them.
+void judge_code(router::Catalog& catalog, const std::vector<std::vector<Row>>& results,
+                const std::vector<std::string>& vouched) {
+  std::vector<router::CodeSource> sources;
+  for (const Row& row : results.at(1))
+    if (row.size() == relation_columns && text(row, 2) == "v" && row[14])  // a materialized one has run before
+      sources.push_back({text(row, 1), true, true, *row[14]});
+  for (const Row& row : results.at(2)) {
+    if (row.size() != function_columns || std::ranges::find(vouched, text(row, 0)) != vouched.end()) continue;
+    const bool readable = flag(row, 5);
+    if (!readable || (row[6] && !row[6]->empty()))
+      sources.push_back({text(row, 0), false, readable, row[6] ? std::string_view(*row[6]) : ""});
+  }
+  router::find_session_code(sources, catalog);
+}
+
 }  // namespace
 
 std::vector<std::string> catalog_queries() {
@@ -236,6 +256,7 @@ std::shared_ptr<router::Catalog> read_catalog(const std::vector<std::vector<Row>
   for (const Row& row : results.at(1))
     if (row.size() == relation_columns) judge_view_row(*catalog, row);
   flatten_views(*catalog);
+  judge_code(*catalog, results, read_only_functions);
   catalog->index();
   return catalog;
 }

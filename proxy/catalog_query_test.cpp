@@ -36,6 +36,11 @@ Row view(std::string name, std::string depends_on) {
   row[11] = std::move(depends_on);
   return row;
 }
+Row function(std::string name, std::string volatility, std::string builtin, std::string aggregate, std::string native,
+             std::string source = "", std::string readable = "t") {
+  return {std::move(name),   std::move(volatility), std::move(builtin), std::move(aggregate),
+          std::move(native), std::move(readable),   std::move(source)};
+}
 std::shared_ptr<router::Catalog> read(std::vector<Row> relations, std::vector<Row> functions = {},
                                       std::vector<std::string> read_only = {}) {
   return read_catalog({{}, std::move(relations), std::move(functions)}, read_only);
@@ -106,8 +111,8 @@ TEST(CatalogQuery, ViewsThatStandOnEachOtherEnd) {
 }
 
 TEST(CatalogQuery, Functions) {
-  const auto catalog =
-      read({}, {{"lower", "1", "t", "f", "t"}, {"now", "2", "t", "f", "t"}, {"my_sum", "3", "f", "t", "f"}});
+  const auto catalog = read({}, {function("lower", "1", "t", "f", "t"), function("now", "2", "t", "f", "t"),
+                                 function("my_sum", "3", "f", "t", "f")});
   EXPECT_EQ(catalog->functions.at("lower").volatility, 'i');
   EXPECT_TRUE(catalog->functions.at("lower").builtin);
   EXPECT_EQ(catalog->functions.at("now").volatility, 's');
@@ -119,13 +124,35 @@ TEST(CatalogQuery, Functions) {
 }
 
 TEST(CatalogQuery, FunctionsThatTheConfigurationVouchesForReadOnly) {
-  const auto catalog =
-      read({}, {{"report", "3", "f", "f", "f"}, {"pure", "1", "f", "f", "f"}, {"other", "3", "f", "f", "f"}},
-           {"report", "pure", "unknown"});
+  const auto catalog = read({},
+                            {function("report", "3", "f", "f", "f"), function("pure", "1", "f", "f", "f"),
+                             function("other", "3", "f", "f", "f")},
+                            {"report", "pure", "unknown"});
   EXPECT_EQ(catalog->functions.at("report").volatility, 's');
   EXPECT_EQ(catalog->functions.at("pure").volatility, 'i');
   EXPECT_EQ(catalog->functions.at("other").volatility, 'v');
   EXPECT_EQ(catalog->functions.size(), 3u);
+}
+
+TEST(CatalogQuery, CodeThatChangesTheSession) {
+  const std::vector<Row> functions = {
+      function("locks", "3", "f", "f", "f", "begin perform pg_advisory_lock(1); end"),
+      function("caller", "3", "f", "f", "f", "select 1\n;\nselect s.locks()"),
+      function("other", "3", "f", "f", "f", "update t set a = 1"),
+      function("native", "3", "f", "f", "t"),
+      function("snake", "3", "f", "f", "f", "", "f"),
+  };
+  Row sets = view("sets", "public.t");
+  sets[14] = "SELECT caller() AS caller;";
+  Row held = sets;
+  held[1] = "held";
+  held[2] = "m";
+  const auto catalog = read({sets, held}, functions);
+  EXPECT_THAT(catalog->session_functions, UnorderedElementsAre("locks", "caller", "snake"));
+  EXPECT_THAT(catalog->session_views, UnorderedElementsAre("sets"));
+  const auto vouched = read({sets}, functions, {"locks", "snake"});
+  EXPECT_THAT(vouched->session_functions, testing::IsEmpty());
+  EXPECT_THAT(vouched->session_views, testing::IsEmpty());
 }
 
 TEST(CatalogQuery, SequencesAndUniqueIndexes) {
@@ -162,14 +189,11 @@ Judged judged(const std::string& query, const std::string& kind = "v") {
   Row row = view("one", "public.t");
   row[2] = kind;
   row[14] = query;
-  const auto catalog =
-      read({relation("t", "r", "a"), row, view("two", "public.one")}, {{"now", "2", "t", "f", "t"},
-                                                                       {"random", "3", "t", "f", "t"},
-                                                                       {"lower", "1", "t", "f", "t"},
-                                                                       {"count", "1", "t", "t", "t"},
-                                                                       {"string_agg", "1", "t", "t", "t"},
-                                                                       {"plain_code", "3", "f", "f", "f"},
-                                                                       {"native_code", "2", "f", "f", "t"}});
+  const auto catalog = read({relation("t", "r", "a"), row, view("two", "public.one")},
+                            {function("now", "2", "t", "f", "t"), function("random", "3", "t", "f", "t"),
+                             function("lower", "1", "t", "f", "t"), function("count", "1", "t", "t", "t"),
+                             function("string_agg", "1", "t", "t", "t"), function("plain_code", "3", "f", "f", "f"),
+                             function("native_code", "2", "f", "f", "t")});
   const router::Relation* found = catalog->find("public", "one");
   return {found->steady, found->runs_code};
 }
@@ -200,7 +224,7 @@ TEST(CatalogQuery, AViewWithVolatileCodeMayChangeTheSession) {
   Row reads = view("reads", "public.t");
   reads[14] = "SELECT lower(t.a) AS lower FROM t;";
   const auto catalog = read({relation("t", "r", "a"), sets, above, reads},
-                            {{"set_config", "3", "t", "f", "t"}, {"lower", "1", "t", "f", "t"}});
+                            {function("set_config", "3", "t", "f", "t"), function("lower", "1", "t", "f", "t")});
   EXPECT_TRUE(catalog->has_volatile_view("sets"));
   EXPECT_TRUE(catalog->has_volatile_view("above"));
   EXPECT_FALSE(catalog->has_volatile_view("reads"));

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "router/planning.hpp"
+#include "router/session_code.hpp"
 
 namespace tessera::proxy {
 
@@ -13,11 +14,10 @@ void add_function(const parser::FunctionCall& call, const router::Catalog& catal
   if (call.name == "currval" || call.name == "lastval") state.asks_sequences = true;
   if (call.name == "nextval" || call.name == "setval") state.advances_sequences = true;
   if (std::ranges::find(harmless, call.name) != harmless.end()) return;
-  if (router::trait_of(call, catalog).may_write) state.changes = true;
-  // They run SQL that is hidden in a string.
-  for (const std::string_view runner :
-       {"query_to_xml", "cursor_to_xml", "dblink", "crosstab", "connectby", "ts_stat", "ts_rewrite"})
-    if (call.name.starts_with(runner)) state.changes = true;
+  const router::FunctionTrait trait = router::trait_of(call, catalog);
+  if (trait.may_write) state.changes = true;
+  if (trait.unknown || catalog.is_session_function(call.name)) state.changes = state.changes_session = true;
+  if (router::runs_argument(call.name)) state.changes = state.changes_session = true;
 }
 
 }  // namespace
@@ -37,15 +37,19 @@ HiddenState hidden_state(const parser::Statement& statement, const router::Catal
       call.name = field.name;
       add_function(call, catalog, harmless, state);
     }
-  for (const parser::TableRef& table : statement.tables)
+  for (const parser::TableRef& table : statement.tables) {
     if (catalog.has_volatile_view(table.name)) state.changes = true;
-  // An UPDATE of this view is a SET.
-  if (statement.kind == parser::StatementKind::update)
-    for (const parser::TableRef& table : statement.tables)
-      if (table.name == "pg_settings") state.changes = true;
+    // An UPDATE of this view is a SET.
+    const bool sets = statement.kind == parser::StatementKind::update && table.name == "pg_settings";
+    if (sets || catalog.is_session_view(table.name)) state.changes = state.changes_session = true;
+  }
+  if (statement.code &&
+      (statement.code->language != "plpgsql" || router::runs_session_code(statement.code->body, catalog)))
+    state.changes_session = true;
   for (const parser::Statement& inner : statement.inner) {
     const HiddenState more = hidden_state(inner, catalog, harmless);
     state.changes |= more.changes;
+    state.changes_session |= more.changes_session;
     state.asks_sequences |= more.asks_sequences;
     state.advances_sequences |= more.advances_sequences;
   }

@@ -12,6 +12,7 @@ namespace tessera::proxy {
 
 struct HiddenState {
   bool changes = false;             // unknown code runs: the connection is reset before another client gets it
+  bool changes_session = false;     // what it leaves there outlives the transaction, as far as can be told
   bool asks_sequences = false;      // currval, lastval: what another client's statements left must not be found there
   bool advances_sequences = false;  // nextval, setval
   bool loads_library = false;       // nothing undoes LOAD but the end of the connection

@@ -134,7 +134,8 @@ private:
     pin_cursor = 4,
     pin_settings = 8,
     pin_prepared = 16,
-    pin_library = 32
+    pin_library = 32,
+    pin_code = 64
   };
 
   // In input_: where its last complete message ends, at most the Terminate.
@@ -450,7 +451,8 @@ private:
   BackendId sequence_backend_;       // the last connection on which this session may have advanced a sequence…
   bool advanced_sequences_ = false;  // …if it has
   bool catalog_stale_ = false;       // DDL has succeeded; the catalog is read again when its transaction has ended
-  ShardId cursor_shard_;             // likewise the last cursor WITH HOLD
+  const void* code_defined_under_ = nullptr;  // the routing in force when this session last defined a function
+  ShardId cursor_shard_;                      // likewise the last cursor WITH HOLD
   bool needs_reset_ = false;
   std::uint32_t unit_ = 0;          // counts the client's Syncs
   bool unit_open_ = false;          // extended messages were sent since the last Sync

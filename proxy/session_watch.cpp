@@ -94,7 +94,8 @@ std::string Session::pin_reasons() const {
                                                                         {pin_cursor, "cursors with hold"},
                                                                         {pin_settings, "set_config"},
                                                                         {pin_prepared, "PREPARE"},
-                                                                        {pin_library, "LOAD"}};
+                                                                        {pin_library, "LOAD"},
+                                                                        {pin_code, "code"}};
   std::string text;
   for (const auto& [bit, name] : names)
     if ((pins_ & bit) != 0) text += fmt::format("{}{}", text.empty() ? "" : ", ", name);

@@ -378,6 +378,8 @@ router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const Pla
     if (planned.plan.literals_matter) text->cacheable = false;
     const HiddenState hidden = hidden_state(statement, *routing.catalog, settings().read_only_functions);
     planned.changes_hidden_state = hidden.changes;
+    planned.changes_session = hidden.changes_session;
+    if (statement.code) text->cacheable = false;  // it is a literal
     planned.asks_sequences = hidden.asks_sequences;
     planned.advances_sequences = hidden.advances_sequences;
     planned.loads_library = hidden.loads_library;

@@ -34,6 +34,7 @@ struct PlannedStatement {
   std::shared_ptr<const parser::Statement> statement;
   // What it may do to its connection beyond what it says (proxy/hidden_state.hpp).
   bool changes_hidden_state = false;
+  bool changes_session = false;
   bool asks_sequences = false;
   bool advances_sequences = false;
   bool loads_library = false;

@@ -226,6 +226,14 @@ bool Builder::code(const Node* node) {
   if (node->node_case == PG_QUERY__NODE__NODE_DO_STMT) {
     out_.kind = StatementKind::do_block;
     out_.command = "DO";
+    Code code{.language = "plpgsql", .body = {}};
+    for (const Node* argument : list(node->do_stmt->args, node->do_stmt->n_args)) {
+      const auto* option = as<PgQuery__DefElem>(argument);
+      const auto* value = option != nullptr ? as<PgQuery__String>(option->arg) : nullptr;
+      if (value == nullptr) continue;
+      (std::string_view(option->defname) == "as" ? code.body : code.language) = value->sval;
+    }
+    out_.code = std::move(code);
   } else if (node->node_case == PG_QUERY__NODE__NODE_CALL_STMT) {
     out_.kind = StatementKind::call;
     out_.command = "CALL";

@@ -19,6 +19,7 @@ create table t (id bigint primary key, v text);
 create table plain (a int, b text);
 create table shadow (a int, b text);
 create sequence numbers;
+create function locks() returns boolean language sql as 'select pg_try_advisory_lock(1)';
 """
 FILL = "truncate t, plain, shadow; alter sequence numbers restart"
 RULES = {
@@ -31,6 +32,7 @@ PINS = {
     "lock": ("transaction", ["select pg_advisory_lock(1)"]),
     "cursor": ("transaction", ["declare kept cursor with hold for select v from t where id = 101"]),
     "temporary": ("transaction", ["create temp table own (a int)"]),
+    "code": ("transaction", ["select locks() from t where id = 101"]),
     "prepare": ("transaction", ["prepare kept as select v from t where id = 101"]),
     "shadow": ("transaction", ["create temp table shadow (a text, b int)"]),
 }
