@@ -472,6 +472,7 @@ private:
   PreparedTable<PreparedStatement> prepared_;
   PreparedStatement unnamed_;
   std::uint32_t unnamed_defined_ = UndoLog::unnamed_tag;  // the tag of the Parse that defined it last…
+  bool unnamed_is_certain_ = true;                        // that Parse has gone well
   std::uint32_t unnamed_sent_ = 0;  // …and of the one that was last sent to the current connection
   PreparedTable<SqlPrepared> sql_prepared_;
   std::uint64_t next_sql_prepared_ = 1;

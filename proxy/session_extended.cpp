@@ -205,6 +205,7 @@ bool Session::handle_parse(std::string_view whole) {
     statement->types.assign(parse.parameter_types.begin(), parse.parameter_types.end());
   } else {
     tag = unnamed_defined_ = (unnamed_defined_ + 1) | UndoLog::unnamed_tag;
+    unnamed_is_certain_ = false;
     statement->sql.assign(parse.query);
     statement->types.assign(parse.parameter_types.begin(), parse.parameter_types.end());
   }
@@ -254,6 +255,8 @@ bool Session::refuse_parse(std::string_view name, const Error& error) {
 // Should the message at hand not take place, the unnamed statement is what it is now.
 void Session::keep_unnamed(Undo& undo) {
   undo.named = true;
+  undo.was_on_backend = unnamed_on_backend_;
+  undo.sent_before = unnamed_sent_;
   undo.previous = unnamed_;
   undo_log_.charge(undo, unnamed_.sql.size() + unnamed_.slots.size() * sizeof(parser::Slot));
 }

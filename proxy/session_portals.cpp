@@ -77,6 +77,9 @@ bool Session::handle_describe(std::string_view whole) {
     emit_describe(*statement, whole);
     return true;
   }
+  // An earlier unit's Parse may yet fail, and the answer may come from another connection than that.
+  const bool certain = !target.name.empty() || unnamed_is_certain_ || unnamed_sent_ != unnamed_defined_;
+  if (!certain && wait_for_replies() == Got::wait) return false;
   defer(frontend::describe, whole, 0);
   deferred_.back().shard = preparing_shard(*statement->plan);
   deferred_.back().statement = *statement;

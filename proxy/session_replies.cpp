@@ -48,6 +48,7 @@ void Session::on_done(const ExpectedReply& expected, char type, std::string_view
     if (expected.kind == ReplyKind::execute && type != backend_message::portal_suspended) note_time(counters);
   }
   if (expected.tag == 0) return;
+  if (expected.tag == unnamed_defined_) unnamed_is_certain_ = true;
   Undo* const found = undo_log_.find(expected.tag);
   if (found == nullptr) return;
   Undo& entry = *found;
@@ -60,13 +61,14 @@ void Session::on_done(const ExpectedReply& expected, char type, std::string_view
 
 // What `tag` stood for did not happen: it failed, or was never looked at because something before it had.
 void Session::undo(std::uint32_t tag, bool skipped) {
+  if (tag == unnamed_sent_) unnamed_on_backend_ = false;
+  undo_log_.unnamed_failed(tag);
   if (UndoLog::is_unnamed(tag)) {
     // Later ones may have been parsed since; they stand or fall by themselves.
     if (tag == unnamed_defined_) {
       Undo* const later = undo_log_.first_redefinition("");
       (later != nullptr ? *later->previous : unnamed_).valid = false;
     }
-    if (tag == unnamed_sent_) unnamed_on_backend_ = false;
     return;
   }
   Undo* const found = undo_log_.find(tag);
@@ -77,13 +79,14 @@ void Session::undo(std::uint32_t tag, bool skipped) {
     // A Parse that fails has dropped the one before it.
     unnamed_ = std::move(*entry.previous);
     unnamed_.valid = unnamed_.valid && skipped;
+    unnamed_on_backend_ = entry.was_on_backend && skipped;
+    unnamed_sent_ = entry.sent_before;
   } else if (entry.named) {
     if (entry.previous)
       prepared_.put(entry.name, std::move(*entry.previous));
     else
       prepared_.erase(entry.name);
   }
-  if (tag == unnamed_sent_ || (entry.named && entry.name.empty())) unnamed_on_backend_ = false;
   if (!entry.sql_prepared.empty()) sql_prepared_.erase(entry.sql_prepared);
   if (!entry.server_name.empty() && backend_ != nullptr && !undo_log_.prepares(entry.server_name, tag))
     backend_->prepared().erase(entry.server_name);

@@ -48,6 +48,11 @@ bool UndoLog::redefines(std::string_view name, std::uint32_t unit) const {
   });
 }
 
+void UndoLog::unnamed_failed(std::uint32_t tag) {
+  for (auto& [unused, entry] : entries_)
+    if (entry.sent_before == tag) entry.was_on_backend = false;
+}
+
 Undo* UndoLog::first_redefinition(std::string_view name) {
   const auto found = std::ranges::find_if(
       entries_, [&](const auto& entry) { return entry.second.named && entry.second.name == name; });

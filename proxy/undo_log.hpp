@@ -19,6 +19,8 @@ struct Undo {
   bool named = false;  // the client's statement `name` was (re)defined or closed; an empty name: the unnamed one
   std::string name;
   std::optional<PreparedStatement> previous;
+  bool was_on_backend = false;     // the unnamed one
+  std::uint32_t sent_before = 0;   // …by the Parse of this tag
   std::size_t previous_bytes = 0;  // what it counts for in UndoLog::bytes()
   std::uint32_t unit = 0;          // of the client's messages
   std::string sql_prepared;        // PREPARE of this name was sent
@@ -54,6 +56,9 @@ public:
   bool delays_planning() const { return delaying_ > 0; }
   // Does what the name means depend on messages of another unit than this?
   bool redefines(std::string_view name, std::uint32_t unit) const;
+  // The Parse of that tag, of the unnamed statement, has failed or was skipped: entries that would go back to it, go
+  // back to none.
+  void unnamed_failed(std::uint32_t tag);
   // The first entry that redefines the name; null: none does.
   Undo* first_redefinition(std::string_view name);
   // What redefines the name behind `tag` will be skipped, too: it has nothing to bring back.

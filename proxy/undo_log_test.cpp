@@ -80,6 +80,19 @@ TEST(UndoLog, WhatIsSkippedBehindHasNothingToBringBack) {
   EXPECT_TRUE(log.find(tags[1])->named);
 }
 
+TEST(UndoLog, NobodyGoesBackToAParseThatHasFailed) {
+  UndoLog log;
+  std::uint32_t first = 0, second = 0;
+  for (std::uint32_t* tag : {&first, &second}) {
+    Undo& entry = log.add(7, *tag);
+    entry.was_on_backend = true;
+    entry.sent_before = tag == &first ? 100 : 101;
+  }
+  log.unnamed_failed(101);
+  EXPECT_TRUE(log.find(first)->was_on_backend);
+  EXPECT_FALSE(log.find(second)->was_on_backend);
+}
+
 TEST(UndoLog, KnowsWhatIsStillBeingPrepared) {
   UndoLog log;
   std::uint32_t first = 0, second = 0;
