@@ -26,7 +26,7 @@ def plural(clients):
 
 CELLS = [
     *(Cell(f"{protocol}, {plural(clients)}", "select", protocol, clients) for protocol in PROTOCOLS for clients in CLIENTS),
-    *(Cell(f"{protocol}, {plural(clients)}, TLS", "tls", protocol, clients, tls=True) for protocol in PROTOCOLS[:2] for clients in CLIENTS[1:]),
+    *(Cell(f"{protocol}, {plural(clients)}, TLS", "tls", protocol, clients, tls=True) for protocol in PROTOCOLS for clients in CLIENTS),
     Cell("a new shape each time, 8 clients", "shapes", new_shapes=True),
     Cell("reconnecting, 8 clients, SCRAM", "reconnect", reconnect=True),
     Cell("reconnecting, 8 clients, SCRAM, TLS", "reconnect", reconnect=True, tls=True),
