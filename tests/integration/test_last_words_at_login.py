@@ -17,7 +17,7 @@ def database(servers, new_database):
 
 @pytest.fixture
 def proxy(tessera, servers, database):
-    config = config_of(servers[:1], database, users=[{"name": "app", "password": "app"}, {"name": "boss", "trust": True, "from": ["127.0.0.0/8"], "backend_user": "app", "backend_password": "app"}], pool={"checkout_timeout": "300ms"})
+    config = config_of(servers[:1], database, users=[{"name": "app", "password": "app"}, {"name": "boss", "trust": True, "from": ["127.0.0.0/8"], "backend_user": "app", "backend_password": "app"}], pool={"checkout_timeout": "3s"})
     return tessera({**config, "admin": {"console_admins": ["app"]}})
 
 
