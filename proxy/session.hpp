@@ -447,12 +447,12 @@ private:
   std::vector<pool::Backend*> parked_;  // kept for this session (session pooling, pins), not current
   pool::Pool* waiting_in_ = nullptr;
   std::uint8_t pins_ = 0;
-  ShardId temporary_shard_;          // where the temporary objects are, if pinned by them
-  BackendId sequence_backend_;       // the last connection on which this session may have advanced a sequence…
-  bool advanced_sequences_ = false;  // …if it has
-  bool catalog_stale_ = false;       // DDL has succeeded; the catalog is read again when its transaction has ended
-  const void* code_defined_under_ = nullptr;  // the routing in force when this session last defined a function
-  ShardId cursor_shard_;                      // likewise the last cursor WITH HOLD
+  ShardId temporary_shard_;               // where the temporary objects are, if pinned by them
+  BackendId sequence_backend_;            // the last connection on which this session may have advanced a sequence…
+  bool advanced_sequences_ = false;       // …if it has
+  bool catalog_stale_ = false;            // DDL has succeeded; the catalog is read again when its transaction has ended
+  std::uint64_t code_defined_under_ = 0;  // the version of the routing when this session last defined a function
+  ShardId cursor_shard_;                  // likewise the last cursor WITH HOLD
   bool needs_reset_ = false;
   std::uint32_t unit_ = 0;          // counts the client's Syncs
   bool unit_open_ = false;          // extended messages were sent since the last Sync

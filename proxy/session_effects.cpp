@@ -60,9 +60,9 @@ void Session::before_sending(const router::PlannedText& text, std::string_view s
     // What it has replaced is known when the catalog has been read again.
     const std::string_view command = planned.plan.command;
     if (planned.plan.kind == StatementKind::ddl && (command.ends_with(" FUNCTION") || command.ends_with(" PROCEDURE")))
-      code_defined_under_ = routing().get();
+      code_defined_under_ = routing()->version;
     const bool runs_code = effects.opaque_code || planned.changes_hidden_state;
-    if (planned.changes_session || (runs_code && code_defined_under_ == routing().get())) pins_ |= pin_code;
+    if (planned.changes_session || (runs_code && code_defined_under_ == routing()->version)) pins_ |= pin_code;
     if (may_advance_sequences(planned)) {
       backend_->advanced_by(options_.number);
       sequence_backend_ = backend_->id();

@@ -242,11 +242,8 @@ bool Session::handle_close(std::string_view whole) {
     }
     prepared_.erase(target.name);
   }
-  if (!engaged()) return answer_in_unit(made<postgres::append_close_complete>(), tag);
-  backend_->replies().expect({.kind = ReplyKind::local, .tag = tag, .local = made<postgres::append_close_complete>()});
-  if (backend_->replies().outstanding() == 1) backend_->deliver_local();
-  unit_open_ = true;
-  return true;
+  if (engaged()) unit_open_ = true;
+  return answer_in_unit(made<postgres::append_close_complete>(), tag);
 }
 
 // ---- Flush and Sync -------------------------------------------------------------------------------------------------

@@ -71,8 +71,7 @@ bool Session::names_sql_prepared(const router::PlannedStatement& planned) {
   return planned.statement && planned.statement->prepared && planned.plan.kind != StatementKind::deallocate;
 }
 
-// PREPARE or EXECUTE as the only statement of a simple query. Nothing: it is none of them, or not ours to
-// handle.
+// PREPARE or EXECUTE as the only statement of a simple query. Nothing: it is neither, or not ours to handle.
 std::optional<bool> Session::handle_sql_prepared(const router::PlannedText& text, std::string_view sql) {
   if (!multi_shard() || in_failed_transaction()) return {};
   if (!text.single()) {

@@ -10,7 +10,8 @@ import random
 import pytest
 from harness import wire
 from talk import config_of, log_in
-from test_kept_connections import RULES, TABLES, types
+from test_kept_connections import types
+from two_shards import RULES, SCHEMA
 
 SEEDS = int(os.environ.get("TESSERA_SEEDS", "60"))
 KEYS = [1, 2, 50, 101, 102, 150]
@@ -75,14 +76,8 @@ def answers(connection, flights, between):
 
 
 @pytest.fixture(scope="module")
-def database(servers, new_database):
-    return new_database(servers, TABLES)
-
-
-@pytest.fixture(scope="module")
-def plain(shards, new_database):
-    server = shards(3)[2]
-    return server, new_database([server], TABLES)
+def plain(servers, new_database):
+    return servers[0], new_database(servers[:1], SCHEMA)
 
 
 @pytest.fixture(params=[1, 100], ids=["one statement kept", "all kept"])
