@@ -204,6 +204,7 @@ private:
   std::unordered_map<const pool::Pool*, Health> health_;  // as the log has it
   bool failing_ = false;                                  // some server did not answer, at the last look
   bool loading_catalog_ = false;
+  bool looking_ = false;                    // for changes: one look at a time, however many are asked for meanwhile
   std::optional<TimePoint> look_asked_at_;  // a look at the catalog is wanted, whatever the interval says
   Duration look_pause_{};
   std::uint64_t texts_planned_ = 0;       // or found in the cache

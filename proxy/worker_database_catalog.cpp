@@ -52,7 +52,7 @@ void WorkerDatabase::catalog_changed(const pool::IdentityRef& identity) {
 
 // Migrations may go to the servers past us. One worker's look serves all; a database that nobody uses is left in peace.
 void WorkerDatabase::check_catalog(TimePoint now) {
-  if (loading_catalog_ || retired_ || paused_ || resuming_) return;
+  if (loading_catalog_ || looking_ || retired_ || paused_ || resuming_) return;
   if (!routing_ || routing_problem_) return look_unasked(now);
   if (routing_->catalog->digest.empty()) return;
   TimePoint looked_at = routing_->looked_at.load(std::memory_order_relaxed);
@@ -60,13 +60,15 @@ void WorkerDatabase::check_catalog(TimePoint now) {
   const pool::IdentityRef identity = connected_identity();
   if (!identity && look_asked_at_ && look_pause_ == Duration::zero()) return look_unasked(now);
   if (!identity || !routing_->looked_at.compare_exchange_strong(looked_at, now, std::memory_order_relaxed)) return;
+  looking_ = true;
   run(pool(identity, identity->user, catalog_shard()), pool::no_settings(), {catalog_queries().front()},
       [this, identity](Result<pool::TextQuery::Answer> answer) {
+        looking_ = false;
         activity_looked_at_ = activity();
         if (!answer)
           return log::warn("the catalog cannot be checked for changes",
                            {{"database", name_}, {"reason", answer.error().message}});
-        if (loading_catalog_ || catalog_digest(answer->results) == routing_->catalog->digest) return;
+        if (loading_catalog_ || !routing_ || catalog_digest(answer->results) == routing_->catalog->digest) return;
         log::info("the catalog has changed on the servers", {{"database", name_}});
         catalog_changed(identity);
       });

@@ -143,6 +143,24 @@ def test_pool_settings_change(tessera, servers, database):
         first.ask(wire.query("commit"))
 
 
+def test_reloads_do_not_queue_up_for_a_connection(tessera, servers, database):
+    """Each has the catalog looked at again: one look at a time, however many are asked for meanwhile."""
+    config = config_of(servers[:1], database, pool={"size": 1})
+    config |= {"workers": 1, "admin": {"console_viewers": ["app"]}}
+    proxy = tessera(config)
+    with log_in(proxy, database) as busy, log_in(proxy, "pgbouncer") as console:
+        busy.ask(wire.query("begin; select 1"))
+        waiting = lambda: int(rows(console.ask(wire.query("show pools")))[0][3])
+        assert waiting() == 0
+        for _ in range(5):
+            assert reload(proxy, config)
+            eventually(lambda: waiting() >= 1)
+        time.sleep(0.5)
+        assert waiting() == 1
+        busy.ask(wire.query("commit"))
+        eventually(lambda: waiting() == 0)
+
+
 def test_a_shard_moves_to_another_server(tessera, servers, database):
     """The address of a shard changes: idle connections go, transactions end where they are."""
     proxy = tessera(config_of(servers[:1], database))

@@ -90,21 +90,19 @@ def test_a_name_that_moves_is_followed(start):
 
 
 def addresses_in_use(proxy):
+    """As the admin endpoint, the console and a session tell them."""
     (shard,) = json.loads(proxy.http("GET", "/v1/shards")[1])["shards"]
-    with log_in(proxy, "pgbouncer") as console:
-        replies = console.ask(wire.query("show tessera shards"))
-        assert rows(replies)[0][3] == ", ".join(shard["addresses"])
-    with log_in(proxy, "shop") as connection:
-        assert rows(connection.ask(wire.query("show tessera.shards")))[0][4] == ", ".join(shard["addresses"])
-    return shard["addresses"]
+    with log_in(proxy, "pgbouncer") as console, log_in(proxy, "shop") as connection:
+        by_console, by_session = (rows(asked.ask(wire.query(show)))[0] for asked, show in ((console, "show tessera shards"), (connection, "show tessera.shards")))
+    return [", ".join(shard["addresses"]), by_console[3], by_session[4]]
 
 
 def test_the_address_in_use_is_shown(start, places):
     proxy = start(resolve_interval="100ms")
     port = places[0].port
-    assert addresses_in_use(proxy) == [f"{HERE}:{port}"]
+    assert addresses_in_use(proxy) == [f"{HERE}:{port}"] * 3
     proxy.point(THERE)
-    eventually(lambda: addresses_in_use(proxy) == [f"{THERE}:{port}"])
+    eventually(lambda: addresses_in_use(proxy) == [f"{THERE}:{port}"] * 3)
 
 
 def test_a_name_that_cannot_be_looked_up_is_told_once(start):
