@@ -96,16 +96,19 @@ void place_unlisted(const PlanRequest& request, ResolvedTable& table) {
       0};
 }
 
-// A view over reference tables alone: the same everywhere, if its query is steady. Code in it may read other tables,
-// which are on the default shard if they are not listed.
+// A view over reference tables alone: the same everywhere, if its query is steady. Code in it may read other tables.
 void place_reference_view(const Relation& view, const PlanRequest& request, ResolvedTable& table) {
-  if (view.runs_code && request.topology.default_shard()) {
-    table.kind = Kind::plain;
-    table.shard = *request.topology.default_shard();
-    return;
-  }
   table.kind = Kind::reference;
   table.moody = !view.steady;
+  if (!view.runs_code) return;
+  table.refusal =
+      Error{sqlstate::feature_not_supported,
+            fmt::format("view \"{}\" calls functions that may use sharded or reference tables, and would see those of "
+                        "one shard only",
+                        table.name),
+            {},
+            fmt::format("say which shard: {}", by_hint(request)),
+            0};
 }
 
 // A view is where everything that it reads is. The names are "schema.table", either part of which may hold a dot.

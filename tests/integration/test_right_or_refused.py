@@ -152,6 +152,8 @@ REFUSED = [
     "select note from orders o join moodier c on c.code = o.note",
     "select note from orders o join coded c on c.code = o.note",
     "select note from orders, (select string_agg(code, ',') from countries) c",
+    "select n from coded",
+    "select c.n from coded c join countries d on d.code = c.code",
     "select * from whole",
     "insert into whole values (7)",
     "do $$ begin delete from orders; end $$",
