@@ -135,6 +135,9 @@ struct Condition {
   Comparison comparison = Comparison::equal;
   std::vector<Operand> operands;  // one; several for `in`; one `array` or parameter operand for = ANY(...)
   bool any_array = false;         // operands[0] is an array value: = ANY($1)
+  // The text's column is merged from these by USING, `column` being one: what is compared has their common type. Empty:
+  // it is `column` itself.
+  std::vector<ColumnRef> merged;
   std::vector<TableIndex> restricts;
 };
 

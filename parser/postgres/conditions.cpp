@@ -231,6 +231,7 @@ void Builder::row_alternatives(const std::vector<std::vector<Fact>>& arms, const
   rows.rows.resize(arms.size());
   bool rows_known = true;
   for (const Fact& first : arms[0]) {
+    rows_known = rows_known && first.column.columns.size() == 1;
     std::vector<const Fact*> same;
     for (const auto& arm : arms) {
       const auto found =
@@ -263,6 +264,7 @@ void Builder::compare(const Resolution& column, Comparison how, std::vector<Oper
     condition.column = one;
     condition.comparison = how;
     condition.operands = operands;
+    if (column.columns.size() > 1) condition.merged = column.columns;
     out_.conditions.push_back(std::move(condition));
   }
 }
