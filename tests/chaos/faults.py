@@ -20,7 +20,7 @@ from talk import code
 
 MEDDLED = SHARDS - 1
 # 08007: perhaps written. 53300: no connection in time. 57014: stopped by Tessera's own time limit.
-GONE = ("08006", "08007", "57P01", "53300")
+GONE = ("08006", "08007", "53300")
 HANGING = (*GONE, "57014")
 
 
