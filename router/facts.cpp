@@ -22,7 +22,7 @@ FactBase::FactBase(const PlanRequest& request, const std::vector<ResolvedTable>&
   for (const auto& equality : statement.equalities) add_equality(equality);
   for (const auto& condition : statement.conditions) {
     const TableIndex table = table_of(condition.column, condition.restricts);
-    if (table == no_index || !compares_itself(condition, request.catalog.loaded)) continue;
+    if (table == no_index || !compares_itself(condition)) continue;
     constants_.push_back({node(table, condition.column.name), &condition, {table}});
   }
   for (const auto& condition : statement.row_conditions) {
@@ -60,18 +60,10 @@ TableIndex FactBase::table_of(const parser::ColumnRef& column, const std::vector
 }
 
 // What USING has merged from columns of different types has another type than at least one of them.
-bool FactBase::compares_itself(const parser::Condition& condition, bool catalog_loaded) const {
-  constexpr TypeOid int8 = 20, int2 = 21, int4 = 23;
-  // Whole numbers of all sizes compare alike.
-  const auto type = [&](const parser::ColumnRef& column) -> TypeOid {
-    const Relation* relation = column.table < tables_.size() ? tables_[column.table].relation : nullptr;
-    const Column* known = relation == nullptr ? nullptr : relation->find_column(column.name);
-    if (known == nullptr) return 0;
-    return known->type == int2 || known->type == int4 ? int8 : known->type;
-  };
+bool FactBase::compares_itself(const parser::Condition& condition) const {
+  const auto type = [this](const parser::ColumnRef& column) { return type_of(column.table, column.name); };
   return std::ranges::all_of(condition.merged, [&](const parser::ColumnRef& column) {
-    const TypeOid first = type(condition.merged.front());
-    return first == type(column) && (first != 0 || !catalog_loaded);
+    return same_constants(type(condition.merged.front()), type(column));
   });
 }
 

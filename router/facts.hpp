@@ -52,7 +52,7 @@ private:
   parser::TableIndex table_of(const parser::ColumnRef& column, const std::vector<parser::TableIndex>& restricts) const;
   KeyType type_of(parser::TableIndex table, const std::string& column) const;
   void add_equality(const parser::ColumnEquality& equality);
-  bool compares_itself(const parser::Condition& condition, bool catalog_loaded) const;
+  bool compares_itself(const parser::Condition& condition) const;
 
   const std::vector<ResolvedTable>& tables_;
   std::vector<std::pair<parser::TableIndex, std::string>> nodes_;

@@ -3,7 +3,6 @@
 #include <fmt/core.h>
 #include <fstream>
 #include <functional>
-#include <map>
 #include <sstream>
 #include <stdexcept>
 
@@ -55,11 +54,6 @@ void add_columns(Relation& relation, std::string_view columns) {
       column.type_name.resize(column.type_name.size() - std::string_view(word).size());
     }
     column.key_type = key_type_of(column.type_name);
-    // pg_type.oid of those that matter to plans.
-    static const std::map<std::string, TypeOid> oids{
-        {"bigint", 20}, {"integer", 23},   {"smallint", 21}, {"text", 25},
-        {"date", 1082}, {"numeric", 1700}, {"boolean", 16},  {"timestamp with time zone", 1184}};
-    if (const auto known = oids.find(column.type_name); known != oids.end()) column.type = known->second;
     relation.columns.push_back(std::move(column));
   }
 }

@@ -231,7 +231,7 @@ void Builder::row_alternatives(const std::vector<std::vector<Fact>>& arms, const
   rows.rows.resize(arms.size());
   bool rows_known = true;
   for (const Fact& first : arms[0]) {
-    rows_known = rows_known && first.column.columns.size() == 1;
+    rows_known = rows_known && first.column.columns.size() == 1;  // a merged one is compared by itself, see below
     std::vector<const Fact*> same;
     for (const auto& arm : arms) {
       const auto found =

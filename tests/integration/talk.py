@@ -73,3 +73,16 @@ def backends_of(server, database):
     """Process ids of the server's connections to a database."""
     text = server.run(f"select pid from pg_stat_activity where datname = '{database}' and backend_type = 'client backend'", "postgres")
     return [int(line) for line in text.split()]
+
+
+def types(replies):
+    """What must be the same: everything but object ids and where the server's source stands."""
+    told = []
+    for reply in replies:
+        if reply.type == "E":
+            told.append(("E", wire.error_fields(reply.body)["C"]))
+        elif reply.type == "T":
+            told.append(("T", len(reply.body)))
+        elif reply.type not in "SNA":
+            told.append((reply.type, reply.body))
+    return told

@@ -9,8 +9,7 @@ import random
 
 import pytest
 from harness import wire
-from talk import config_of, log_in
-from test_kept_connections import types
+from talk import config_of, log_in, types
 from two_shards import RULES, SCHEMA
 
 SEEDS = int(os.environ.get("TESSERA_SEEDS", "60"))
