@@ -108,6 +108,8 @@ struct TableRef {
   BlockIndex block = 0;   // no_index: it stands in no query block (DDL, COPY t, LOCK, TRUNCATE, INTO)
   SourceSpan span;        // of the (qualified) name
   bool only = false;      // ONLY t
+  bool aliased = false;   // an alias is written
+  bool renamed = false;   // …with names for its columns: t AS a (x, y)
   bool nullable = false;  // stands on the nullable side of an outer join of its block (both sides of a FULL JOIN)
   bool locked = false;    // FOR UPDATE / SHARE locks its rows (or those of a view's tables)
   // Names defined by WITH are resolved by the parser and never appear here.
@@ -199,6 +201,7 @@ struct Clauses {
   bool grouping_sets = false;
   bool with_ties = false;
   bool natural_join = false;
+  bool join_alias = false;  // (a JOIN b …) AS j, JOIN … USING (…) AS j
   bool outer_join = false;
   bool table_sample = false;
   bool range_function = false;  // a set-returning function in FROM

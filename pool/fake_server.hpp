@@ -98,9 +98,21 @@ public:
     return made;
   }
 
-  // What to answer to `sql`; empty: nothing at all.
+  // What to answer to `sql`, to all extended messages of a type ("P"), those for one statement ("E select 1") or those
+  // that describe a statement ("DS") or a portal ("DP"); empty: nothing at all.
   void answer(const std::string& sql, std::string bytes) {
     change([&] { answers_[sql] = std::move(bytes); });
+  }
+  // The next time, and then as before.
+  void answer_once(const std::string& sql, std::string bytes) {
+    change([&] { once_[sql] = std::move(bytes); });
+  }
+  void answer_as_usual(const std::string& sql) {
+    change([&] { answers_.erase(sql); });
+  }
+  // Ends the connection in place of that answer; empty: no more.
+  void hang_up_on(const std::string& sql) {
+    change([&] { deadly_ = sql; });
   }
   // In place of the greeting; empty: silence.
   void login_with(std::string bytes) {
@@ -182,6 +194,7 @@ private:
     std::uint32_t pid;
     net::Stream stream;
     std::string input;
+    std::string statement;  // that was parsed last
     bool started = false;
   };
   struct Acceptor final : net::EventHandler {
@@ -233,17 +246,25 @@ private:
         const std::string body(postgres::frame_body(input, header));
         input.erase(0, header.total_size());
         if (header.type == 'X') return false;
-        connection.stream.append(reply_to(connection.pid, header.type, body));
+        if (header.type == 'P') connection.statement = body.substr(1, body.find('\0', 1) - 1);
+        const std::optional<std::string> reply = reply_to(connection, header.type, body);
+        if (!reply) return false;
+        connection.stream.append(*reply);
       }
     }
     connection.stream.flush();
     return true;
   }
-  std::string reply_to(std::uint32_t pid, char type, const std::string& body) {
+  // Nothing: hang up.
+  std::optional<std::string> reply_to(const Connection& connection, char type, const std::string& body) {
     const std::string text = type == 'Q' ? body.substr(0, body.size() - 1) : std::string(1, type);
-    asked_.push_back({pid, text});
-    const auto found = answers_.find(text);
-    if (found != answers_.end()) return found->second;
+    asked_.push_back({connection.pid, text});
+    const std::string exactly = type == 'D' ? text + body.substr(0, 1) : text + ' ' + connection.statement;
+    if (!deadly_.empty() && (deadly_ == exactly || deadly_ == text)) return {};
+    for (const std::string& key : {exactly, text})
+      if (auto once = once_.extract(key); !once.empty()) return std::move(once.mapped());
+    for (const std::string& key : {exactly, text})
+      if (const auto found = answers_.find(key); found != answers_.end()) return found->second;
     switch (type) {
       case 'Q':
         return complete("OK") + ready();
@@ -260,7 +281,7 @@ private:
       case 'C':
         return raw('3', "");
       default:
-        return {};
+        return "";
     }
   }
 
@@ -270,8 +291,9 @@ private:
   std::uint32_t last_pid_ = 100;
   std::map<std::uint32_t, std::unique_ptr<Connection>> connections_;  // on the lane
   mutable std::mutex mutex_;                                          // guards what follows
-  std::map<std::string, std::string> answers_;
+  std::map<std::string, std::string> answers_, once_;
   std::optional<std::string> login_;
+  std::string deadly_;
   std::string after_login_;
   std::vector<Asked> asked_;
   std::vector<std::pair<std::uint32_t, std::string>> cancels_;

@@ -25,6 +25,8 @@ TableIndex Builder::add_table(const PgQuery__RangeVar& node, TableUse use, Block
   table.schema = node.schemaname;
   table.name = node.relname;
   table.alias = node.alias != nullptr ? node.alias->aliasname : node.relname;
+  table.aliased = node.alias != nullptr;
+  table.renamed = node.alias != nullptr && node.alias->n_colnames > 0;
   table.use = use;
   table.block = block;
   table.only = use != TableUse::ddl_target && !node.inh;
@@ -147,6 +149,7 @@ JoinSide Builder::join(const PgQuery__JoinExpr& node, Scope& scope) {
   if (node.is_natural) {  // which columns are merged is for the catalog to say
     both.merged.clear();
   }
+  if (node.alias != nullptr || node.join_using_alias != nullptr) out_.blocks[scope.block].clauses.join_alias = true;
   if (node.alias != nullptr) {  // hides the names of both sides
     scope.ranges.resize(left.first);
     scope.ranges.push_back({node.alias->aliasname, {}, no_index, true, nullptr});
