@@ -5,41 +5,20 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "pool/fake_server.hpp"
+#include "executor/execution_fixture.hpp"
 
 namespace tessera::executor {
 namespace {
 
-using namespace pool::script;
-using namespace std::chrono_literals;
 using testing::HasSubstr;
 
-class ScatterTest : public testing::Test {
+class ScatterTest : public ExecutionTest {
 protected:
-  static constexpr std::size_t shards = 3;
-
   ScatterTest() {
-    limits_.size = 2;
-    limits_.reconnect_min = limits_.reconnect_max = 10ms;
     for (std::size_t i = 0; i < shards; ++i) {
       describe(i, columns());
       rows(i, {std::string(1, static_cast<char>('a' + i))});
     }
-    lane_.on([this] {
-      for (std::size_t i = 0; i < shards; ++i)
-        pools_.push_back(std::make_unique<pool::Pool>(
-            pool::Pool::Options{"db", "alice",
-                                server_[i].endpoint("s" + std::to_string(i), static_cast<std::uint32_t>(i)), identity_,
-                                limits_},
-            std::make_shared<pool::Budget>(2, nullptr), lane_.loop, derivation_));
-    });
-  }
-  ~ScatterTest() override {
-    lane_.on([this] {
-      scatter_.reset();
-      pools_.clear();
-    });
-    lane_.settle();
   }
   void describe(std::size_t shard, std::string bytes) { server_[shard].answer("D", std::move(bytes)); }
   void rows(std::size_t shard, const std::vector<std::string>& values) {
@@ -47,56 +26,11 @@ protected:
     for (const std::string& value : values) bytes += row(value);
     server_[shard].answer("E", bytes + complete("SELECT " + std::to_string(values.size())));
   }
-  void start(ScatterRequest request, pool::Settings settings = pool::no_settings()) {
-    lane_.on([&] {
-      std::vector<pool::Pool*> pools;
-      for (const auto& pool : pools_) pools.push_back(pool.get());
-      Scatter::Events events{.relay =
-                                 [this](std::string_view bytes) {
-                                   client_.append(bytes);
-                                   congested_ = congested_ || client_.size() > takes_;
-                                 },
-                             .flush = [this] { ++flushes_; },
-                             .congested = [this] { return congested_; },
-                             .done =
-                                 [this](const Result<void>& result) {
-                                   result_ = result;
-                                   cut_ = scatter_->cut();
-                                 }};
-      scatter_ = std::make_unique<Scatter>(std::move(request), std::move(pools), std::move(settings), lane_.loop,
-                                           std::move(events));
-      scatter_->start();
-      EXPECT_FALSE(result_) << "never from inside start()";
+  void start(const Request& request, const pool::Settings& settings = pool::no_settings()) {
+    run([&](const std::vector<pool::Pool*>& pools, Events events) {
+      return std::make_unique<Scatter>(request, pools, settings, lane_.loop, std::move(events));
     });
   }
-  bool finish() {
-    return lane_.eventually([this] {
-      for (const auto& pool : pools_) pool->sweep(lane_.loop.now());
-      return result_.has_value();
-    });
-  }
-  std::string message() const { return result_ && !*result_ ? result_->error().message : ""; }
-  std::pair<int, int> idle_and_busy(std::size_t shard) {
-    return lane_.on([&] {
-      const pool::PoolCounts counts = pools_[shard]->counts();
-      return std::pair(counts.idle, counts.busy);
-    });
-  }
-
-  FakeServer server_[shards];
-  pool::KeyDerivation derivation_;
-  Lane lane_;
-  config::Pool limits_;
-  pool::IdentityRef identity_ = std::make_shared<const pool::Identity>(pool::Identity{"alice", {}});
-  std::vector<std::unique_ptr<pool::Pool>> pools_;
-  std::unique_ptr<Scatter> scatter_;
-  // What the client has, on the lane.
-  std::string client_;
-  int flushes_ = 0;
-  std::size_t takes_ = SIZE_MAX;  // so many bytes, and then it is slow
-  bool congested_ = false;
-  std::optional<Result<void>> result_;
-  bool cut_ = false;
 };
 
 TEST_F(ScatterTest, RowsComeInShardOrderUnderOneDescription) {
@@ -140,7 +74,7 @@ TEST_F(ScatterTest, AShardWhoseTurnHasNotComeWaits) {
   ASSERT_TRUE(lane_.eventually([&] { return !client_.empty(); }));
   lane_.settle();
   EXPECT_EQ(lane_.on([&] { return client_; }), columns()) << "the others' rows wait";
-  EXPECT_EQ(lane_.on([&] { return scatter_->active().size(); }), shards);
+  EXPECT_EQ(lane_.on([&] { return execution_->active().size(); }), shards);
   server_[0].say(row("late") + complete("SELECT 1") + ready());
   ASSERT_TRUE(finish());
   ASSERT_TRUE(*result_) << message();
@@ -155,7 +89,7 @@ TEST_F(ScatterTest, SettingsArePutInPlaceOnAllShardsBeforeRowsFlow) {
   for (FakeServer& server : server_) EXPECT_EQ(server.queries().front(), "SET a = 1;");
   lane_.on([&] {
     congested_ = false;
-    scatter_->resume();
+    execution_->resume();
   });
   ASSERT_TRUE(finish());
   EXPECT_TRUE(*result_) << message();
@@ -174,7 +108,7 @@ TEST_F(ScatterTest, ASlowClientStopsTheReading) {
   lane_.on([&] {
     takes_ = SIZE_MAX;
     congested_ = false;
-    scatter_->resume();
+    execution_->resume();
   });
   ASSERT_TRUE(finish());
   ASSERT_TRUE(*result_) << message();
@@ -208,7 +142,7 @@ TEST_F(ScatterTest, AnErrorOnAnyShardEndsItOnce) {
       ASSERT_FALSE(*result_);
       EXPECT_EQ(result_->error().code.view(), "22012");
       EXPECT_FALSE(cut_);
-      lane_.on([&] { scatter_.reset(); });
+      lane_.on([&] { execution_.reset(); });
       for (std::size_t i = 0; i < shards; ++i) EXPECT_EQ(idle_and_busy(i).second, 0) << "nothing is left over";
       server_[bad].answer("P", raw('1', ""));
       server_[bad].answer("B", raw('2', ""));
@@ -261,8 +195,8 @@ TEST_F(ScatterTest, AnAbandonedScatterDestroysWhatIsUnderWay) {
   for (FakeServer& server : server_) server.answer("E", "");
   for (FakeServer& server : server_) server.answer("S", "");
   start({.sql = "SELECT v FROM t"});
-  ASSERT_TRUE(lane_.eventually([&] { return scatter_->active().size() == shards; }));
-  lane_.on([&] { scatter_.reset(); });
+  ASSERT_TRUE(lane_.eventually([&] { return execution_->active().size() == shards; }));
+  lane_.on([&] { execution_.reset(); });
   for (std::size_t i = 0; i < shards; ++i) EXPECT_EQ(idle_and_busy(i), std::pair(0, 0));
   lane_.settle();
   EXPECT_FALSE(result_) << "nobody is called any more";
@@ -313,12 +247,12 @@ TEST_F(ScatterTest, ACancelGivesUpAPartThatWaitsThoughTheOthersHaveEnded) {
   start({.sql = "SELECT v FROM t"});
   ASSERT_TRUE(lane_.eventually([&] { return pools_[1]->counts().waiting == 1; }));
   ASSERT_TRUE(lane_.eventually([&] { return server_[0].times_asked("S") == 1; }));
-  lane_.on([&] { scatter_->cancel(canceled); });
+  lane_.on([&] { execution_->cancel(canceled); });
   EXPECT_EQ(lane_.on([&] { return pools_[1]->counts().waiting; }), 0);
   ASSERT_TRUE(finish());
   EXPECT_EQ(message(), "canceled");
   EXPECT_FALSE(cut_);
-  lane_.on([&] { scatter_.reset(); });
+  lane_.on([&] { execution_.reset(); });
   EXPECT_EQ(idle_and_busy(0).second, 0);
 }
 
@@ -328,7 +262,7 @@ TEST_F(ScatterTest, ARowThatTheClientHasTheFirstPartOfIsCompletedBeforeAnError) 
   server_[0].answer("S", "");
   start({.sql = "SELECT v FROM t"});
   ASSERT_TRUE(lane_.eventually([&] { return client_.size() > columns().size(); }));
-  lane_.on([&] { scatter_->cancel(canceled); });
+  lane_.on([&] { execution_->cancel(canceled); });
   EXPECT_EQ(lane_.on([&] { return pools_[1]->counts().waiting; }), 0) << "others need not wait for the client";
   lane_.settle();
   EXPECT_FALSE(lane_.on([&] { return result_.has_value(); }));
@@ -344,7 +278,7 @@ TEST_F(ScatterTest, ACancelIsTheServersBusinessWhereAllPartsAreWithThem) {
   server_[0].answer("S", "");
   start({.sql = "SELECT v FROM t"});
   ASSERT_TRUE(lane_.eventually([&] { return server_[2].times_asked("S") == 1; }));
-  lane_.on([&] { scatter_->cancel(canceled); });
+  lane_.on([&] { execution_->cancel(canceled); });
   lane_.settle();
   EXPECT_FALSE(lane_.on([&] { return result_.has_value(); }));
   server_[0].say(error("57014") + ready());
