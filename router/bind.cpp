@@ -49,8 +49,23 @@ public:
     return several(out);
   }
 
+  Result<std::vector<std::vector<ShardId>>> by_component() {
+    std::vector<std::vector<ShardId>> shards;
+    for (const Component& component : plan_.components) {
+      if (auto evaluated = evaluate(component); !evaluated) return std::unexpected(evaluated.error());
+      std::ranges::sort(shards.emplace_back(scratch_.other));
+    }
+    return shards;
+  }
+
 private:
   Result<void> several(Plan& out) {
+    if (plan_.gathers) {
+      std::ranges::sort(scratch_.shards);
+      out.op = Operator::gather;
+      out.shards.assign(scratch_.shards.begin(), scratch_.shards.end());
+      return {};
+    }
     if (plan_.many_refusal) {
       if (mistake_) return std::unexpected(std::move(*mistake_));
       Error error = *plan_.many_refusal;
@@ -402,6 +417,11 @@ Result<void> bind(const PlanTemplate& plan, const Topology& topology, const Valu
       break;
   }
   return Binder(plan, topology, values, scratch).run(out);
+}
+
+Result<std::vector<std::vector<ShardId>>> component_shards(const PlanTemplate& plan, const Topology& topology,
+                                                           const Values& values, BindScratch& scratch) {
+  return Binder(plan, topology, values, scratch).by_component();
 }
 
 }  // namespace tessera::router

@@ -1,6 +1,7 @@
 // Plans as text.
 #include <fmt/core.h>
 
+#include "router/gather.hpp"
 #include "router/plan.hpp"
 
 namespace tessera::router {
@@ -89,6 +90,7 @@ std::string describe(const PlanTemplate& plan, const Topology& topology) {
                   plan.read_only ? ", read only" : "", plan.insert_rows ? ", a shard for each row" : "");
   for (const Component& component : plan.components) text += describe(component, topology);
   for (const std::string& note : plan.notes) text += fmt::format("note: {}\n", note);
+  if (plan.gathers) return text + "if several shards: gathered\n";
   if (plan.many_refusal) text += describe("if several shards", *plan.many_refusal);
   return text;
 }
@@ -107,16 +109,28 @@ std::string describe(const Plan& plan, const PlanTemplate& plan_template, const 
     case Operator::session:
       text = "answered by the session\n";
       break;
+    case Operator::gather:
     case Operator::scatter:
-      text = "scatter to";
+      text = plan.op == Operator::gather ? "gather from" : "scatter to";
       for (const ShardId shard : plan.shards) {
-        text += fmt::format("{}{}", text.ends_with("to") ? " " : ", ", topology.shard_name(shard));
+        text += fmt::format("{}{}", shard == plan.shards.front() ? " " : ", ", topology.shard_name(shard));
       }
-      text += ", rows one shard after another\n";
+      text += plan.op == Operator::gather ? "\n" : ", rows one shard after another\n";
       break;
   }
   for (const std::string& note : plan_template.notes) text += fmt::format("note: {}\n", note);
   return text;
+}
+
+std::string describe(const GatherPlan& plan, const Topology& topology) {
+  std::string text = fmt::format("gather on {}\n", topology.shard_name(plan.merge));
+  for (const GatherFragment& fragment : plan.fragments) {
+    std::string shards;
+    for (const ShardId shard : fragment.shards)
+      shards += fmt::format("{}{}", shards.empty() ? "" : ", ", topology.shard_name(shard));
+    text += fmt::format("  {} from {}: {}\n", fragment.table, shards.empty() ? "no shard" : shards, fragment.query);
+  }
+  return text + fmt::format("  then: {}\n", plan.statement);
 }
 
 }  // namespace tessera::router

@@ -9,6 +9,7 @@
 #include "config/load.hpp"
 #include "parser/postgres/parse.hpp"
 #include "router/builtin_functions.hpp"
+#include "router/gather.hpp"
 #include "router/golden.hpp"
 #include "router/text.hpp"
 
@@ -54,6 +55,7 @@ void add_columns(Relation& relation, std::string_view columns) {
       column.type_name.resize(column.type_name.size() - std::string_view(word).size());
     }
     column.key_type = key_type_of(column.type_name);
+    column.type = type_oid_of(column.type_name);
     relation.columns.push_back(std::move(column));
   }
 }
@@ -215,7 +217,13 @@ std::string explain(const File& file, const Topology& topology, const std::strin
   for (const parser::Statement& statement : *statements) {
     const auto made = plan(statement, sql, fingerprint.slots, hint, topology, file.catalog, setup.session);
     text += describe(made, topology);
-    if (!made.refusal) text += bound(made, topology, Values{sql, fingerprint.slots, parameters});
+    const Values values{sql, fingerprint.slots, parameters};
+    if (!made.refusal) text += bound(made, topology, values);
+    BindScratch scratch;
+    if (Plan plan; made.gathers && bind(made, topology, values, scratch, plan) && plan.op == Operator::gather) {
+      const auto gathered = gather(statement, values, topology, file.catalog, setup.session, 0);
+      text += gathered ? describe(*gathered, topology) : gathered.error().message + '\n';
+    }
   }
   return text;
 }

@@ -83,6 +83,7 @@ struct PlanTemplate {
   bool literals_matter = false;       // the template is for these literals alone: not to be cached by fingerprint
   std::optional<Error> refusal;       // refused whatever the values are
   std::optional<Error> many_refusal;  // refused when more than one shard is concerned; none: rows may be concatenated
+  bool gathers = false;               // …unless it is gathered (router/gather.hpp): then this stands for the rest only
   std::vector<std::string> notes;     // why, for EXPLAIN
   friend bool operator==(const PlanTemplate&, const PlanTemplate&) = default;
 };
@@ -91,14 +92,15 @@ enum class Operator : std::uint8_t {
   route,    // one shard, bytes relayed
   any,      // one shard, whichever is at hand
   scatter,  // same SQL to `shards`, rows concatenated in shard order
+  gather,   // rows of `shards` put together on one of them, and the statement run there: router/gather.hpp
   session   // no shard decided by the plan
 };
 
 struct Plan {
   Operator op = Operator::any;
   ShardId shard;                // route
-  std::vector<ShardId> shards;  // scatter: ascending, at least two
-  // scatter: what the servers would say of a key in it, for those who may not ask several.
+  std::vector<ShardId> shards;  // scatter, gather: ascending, at least two
+  // scatter, gather: what the servers would say of a key in it, for those who may not ask several.
   std::optional<Error> mistake;
 };
 
@@ -132,6 +134,10 @@ struct BindScratch {
 // Touches nothing but its arguments; cost for one key: tens of nanoseconds.
 Result<void> bind(const PlanTemplate& plan, const Topology& topology, const Values& values, BindScratch& scratch,
                   Plan& out);
+
+// The shards of each component, ascending, with the same values; none: no row can match.
+Result<std::vector<std::vector<ShardId>>> component_shards(const PlanTemplate& plan, const Topology& topology,
+                                                           const Values& values, BindScratch& scratch);
 
 // For EXPLAIN (TESSERA), `tessera explain` and golden tests: one fact per line.
 std::string describe(const PlanTemplate& plan, const Topology& topology);

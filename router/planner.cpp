@@ -169,6 +169,7 @@ void Planning::inner_statement() {
   inner.effects = out_.effects;
   inner.read_only = out_.read_only;
   out_ = std::move(inner);
+  out_.gathers = false;  // the statement around it runs on one server
   const bool one_shard =
       statement_.kind == Kind::explain || statement_.kind == Kind::declare_cursor || statement_.kind == Kind::copy;
   const bool decided = out_.placement != Placement::by_components || out_.hinted_shard.has_value();

@@ -9,7 +9,9 @@
 #include <string_view>
 #include <vector>
 
+#include "router/gather.hpp"
 #include "router/planner.hpp"
+#include "router/rewrite.hpp"
 
 namespace tessera::router {
 
@@ -81,6 +83,8 @@ class Planning {
 public:
   explicit Planning(const PlanRequest& request);
   PlanTemplate run();
+  // gather_plan.cpp: after run(), of a statement that gathers.
+  Result<GatherPlan> gather(const PlanTemplate& plan, const Values& values, std::uint32_t spread) const;
 
 private:
   // planner.cpp
@@ -110,6 +114,14 @@ private:
   std::optional<Error> function_refusal(const parser::Block& block, bool top) const;
   std::optional<Error> block_refusal(parser::BlockIndex index) const;
   std::optional<Error> nested_refusal(const parser::Block& block) const;
+  // gather_plan.cpp
+  std::optional<Error> gather_refusal() const;
+  std::optional<Error> ungatherable_function(const parser::Block& block) const;
+  std::optional<Error> uncopyable(std::size_t index) const;
+  std::optional<Error> whole_rows(const Names& names) const;
+  bool is_nowhere(std::size_t index) const;
+  ShardId merge_node(const PlanTemplate& plan, const std::vector<std::vector<ShardId>>& shards,
+                     std::uint32_t spread) const;
   // size_plan.cpp
   void check_sizes();
   std::optional<Error> size_refusal(const parser::FunctionCall& call, bool over_catalog);

@@ -47,6 +47,11 @@ void Planning::select() {
   // With more than one component, finish_reads names the tables.
   if (uses(Kind::sharded) && out_.components.size() == 1) out_.many_refusal = scatter_refusal();
   finish_reads();
+  if (out_.many_refusal && !out_.refusal) {
+    std::optional<Error> reason = gather_refusal();
+    out_.gathers = !reason;
+    if (reason) out_.many_refusal = std::move(reason);
+  }
 }
 
 // A query that must be one shard's, whatever its clauses are.

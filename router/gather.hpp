@@ -1,0 +1,49 @@
+// Gather: the answer to every query that the shards cannot answer each by itself. The rows that it needs are copied
+// from the shards into temporary tables on one server, the merge node, and the statement, its tables replaced by those,
+// runs there: so types, collations, windows, recursion and every function are PostgreSQL's own.
+//
+// The merge node is one of the shards: it has the same schema, the reference tables, and its own share of the rows.
+// Pure: a function of the statement, its values and the snapshots; made anew for each execution, since it holds the
+// statement's text.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.hpp"
+#include "base/ids.hpp"
+#include "router/planner.hpp"
+
+namespace tessera::router {
+
+// The rows of one table that the statement can need.
+struct GatherFragment {
+  std::string table;            // on the merge node, its name with its schema
+  std::string query;            // the same for each shard, with the statement's own parameters
+  std::vector<ShardId> shards;  // ascending; none: there are no such rows
+  // Asks a server for one row: the names of the table's columns, a line for each, and their types. The names must be
+  // `columns`, for which the query is made; the types must be the same everywhere.
+  std::string check;
+  std::string columns;
+  std::vector<int> parameters;  // n of each $n in the query
+  friend bool operator==(const GatherFragment&, const GatherFragment&) = default;
+};
+
+struct GatherPlan {
+  ShardId merge;
+  std::vector<GatherFragment> fragments;
+  std::string statement;                // what runs on the merge node
+  std::vector<ShardId> shards() const;  // all that take part, ascending
+};
+
+// For a statement whose template `gathers`. `spread` chooses the merge node where it does not matter. Errors: as those
+// of bind.
+Result<GatherPlan> gather(const parser::Statement& statement, const Values& values, const Topology& topology,
+                          const Catalog& catalog, const SessionView& session, std::uint32_t spread);
+
+std::string describe(const GatherPlan& plan, const Topology& topology);
+
+}  // namespace tessera::router

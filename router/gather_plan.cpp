@@ -1,0 +1,397 @@
+// Which statements can be gathered, and how: the fragments, and the rest of the statement.
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <fmt/format.h>
+#include <set>
+
+#include "parser/lexer.hpp"
+#include "router/contains.hpp"
+#include "router/partial_aggregates.hpp"
+#include "router/planning.hpp"
+#include "router/rewrite.hpp"
+#include "router/text.hpp"
+
+namespace tessera::router {
+namespace {
+
+using parser::Block;
+using parser::Comparison;
+using parser::Condition;
+using parser::no_index;
+using parser::Operand;
+using parser::SourceSpan;
+using parser::TableIndex;
+using parser::TableRef;
+using parser::TargetItem;
+using parser::Token;
+using parser::TokenKind;
+using Kind = ResolvedTable::Kind;
+
+// pg_type.oid of regproc, regprocedure, regoper, regoperator, regclass, regtype, regconfig, regdictionary,
+// regnamespace, regrole, regcollation, and of their arrays.
+constexpr auto catalog_types =
+    std::to_array<TypeOid>({24,   2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191,
+                            1008, 2207, 2208, 2209, 2210, 2211, 3735, 3770, 4090, 4097, 4192});
+// They tell of the transaction, the session's temporary tables, or a type.
+constexpr auto telltale_functions = std::to_array<std::string_view>(
+    {"pg_typeof", "current_setting", "current_schemas", "pg_my_temp_schema", "pg_is_other_temp_schema"});
+constexpr auto system_columns = std::to_array<std::string_view>({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"});
+
+// What a fragment's query is made of.
+class FragmentWriter {
+public:
+  FragmentWriter(const PlanRequest& request, const std::vector<ResolvedTable>& tables)
+      : request_(request), statement_(request.statement), tables_(tables), names_(request.sql) {}
+
+  std::string query(TableIndex index) const {
+    const TableRef& table = statement_.tables[index];
+    std::string text =
+        fmt::format("SELECT{} FROM {}{}", columns(index), table.only ? "ONLY " : "", text_of(request_.sql, table.span));
+    std::string_view before = " WHERE ";
+    for (const std::string& condition : filters(index)) {
+      text += fmt::format("{}{}", before, condition);
+      before = " AND ";
+    }
+    return text;
+  }
+
+private:
+  // Those that the statement names, or all. A name may mean something else, then a column too many is copied.
+  std::string columns(TableIndex index) const {
+    std::string list;
+    for (const Column& column : tables_[index].relation->columns) {
+      if (!needs_all(index) && !names_.has(column.name)) continue;
+      list += fmt::format("{} {}", list.empty() ? "" : ",", quoted(column.name));
+    }
+    return list;  // may be none: SELECT FROM t
+  }
+
+  bool needs_all(TableIndex index) const {
+    const TableRef& table = statement_.tables[index];
+    if (table.renamed || names_.unreadable()) return true;
+    return std::ranges::any_of(statement_.blocks, [](const Block& block) {
+      return block.clauses.natural_join || std::ranges::any_of(block.targets, &parser::TargetItem::star);
+    });
+  }
+
+  // Conditions that each row must fulfil that can matter.
+  std::vector<std::string> filters(TableIndex index) const {
+    std::vector<std::string> found;
+    if (hides_system(request_.session.search_path)) return found;
+    for (const Condition& condition : statement_.conditions) {
+      if (condition.column.table != index || !contains(condition.restricts, index) || !condition.merged.empty())
+        continue;
+      if (tables_[index].relation->find_column(condition.column.name) == nullptr) continue;  // a function of the row
+      if (std::string text = filter(condition); !text.empty()) found.push_back(std::move(text));
+    }
+    return found;
+  }
+
+  // Empty: it is not certain that it would mean the same.
+  std::string filter(const Condition& condition) const {
+    if (condition.operands.empty()) return {};
+    std::string operands;
+    for (const Operand& operand : condition.operands) {
+      const std::string text = operand_text(operand);
+      if (text.empty() || !same_kind(operand, condition.operands.front())) return {};
+      operands += fmt::format("{}{}", operands.empty() ? "" : ", ", text);
+    }
+    const std::string column = quoted(condition.column.name);
+    if (condition.comparison == Comparison::in && condition.any_array)
+      return fmt::format("{} = ANY ({})", column, operands);
+    if (condition.comparison == Comparison::in) return fmt::format("{} IN ({})", column, operands);
+    if (condition.operands.size() != 1) return {};
+    return fmt::format("{} {} {}", column, sign(condition.comparison), operands);
+  }
+
+  // The server gives a list one type, but each of several equalities its own: the list must mean the same as they.
+  bool same_kind(const Operand& a, const Operand& b) const {
+    if (&a == &b) return true;
+    if (a.kind != b.kind || a.kind == Operand::Kind::parameter) return false;
+    if (a.kind != Operand::Kind::literal) return true;
+    return is_string(a) == is_string(b) && is_whole(a) == is_whole(b);
+  }
+  bool is_string(const Operand& operand) const {
+    const std::string_view text = text_of(request_.sql, operand.span);
+    return text.contains('\'') || text.starts_with('$');
+  }
+  bool is_whole(const Operand& operand) const {
+    return std::ranges::all_of(text_of(request_.sql, operand.span), is_digit);
+  }
+
+  std::string operand_text(const Operand& operand) const {
+    if (!operand.cast.empty()) return {};  // the cast may have had a modifier
+    switch (operand.kind) {
+      case Operand::Kind::literal:
+      case Operand::Kind::boolean:
+        return fmt::format("{}{}", operand.negative ? "-" : "", text_of(request_.sql, operand.span));
+      case Operand::Kind::parameter:
+        return fmt::format("${}", operand.parameter);
+      case Operand::Kind::null:
+      case Operand::Kind::default_:
+      case Operand::Kind::array:
+      case Operand::Kind::opaque:
+        return {};
+    }
+    return {};
+  }
+
+  static std::string_view sign(Comparison comparison) {
+    switch (comparison) {
+      case Comparison::equal:
+      case Comparison::in:
+        return "=";
+      case Comparison::less:
+        return "<";
+      case Comparison::less_equal:
+        return "<=";
+      case Comparison::greater:
+        return ">";
+      case Comparison::greater_equal:
+        return ">=";
+    }
+    return "=";
+  }
+
+  const PlanRequest& request_;
+  const parser::Statement& statement_;
+  const std::vector<ResolvedTable>& tables_;
+  Names names_;
+};
+
+// The statement with other tables. TABLE t is a query without FROM.
+Replacement replacement(std::string_view sql, const TableRef& table, std::string_view name) {
+  std::string text = table.aliased ? fmt::format(" {} ", name) : fmt::format(" {} AS {} ", name, quoted(table.name));
+  SourceSpan span = table.span;
+  parser::Lexer lexer(sql, {});
+  Token before[2];
+  for (Token token = lexer.next(); token.kind != TokenKind::end && token.begin < span.begin; token = lexer.next()) {
+    before[0] = before[1];
+    before[1] = token;
+  }
+  const auto is = [&](const Token& token, std::string_view word) {
+    return token.kind == TokenKind::word && equal_ignoring_case(sql.substr(token.begin, token.end - token.begin), word);
+  };
+  const Token& command = is(before[1], "only") ? before[0] : before[1];
+  if (!is(command, "table")) return {span, std::move(text)};
+  return {{command.begin, span.end}, fmt::format("SELECT * FROM {}{}", table.only ? "ONLY " : "", text)};
+}
+
+// What its servers are asked and given besides.
+void complete(GatherFragment& fragment, const Relation& relation) {
+  std::string name;
+  for (const char c : fmt::format("{}.{}", quoted(relation.schema), quoted(relation.name)))
+    name.append(c == '\'' ? 2 : 1, c);
+  fragment.check = fmt::format(
+      "SELECT pg_catalog.string_agg(a.attname::pg_catalog.text, pg_catalog.chr(10) ORDER BY a.attnum), "
+      "pg_catalog.string_agg(pg_catalog.concat(pg_catalog.format_type(a.atttypid, a.atttypmod), ' ', c.collname), "
+      "pg_catalog.chr(10) ORDER BY a.attnum) FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_collation c "
+      "ON c.oid OPERATOR(pg_catalog.=) a.attcollation WHERE a.attrelid OPERATOR(pg_catalog.=) "
+      "'{}'::pg_catalog.regclass "
+      "AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped",
+      name);
+  for (const Column& column : relation.columns)
+    fragment.columns += fmt::format("{}{}", fragment.columns.empty() ? "" : "\n", column.name);
+  parser::Lexer lexer(fragment.query, {});
+  for (Token token = lexer.next(); token.kind != TokenKind::end && token.kind != TokenKind::bad; token = lexer.next()) {
+    if (token.kind != TokenKind::parameter) continue;
+    int number = 0;
+    const char* const begin = fragment.query.data() + token.begin + 1;
+    std::from_chars(begin, fragment.query.data() + token.end, number);
+    fragment.parameters.push_back(number);
+  }
+}
+
+}  // namespace
+
+// Why the statement cannot run on rows that were copied; none: it can.
+std::optional<Error> Planning::gather_refusal() const {
+  const parser::Effects& effects = statement_.effects;
+  if (effects.writes || effects.locks_rows || effects.session_advisory_lock || effects.changes_settings ||
+      effects.temporary_objects)
+    return refuse(request_, "a query that writes, locks or changes settings cannot run on several shards yet",
+                  statement_.span, key_hint_text());
+  for (const Block& block : statement_.blocks) {
+    if (block.kind != parser::StatementKind::select)
+      return refuse(request_, "a query that writes cannot run on several shards yet", block.span, key_hint_text());
+    if (auto refusal = ungatherable_function(block)) return refusal;
+    if (block.clauses.table_sample)
+      return refuse(request_, "TABLESAMPLE over rows of several shards is not supported yet",
+                    block.clauses.from.value_or(block.span), key_hint_text());
+  }
+  if (const auto* table = first_table(Kind::catalog))
+    return refuse(request_, fmt::format("the system catalog \"{}\" differs from shard to shard", table->name),
+                  table->span, key_hint_text());
+  for (std::size_t i = 0; i < tables_.size(); ++i) {
+    const Relation* relation = tables_[i].relation;
+    if (relation == nullptr || relation->kind != Relation::Kind::view || !relation->runs_code) continue;
+    return refuse(request_,
+                  fmt::format("the view \"{}\", which runs code, together with rows of several shards is not "
+                              "supported yet",
+                              relation->name),
+                  statement_.tables[i].span, key_hint_text());
+  }
+  for (std::size_t i = 0; i < tables_.size(); ++i)
+    if (auto refusal = uncopyable(i)) return refusal;
+  const Names names(request_.sql);
+  if (auto refusal = whole_rows(names)) return refusal;
+  for (const std::string_view column : system_columns) {
+    if (!names.unreadable() && names.has(std::string(column)))
+      return refuse(request_, fmt::format("the system column \"{}\" has another value on each shard", column),
+                    statement_.span, key_hint_text());
+  }
+  return std::nullopt;
+}
+
+// None that is known: the server that would have it is asked, and knows best.
+bool Planning::is_nowhere(std::size_t index) const {
+  return tables_[index].kind == Kind::plain && tables_[index].relation == nullptr && request_.catalog.loaded;
+}
+
+// A table whose rows would not be the same elsewhere.
+std::optional<Error> Planning::uncopyable(std::size_t index) const {
+  const ResolvedTable& table = tables_[index];
+  if (table.kind != Kind::sharded && table.kind != Kind::plain) return std::nullopt;
+  if (is_nowhere(index)) return std::nullopt;
+  if (table.relation == nullptr || !table.relation->complete)
+    return refuse(
+        request_, fmt::format("the columns of \"{}\" are not known", table.name), statement_.tables[index].span,
+        request_.catalog.loaded ? "create it on the default shard" : "list them in the configuration: columns");
+  const auto named = std::ranges::find_if(table.relation->columns,
+                                          [](const Column& column) { return contains(catalog_types, column.type); });
+  if (named == table.relation->columns.end()) return std::nullopt;
+  return refuse(
+      request_,
+      fmt::format("the column \"{}\" names an object of its shard's catalog by a number, which means another on "
+                  "each shard",
+                  named->name),
+      statement_.tables[index].span, key_hint_text());
+}
+
+// A copied row has another type than the table's: functions, casts and operators for that would not be meant.
+std::optional<Error> Planning::whole_rows(const Names& names) const {
+  const auto refused = [&](SourceSpan span) {
+    return refuse(request_, "a row as a whole, over rows of several shards, is not supported yet", span,
+                  "name its columns, or select from a subquery that does");
+  };
+  std::size_t stars = 0;
+  for (const Block& block : statement_.blocks) {
+    if (block.clauses.join_alias) return refused(block.clauses.from.value_or(block.span));
+    for (const TargetItem& target : block.targets)
+      stars += target.star && text_of(request_.sql, target.span).contains('.') ? 1u : 0u;
+    for (const parser::FieldRef& field : block.fields) {
+      const bool known = field.table < tables_.size() && tables_[field.table].relation != nullptr;
+      if (!known || !tables_[field.table].relation->complete) continue;
+      if (tables_[field.table].relation->find_column(field.name) == nullptr) return refused(field.span);
+    }
+  }
+  if (names.stars() > stars) return refused(statement_.span);
+  for (const TableRef& table : statement_.tables) {
+    // It stands once more than where tables are named.
+    const auto named = std::ranges::count_if(statement_.tables, [&](const TableRef& other) {
+      return other.alias == table.alias || other.name == table.alias;
+    });
+    if (names.alone(table.alias) > static_cast<std::size_t>(named)) return refused(statement_.span);
+  }
+  return std::nullopt;
+}
+
+std::optional<Error> Planning::ungatherable_function(const Block& block) const {
+  for (const parser::FunctionCall& call : calls(block)) {
+    if (contains(telltale_functions, call.name) || call.name.starts_with("txid_") ||
+        call.name.starts_with("pg_current_xact") || call.name.starts_with("pg_current_snapshot"))
+      return refuse(
+          request_,
+          fmt::format("{}() over rows of several shards is not supported yet: it would tell of the copies", call.name),
+          call.span, key_hint_text());
+    const FunctionTrait trait = trait_of(call, request_.catalog);
+    const auto known = request_.catalog.functions.find(call.name);
+    const bool own_aggregate =
+        known != request_.catalog.functions.end() && known->second.aggregate && !known->second.builtin;
+    if (!trait.server_state && !trait.unknown && !trait.user && !trait.may_write && !own_aggregate) continue;
+    return refuse(request_,
+                  fmt::format("the {} {}() over rows of several shards is not supported yet",
+                              trait.server_state ? "function" : "user-defined function", call.name),
+                  call.span, key_hint_text());
+  }
+  return std::nullopt;
+}
+
+ShardId Planning::merge_node(const PlanTemplate& plan, const std::vector<std::vector<ShardId>>& shards,
+                             std::uint32_t spread) const {
+  for (std::size_t i = 0; i < tables_.size(); ++i)
+    if (is_nowhere(i)) return tables_[i].shard;
+  // What is on one shard only need not be copied.
+  for (const Component& component : plan.components)
+    if (component.plain_shard) return *component.plain_shard;
+  std::vector<ShardId> all;
+  for (const auto& some : shards)
+    for (const ShardId shard : some)
+      if (!contains(all, shard)) all.push_back(shard);
+  std::ranges::sort(all);
+  return all.empty() ? ShardId(0) : all[spread % all.size()];
+}
+
+Result<GatherPlan> Planning::gather(const PlanTemplate& plan, const Values& values, std::uint32_t spread) const {
+  BindScratch scratch;
+  auto shards = component_shards(plan, request_.topology, values, scratch);
+  if (!shards) return std::unexpected(shards.error());
+  GatherPlan out;
+  std::vector<Replacement> replacements;
+  out.merge = merge_node(plan, *shards, spread);
+  if (tables_.size() == 1 && tables_.front().kind == Kind::sharded) {
+    if (auto partial = partial_aggregates(request_, tables_.front(), calls(statement_.blocks.front()))) {
+      out.fragments.push_back(
+          {.table = "pg_temp.tessera_gather_1", .query = std::move(partial->query), .shards = shards->front()});
+      complete(out.fragments.back(), *tables_.front().relation);
+      replacements = std::move(partial->replacements);
+      replacements.push_back(replacement(request_.sql, statement_.tables.front(), out.fragments.front().table));
+      out.statement = rewritten(request_.sql, statement_.span, std::move(replacements));
+      return out;
+    }
+  }
+  const FragmentWriter writer(request_, tables_);
+  for (TableIndex i = 0; i < tables_.size(); ++i) {
+    GatherFragment fragment;
+    if (tables_[i].kind == Kind::sharded)
+      fragment.shards = (*shards)[component_of_[i]];
+    else if (tables_[i].kind == Kind::plain && tables_[i].shard != out.merge)
+      fragment.shards = {tables_[i].shard};
+    else
+      continue;
+    fragment.query = writer.query(i);
+    auto same = std::ranges::find_if(out.fragments, [&](const GatherFragment& other) {
+      return other.query == fragment.query && other.shards == fragment.shards;
+    });
+    if (same == out.fragments.end()) {
+      fragment.table = fmt::format("pg_temp.tessera_gather_{}", out.fragments.size() + 1);
+      complete(fragment, *tables_[i].relation);
+      same = out.fragments.insert(out.fragments.end(), std::move(fragment));
+    }
+    replacements.push_back(replacement(request_.sql, statement_.tables[i], same->table));
+  }
+  out.statement = rewritten(request_.sql, statement_.span, std::move(replacements));
+  return out;
+}
+
+std::vector<ShardId> GatherPlan::shards() const {
+  std::set<ShardId> all{merge};
+  for (const GatherFragment& fragment : fragments) all.insert(fragment.shards.begin(), fragment.shards.end());
+  return {all.begin(), all.end()};
+}
+
+Result<GatherPlan> gather(const parser::Statement& statement, const Values& values, const Topology& topology,
+                          const Catalog& catalog, const SessionView& session, std::uint32_t spread) {
+  // Without slots: operands stand for themselves.
+  const PlanRequest request{statement, values.sql, {}, {}, topology, catalog, session};
+  Planning planning(request);
+  if (!values.same_encoding)
+    return fail(sqlstate::feature_not_supported,
+                "a query over several shards needs the database's client_encoding, in which the rows travel", "SET it");
+  const PlanTemplate plan = planning.run();
+  if (plan.refusal) return std::unexpected(*plan.refusal);
+  return planning.gather(plan, values, spread);
+}
+
+}  // namespace tessera::router

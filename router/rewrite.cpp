@@ -1,0 +1,70 @@
+#include "router/rewrite.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "parser/lexer.hpp"
+#include "router/text.hpp"
+
+namespace tessera::router {
+
+using parser::Token;
+using parser::TokenKind;
+
+std::string quoted(std::string_view name) {
+  std::string text = "\"";
+  for (const char c : name) text.append(c == '"' ? 2 : 1, c);
+  return text + '"';
+}
+
+std::string rewritten(std::string_view sql, parser::SourceSpan whole, std::vector<Replacement> replacements) {
+  std::ranges::sort(replacements, {},
+                    [](const Replacement& replaced) { return std::pair(replaced.span.begin, replaced.span.end); });
+  std::string text;
+  std::uint32_t at = whole.begin;
+  for (const Replacement& replaced : replacements) {
+    text += sql.substr(at, replaced.span.begin - at);
+    text += replaced.text;
+    at = replaced.span.end;
+  }
+  return text.append(sql.substr(at, whole.end - at));
+}
+
+namespace {
+// Empty: the token is no name.
+std::string name_of(TokenKind kind, std::string_view text) {
+  std::string folded;
+  if (kind == TokenKind::word) return lower(text);
+  if (kind != TokenKind::quoted_identifier) return folded;
+  for (std::size_t i = 1; i + 1 < text.size(); ++i) {
+    folded += text[i];
+    if (text[i] == '"') ++i;
+  }
+  return folded;
+}
+}  // namespace
+
+Names::Names(std::string_view sql) {
+  parser::Lexer lexer(sql, {});
+  std::string last;
+  bool after_dot = false;
+  for (Token token = lexer.next(); token.kind != TokenKind::end && !unreadable_; token = lexer.next()) {
+    const std::string_view text = sql.substr(token.begin, token.end - token.begin);
+    const bool dot = token.kind == TokenKind::symbol && text == ".";
+    if (!last.empty() && !dot) ++alone_[last];
+    if (after_dot && text == "*") ++stars_;
+    after_dot = dot;
+    last = name_of(token.kind, text);
+    if (!last.empty()) all_.insert(last);
+    // The server cuts names off at 63 bytes.
+    unreadable_ = token.kind == TokenKind::unicode_identifier || token.kind == TokenKind::bad || last.size() > 63;
+  }
+  if (!last.empty()) ++alone_[last];
+}
+
+std::size_t Names::alone(const std::string& name) const {
+  const auto found = alone_.find(name);
+  return found == alone_.end() ? 0 : found->second;
+}
+
+}  // namespace tessera::router

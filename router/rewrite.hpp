@@ -1,0 +1,47 @@
+// Statements as text with parts replaced, and the names in them. Pure.
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "parser/statement.hpp"
+
+namespace tessera::router {
+
+inline std::string_view text_of(std::string_view sql, parser::SourceSpan span) {
+  return sql.substr(span.begin, span.end - span.begin);
+}
+
+std::string quoted(std::string_view name);
+
+// Text of a statement that is replaced; an empty span: inserted.
+struct Replacement {
+  parser::SourceSpan span;
+  std::string text;
+};
+
+// The part `whole` of `sql` with the replacements, which lie in it and do not overlap.
+std::string rewritten(std::string_view sql, parser::SourceSpan whole, std::vector<Replacement> replacements);
+
+// The names that a text mentions, as the server folds them, and how often a name stands without a dot behind it.
+class Names {
+public:
+  explicit Names(std::string_view sql);
+  bool has(const std::string& name) const { return unreadable_ || all_.contains(name); }
+  std::size_t alone(const std::string& name) const;
+  // How often t.* stands.
+  std::size_t stars() const { return stars_; }
+  // Some name cannot be read.
+  bool unreadable() const { return unreadable_; }
+
+private:
+  std::set<std::string> all_;
+  std::map<std::string, std::size_t> alone_;
+  std::size_t stars_ = 0;
+  bool unreadable_ = false;
+};
+
+}  // namespace tessera::router
