@@ -23,6 +23,12 @@ const config::Database* choose_database(const config::Config& config, const std:
   return found;
 }
 
+router::SessionView view_of(bool hints) {
+  router::SessionView view;
+  view.hints_allowed = hints;
+  return view;
+}
+
 router::PlannedText plan_text(const std::string& sql, const parser::Fingerprint& print, bool hints,
                               const router::Topology& topology, const router::Catalog& catalog) {
   router::PlannedText text;
@@ -31,8 +37,7 @@ router::PlannedText plan_text(const std::string& sql, const parser::Fingerprint&
     text.syntax_error = parsed.error();
     return text;
   }
-  router::SessionView view;
-  view.hints_allowed = hints;
+  const router::SessionView view = view_of(hints);
   const std::string_view hint = std::string_view(sql).substr(print.hint_begin, print.hint_end - print.hint_begin);
   for (const parser::Statement& statement : *parsed) {
     router::PlanTemplate& plan = text.statements.emplace_back().plan;
@@ -63,7 +68,12 @@ int explain(const ExplainOptions& options) {
   if (options.json) {
     std::fputs((plan_json(database->name, text, values, **topology) + '\n').c_str(), stdout);
   } else {
-    for (const std::string& line : proxy::explain_lines(text, values, **topology))
+    const auto gather = [&](const router::Values& of) -> Result<router::GatherPlan> {
+      const auto parsed = parser::postgres::parse(of.sql);
+      if (!parsed) return std::unexpected(parsed.error());
+      return router::gather(parsed->front(), of, **topology, catalog, view_of(database->hints), 0);
+    };
+    for (const std::string& line : proxy::explain_lines(text, values, **topology, gather))
       std::fputs((line + '\n').c_str(), stdout);
   }
   bool refused = text.syntax_error.has_value();

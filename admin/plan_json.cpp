@@ -30,6 +30,8 @@ std::string_view outcome_name(const proxy::Explained& explained) {
       return "route";
     case router::Operator::any:
       return "any";
+    case router::Operator::gather:
+      return "gather";
     case router::Operator::scatter:
       return "scatter";
     case router::Operator::session:
@@ -42,7 +44,7 @@ ordered_json shards_json(const proxy::Explained& explained, const router::Topolo
   ordered_json names = ordered_json::array();
   if (!explained.plan) return names;
   if (explained.plan->op == router::Operator::route) names.push_back(topology.shard_name(explained.plan->shard));
-  if (explained.plan->op == router::Operator::scatter)
+  if (explained.plan->op == router::Operator::scatter || explained.plan->op == router::Operator::gather)
     for (const ShardId shard : explained.plan->shards) names.push_back(topology.shard_name(shard));
   return names;
 }

@@ -25,7 +25,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "executor/scatter.hpp"
+#include "executor/execution.hpp"
 #include "net/stream.hpp"
 #include "pool/pool.hpp"
 #include "proxy/lazy_transaction.hpp"
@@ -228,6 +228,7 @@ private:
     std::optional<ShardId> shard;
     bool scatter = false;
     router::Plan plan;
+    GatherPlanRef gather;  // if that is how the shards' rows come together
   };
   bool may_choose_shard() const;
   std::optional<ShardId> only_home(const router::PlannedText& text) const;
@@ -332,9 +333,10 @@ private:
   bool begin_retry(const pool::ExpectedReply& expected, const postgres::ErrorFields& fields);
 
   // ---- session_scatter.cpp
-  bool start_scatter(executor::ScatterRequest request, const router::Plan& plan, router::StatementCounters* counters);
+  bool start_scatter(executor::Request request, const router::Plan& plan, GatherPlanRef gather,
+                     router::StatementCounters* counters);
   bool bind_scatter(const PreparedStatement& statement, const postgres::BindView& bind, std::string_view whole,
-                    const router::Plan& plan);
+                    const Target& target);
   bool execute_scatter(Portal& portal, std::int32_t max_rows);
   bool describes_later() const;
   std::optional<Error> own_connection_in_the_way(const std::vector<ShardId>& shards);
@@ -477,13 +479,13 @@ private:
   PreparedTable<SqlPrepared> sql_prepared_;
   std::uint64_t next_sql_prepared_ = 1;
   PreparedTable<Portal> portals_;
-  std::shared_ptr<executor::ScatterRequest> described_;  // the client waits for its description
+  std::shared_ptr<executor::Request> described_;  // the client waits for its description
   Portal unnamed_portal_;
   std::vector<DeferredMessage> deferred_;
   std::string deferred_bytes_;
   UndoLog undo_log_;
   RetryBuffer retry_;
-  std::unique_ptr<executor::Scatter> scatter_;
+  std::unique_ptr<executor::Execution> scatter_;
   router::StatementCounters* scatter_counters_ = nullptr;
   struct HeldNotification {
     std::string channel, message;

@@ -457,7 +457,10 @@ std::string Session::explain(const Statement& statement, std::string_view sql, s
     const parser::SourceSpan span = statement.inner.front().span;
     inner += sql.substr(span.begin, span.end - span.begin);
     const router::PlannedText& text = options_.database->plan(inner, view(), routing(), print, nullptr);
-    for (const std::string& line : explain_lines(text, {inner, print.slots, {}}, *routing()->topology))
+    const auto gather = [this](const router::Values& values) {
+      return options_.database->gather(values, view(), *routing());
+    };
+    for (const std::string& line : explain_lines(text, {inner, print.slots, {}}, *routing()->topology, gather))
       rows.row({line});
   }
   return rows.all("EXPLAIN");

@@ -403,7 +403,7 @@ bool Session::handle_bind(std::string_view whole) {
     refuse(*problem);
     return true;
   }
-  if (target.scatter) return bind_scatter(*statement, bind, whole, target.plan);
+  if (target.scatter) return bind_scatter(*statement, bind, whole, target);
   if (unit_open_ && unit_prepares_only_ && target.shard && backend_ != nullptr && !in_transaction_ &&
       backend_->endpoint().shard != *target.shard)
     return leave_side_unit();

@@ -9,13 +9,15 @@
 #include <string_view>
 #include <vector>
 
-#include "executor/scatter.hpp"
+#include "executor/execution.hpp"
 #include "pool/pool.hpp"
 #include "proxy/setting_calls.hpp"
 #include "proxy/worker_database.hpp"
 #include "wire/postgres/frontend.hpp"
 
 namespace tessera::proxy {
+
+using GatherPlanRef = std::shared_ptr<const router::GatherPlan>;
 
 // A statement that the client has prepared.
 struct PreparedStatement {
@@ -83,8 +85,9 @@ struct Portal {
   bool executed = false;   // likewise: it has been, and no portal runs twice
   std::uint32_t unit = 0;  // in which it was bound
   router::StatementCounters* counters = nullptr;
-  std::shared_ptr<executor::ScatterRequest> scatter;
+  std::shared_ptr<executor::Request> scatter;
   router::Plan scatter_plan;
+  GatherPlanRef gather;
   bool may_copy = false;  // FROM STDIN
   bool on_server() const { return !local && !scatter; }
   std::size_t bytes() const { return sql.size() + (scatter ? scatter->sql.size() + scatter->bind.size() : 0); }

@@ -1,14 +1,16 @@
-// Statements that run on several shards: the session's side of executor::Scatter.
+// Statements that run on several shards: the session's side of executor::Execution.
 #include <algorithm>
 #include <fmt/format.h>
 
+#include "executor/gather.hpp"
+#include "executor/scatter.hpp"
 #include "proxy/session.hpp"
 
 namespace tessera::proxy {
 
 using postgres::TransactionStatus;
 
-bool Session::start_scatter(executor::ScatterRequest request, const router::Plan& plan,
+bool Session::start_scatter(executor::Request request, const router::Plan& plan, GatherPlanRef gather,
                             router::StatementCounters* counters) {
   if (in_transaction_ || !lazy_.none()) {
     refuse({sqlstate::feature_not_supported,
@@ -37,34 +39,40 @@ bool Session::start_scatter(executor::ScatterRequest request, const router::Plan
   }
   if (wait_for_replies() == Got::wait) return false;
   release_if_free();
-  if (const std::optional<Error> problem = own_connection_in_the_way(plan.shards)) {
+  const std::vector<ShardId> shards = gather ? gather->shards() : plan.shards;
+  if (const std::optional<Error> problem = own_connection_in_the_way(shards)) {
     refuse(*problem);
     return true;
   }
   request.bound = take_bound();
   emit_local_deferred();
   std::vector<pool::Pool*> pools;
-  for (const ShardId shard : plan.shards) pools.push_back(&pool_of(shard));
+  for (const ShardId shard : shards) pools.push_back(&pool_of(shard));
   DatabaseMetrics& metrics = options_.database->metrics();
   metrics.scattered.add();
   note_text(request.sql);
   ++statements_;
-  for (const ShardId shard : plan.shards)
+  for (const ShardId shard : shards)
     metrics.shards[shard.value()].statements[static_cast<std::size_t>(StatementClass::select)].add();
   scatter_counters_ = counters;
   if (counters != nullptr) {
     ++counters->calls;
-    for (const ShardId shard : plan.shards) counters->sent_to(shard);
+    for (const ShardId shard : shards) counters->sent_to(shard);
   }
   wait_ = Wait::scatter;
-  executor::Scatter::Events events{
+  executor::Events events{
       .relay = [this](std::string_view bytes) { host_.stream().append_large(bytes); },
       .flush = [this] { host_.stream().flush(); },
       .congested = [this] { return is_congested(); },
       .done = [this](const Result<void>& result) { scatter_done(result); },
   };
-  scatter_ = std::make_unique<executor::Scatter>(std::move(request), std::move(pools), settings_.current(),
-                                                 options_.database->loop(), std::move(events));
+  net::EventLoop& loop = options_.database->loop();
+  if (gather)
+    scatter_ = std::make_unique<executor::Gather>(std::move(request), *gather, pools, settings_.current(), loop,
+                                                  std::move(events));
+  else
+    scatter_ =
+        std::make_unique<executor::Scatter>(std::move(request), pools, settings_.current(), loop, std::move(events));
   scatter_->start();
   return true;
 }
@@ -95,7 +103,7 @@ bool Session::describes_later() const {
 }
 
 void Session::scatter_done(const Result<void>& result) {
-  const std::unique_ptr<executor::Scatter> ended = std::move(scatter_);
+  const std::unique_ptr<executor::Execution> ended = std::move(scatter_);
   std::string& out = host_.stream().out();
   last_activity_ = options_.database->loop().now();
   slow_log(last_activity_ - request_started_);
@@ -124,7 +132,8 @@ void Session::scatter_done(const Result<void>& result) {
 }
 
 bool Session::bind_scatter(const PreparedStatement& statement, const postgres::BindView& bind, std::string_view whole,
-                           const router::Plan& plan) {
+                           const Target& target) {
+  const router::Plan& plan = target.plan;
   if (engaged() && !in_transaction_ && unit_prepares_only_ && unit_open_) return leave_side_unit();
   if (!engaged() && lazy_.none() && describes_later()) {
     // What was asked about the statement itself is answered by one of the shards, before all of them run it.
@@ -143,7 +152,7 @@ bool Session::bind_scatter(const PreparedStatement& statement, const postgres::B
          0});
     return true;
   }
-  auto request = std::make_shared<executor::ScatterRequest>();
+  auto request = std::make_shared<executor::Request>();
   request->sql = statement.sql_text();
   request->types = statement.parameter_types();
   // What stands behind the two names: formats, values, result formats.
@@ -151,7 +160,8 @@ bool Session::bind_scatter(const PreparedStatement& statement, const postgres::B
   request->describe = false;
   set_portal(bind.portal, {.counters = statement.plan ? statement.plan->counters.get() : nullptr,
                            .scatter = std::move(request),
-                           .scatter_plan = plan});
+                           .scatter_plan = plan,
+                           .gather = target.gather});
   std::string complete;
   postgres::append_bind_complete(complete);
   defer_local(std::move(complete));
@@ -177,7 +187,7 @@ bool Session::execute_scatter(Portal& portal, std::int32_t max_rows) {
     if (!postgres::append_command_complete(complete, "SELECT 0")) return true;
     return answer_in_unit(std::move(complete));
   }
-  const bool taken = start_scatter(*portal.scatter, portal.scatter_plan, portal.counters);
+  const bool taken = start_scatter(*portal.scatter, portal.scatter_plan, portal.gather, portal.counters);
   portal.executed = scatter_ != nullptr;
   if (portal.executed) described_.reset();
   return taken;

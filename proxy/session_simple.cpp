@@ -116,7 +116,8 @@ bool Session::handle_query(std::string_view whole) {
     refuse(*text.syntax_error);
     return true;
   }
-  if (target.scatter) return start_scatter({.sql = std::string(sql), .simple = true}, target.plan, text.counters.get());
+  if (target.scatter)
+    return start_scatter({.sql = std::string(sql), .simple = true}, target.plan, target.gather, text.counters.get());
   const Got got = engage_for_statement(target.shard);
   if (got != Got::ready) return got == Got::refused;
   send_query(whole, keep, std::move(changes));
@@ -194,7 +195,7 @@ Result<Session::Target> Session::target_of(const router::PlannedText& text, cons
     if (Result<void> bound = router::bind(planned.plan, topology, values, scratch_bind(), plan); !bound)
       return std::unexpected(bound.error());
     if (plan.op == router::Operator::any || plan.op == router::Operator::session) continue;
-    if (plan.op == router::Operator::scatter) {
+    if (plan.op == router::Operator::scatter || plan.op == router::Operator::gather) {
       if (plan.mistake && (in_transaction_ || !lazy_.none() || !text.single()))
         return std::unexpected(std::move(*plan.mistake));
       if (!text.single())
@@ -204,6 +205,11 @@ Result<Session::Target> Session::target_of(const router::PlannedText& text, cons
       if (planned.uses_temporary)
         return fail(sqlstate::feature_not_supported,
                     "a statement over several shards cannot use temporary objects of the session");
+      if (plan.op == router::Operator::gather) {
+        Result<router::GatherPlan> gather = options_.database->gather(values, view(), *routing());
+        if (!gather) return std::unexpected(gather.error());
+        target.gather = std::make_shared<const router::GatherPlan>(std::move(*gather));
+      }
       target.scatter = true;
       target.plan = std::move(plan);
       return target;

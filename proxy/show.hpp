@@ -1,11 +1,13 @@
 // What SHOW tessera.… and EXPLAIN (TESSERA) answer inside a session.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "router/gather.hpp"
 #include "router/plan.hpp"
 #include "router/plan_cache.hpp"
 
@@ -25,8 +27,10 @@ struct Explained {
 };
 Explained explain(const router::PlanTemplate& plan, const router::Values& values, const router::Topology& topology);
 
-// The plan of each statement, bound to these values where they allow it.
+// The plan of each statement, bound to these values where they allow it. `gather`: how the rows of the text's only
+// statement come together, if that is what its plan says.
+using PlanGather = std::function<Result<router::GatherPlan>(const router::Values&)>;
 std::vector<std::string> explain_lines(const router::PlannedText& text, const router::Values& values,
-                                       const router::Topology& topology);
+                                       const router::Topology& topology, const PlanGather& gather);
 
 }  // namespace tessera::proxy

@@ -395,6 +395,16 @@ router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const Pla
   return text;
 }
 
+Result<router::GatherPlan> WorkerDatabase::gather(const router::Values& values, const PlanningView& view,
+                                                  const Routing& routing) {
+  if (misreads(values.sql, view.lexer))
+    return fail(sqlstate::feature_not_supported,
+                "backslashes in a statement over several shards need standard_conforming_strings", "SET it to on");
+  const Result<std::vector<parser::Statement>> parsed = parser::postgres::parse(values.sql);
+  if (!parsed) return std::unexpected(parsed.error());
+  return router::gather(parsed->front(), values, *routing.topology, *routing.catalog, view.session, gathered_++);
+}
+
 // Idle connections are closed at once, the others when they come back: the servers may be restarted then.
 void WorkerDatabase::pause() {
   paused_ = true;

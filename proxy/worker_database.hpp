@@ -16,6 +16,7 @@
 #include "proxy/metrics.hpp"
 #include "proxy/runtime.hpp"
 #include "proxy/statement_table.hpp"
+#include "router/gather.hpp"
 #include "router/plan_cache.hpp"
 #include "router/planner.hpp"
 
@@ -112,6 +113,9 @@ public:
   const router::PlannedText& plan(std::string_view sql, const PlanningView& view, const RoutingRef& routing,
                                   parser::Fingerprint& print, router::PlannedTextRef* keep);
 
+  // How the rows of a statement over several shards come together. Made for one execution.
+  Result<router::GatherPlan> gather(const router::Values& values, const PlanningView& view, const Routing& routing);
+
   // A number for the settings that a plan depends on. With a secret: users choose the text, and share the cache.
   std::uint64_t meaning_of(std::string_view settings);
 
@@ -207,6 +211,7 @@ private:
   bool looking_ = false;                    // for changes: one look at a time, however many are asked for meanwhile
   std::optional<TimePoint> look_asked_at_;  // a look at the catalog is wanted, whatever the interval says
   Duration look_pause_{};
+  std::uint32_t gathered_ = 0;
   std::uint64_t texts_planned_ = 0;       // or found in the cache
   std::uint64_t activity_looked_at_ = 0;  // when this worker has looked
   bool paused_ = false, resuming_ = false;

@@ -29,6 +29,7 @@ STRAY = """
 create table stray (id serial primary key, name text);
 create table pg_cars (id bigint);
 create view coded as select code, count_orders() as n from countries;
+create view stray_coded as select name, count_orders() as n from stray;
 """
 ROUTED = {
     "users": "id", "orders": "user_id", "numbered": "user_id", "identified": "user_id", "reals": "k", "days": "k", "computed": "k", "part": "id",
@@ -128,6 +129,13 @@ SAME = [
     "insert into orders (id, user_id) values (7, 7) on conflict on constraint orders_pkey do nothing",
     "select pg_table_size('stray') >= 0",
     "select name from stray",
+    "select o.count from orders o",
+    "select (o).count from orders o",
+    "select jsonb_array_length(o.jsonb_agg) from orders o",
+    "select now() = current_timestamp from orders",
+    "select note from orders o join first_country c on c.code = o.note",
+    "select note from orders o join moodier c on c.code = o.note",
+    "select note from orders, (select string_agg(code, ',') from countries) c",
 ]
 
 REFUSED = [
@@ -143,17 +151,10 @@ REFUSED = [
     "insert into numbered (id, user_id) values (1, 7) on conflict (id) do nothing",
     "insert into numbered (id, user_id) values (1, 7) on conflict do nothing",
     "insert into numbered (id, user_id) values (1, 7) on conflict on constraint numbered_pkey do nothing",
-    "select o.count from orders o",
-    "select (o).count from orders o",
-    "select o.jsonb_agg from orders o",
-    "select now() from orders",
-    "select pg_backend_pid() from orders",
-    "select note from orders o join first_country c on c.code = o.note",
-    "select note from orders o join moodier c on c.code = o.note",
     "select note from orders o join coded c on c.code = o.note",
-    "select note from orders, (select string_agg(code, ',') from countries) c",
     "select n from coded",
     "select c.n from coded c join countries d on d.code = c.code",
+    "select max(s.name) from orders o, stray_coded s",
     "select * from whole",
     "insert into whole values (7)",
     "do $$ begin delete from orders; end $$",

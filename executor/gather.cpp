@@ -1,0 +1,492 @@
+#include "executor/gather.hpp"
+
+#include <algorithm>
+#include <fmt/format.h>
+
+#include "executor/copy_rows.hpp"
+#include "wire/postgres/backend.hpp"
+#include "wire/postgres/frontend.hpp"
+
+namespace tessera::executor {
+
+using pool::Backend;
+using pool::Delivery;
+using pool::ReplyKind;
+using postgres::Oid;
+
+namespace {
+
+constexpr std::int16_t binary = 1;
+
+// The client's parameters. `body`: its Bind behind the two names, or empty.
+bool parse_parameters(const std::string& body, std::string& buffer, postgres::BindView& out) {
+  if (body.empty()) return true;
+  buffer.assign("\0\0", 2);
+  buffer += body;
+  return postgres::parse_bind(buffer, out);
+}
+
+// Of a RowDescription.
+std::vector<Oid> column_types(std::string_view description) {
+  postgres::FrameHeader header;
+  std::vector<postgres::FieldView> fields;
+  std::vector<Oid> types;
+  if (postgres::peek_frame(description, postgres::max_message_length, header) == postgres::FrameStatus::complete &&
+      postgres::parse_row_description(postgres::frame_body(description, header), fields))
+    for (const postgres::FieldView& field : fields) types.push_back(field.type);
+  return types;
+}
+
+// Sends one statement for all: Parse, Bind, Execute.
+class Sender {
+public:
+  explicit Sender(Backend& backend) : backend_(backend) {}
+
+  void query(std::string_view sql, std::uint32_t tag) {
+    sent_ = sent_ && postgres::append_query(backend_.out(), sql);
+    backend_.replies().expect({.kind = ReplyKind::query, .delivery = Delivery::ignore, .tag = tag});
+  }
+  void parse(std::string_view sql, const std::vector<Oid>& types) {
+    sent_ = sent_ && postgres::append_parse(backend_.out(), "", sql, types);
+    backend_.replies().expect({.kind = ReplyKind::parse, .delivery = Delivery::ignore});
+  }
+  void bind(const postgres::BindView& values, std::span<const std::int16_t> results) {
+    sent_ =
+        sent_ && postgres::append_bind(backend_.out(), "", "", values.parameters, {values.parameter_formats, results});
+    backend_.replies().expect({.kind = ReplyKind::bind, .delivery = Delivery::ignore});
+  }
+  void describe(char kind) {
+    sent_ = sent_ && postgres::append_describe(backend_.out(), kind, "");
+    const ReplyKind reply = kind == 'S' ? ReplyKind::describe_statement : ReplyKind::describe_portal;
+    backend_.replies().expect({.kind = reply, .ordered = true});
+  }
+  // A query of our own.
+  void ask(std::string_view sql) {
+    parse(sql, {});
+    bind({}, {});
+    execute({.hide_completion = true, .ordered = true});
+  }
+  void execute(pool::ExpectedReply expected) {
+    sent_ = sent_ && postgres::append_execute(backend_.out(), "");
+    expected.kind = ReplyKind::execute;
+    backend_.replies().expect(std::move(expected));
+  }
+  void sync(std::uint32_t tag) {
+    postgres::append_sync(backend_.out());
+    backend_.replies().expect({.kind = ReplyKind::sync, .delivery = Delivery::ignore, .tag = tag});
+  }
+  Result<void> sent() const {
+    if (sent_) return {};
+    return std::unexpected(too_long());
+  }
+
+private:
+  Backend& backend_;
+  bool sent_ = true;
+};
+
+}  // namespace
+
+// A row of router::GatherFragment::check.
+struct TableColumns {
+  std::string names, types;
+  friend bool operator==(const TableColumns&, const TableColumns&) = default;
+};
+
+TableColumns columns_of(std::string_view row) {
+  postgres::FrameHeader header;
+  if (postgres::peek_frame(row, postgres::max_message_length, header) != postgres::FrameStatus::complete) return {};
+  postgres::DataRowReader values(postgres::frame_body(row, header));
+  postgres::Value names, types;
+  if (values.columns() != 2 || !values.next(names) || !values.next(types)) return {};
+  return {std::string(names.value_or("")), std::string(types.value_or(""))};
+}
+
+Error other_columns(std::string_view why) {
+  return {sqlstate::feature_not_supported,
+          std::string(why),
+          {},
+          "send it again, or give the table the same columns on all shards",
+          0};
+}
+
+class Gather::Part : public Branch {
+public:
+  Part(Gather& gather, pool::Pool& pool, const pool::Settings& settings)
+      : Branch(gather, pool, settings), gather_(gather) {}
+
+protected:
+  // Sends what `append` builds.
+  template <typename Append>
+  void send(Append&& append) {
+    Sender sender(*backend_);
+    append(sender);
+    if (const Result<void> sent = sender.sent(); !sent) return gather_.failed(sent.error());
+    backend_->flush();
+  }
+  void finish() {
+    check_in();
+    gather_.part_done();
+  }
+
+  Gather& gather_;
+};
+
+// The merge node.
+class Gather::Merge final : public Part {
+public:
+  using Part::Part;
+
+  bool probed() const { return probed_; }
+  const std::vector<TableColumns>& tables() const { return tables_; }
+  bool running() const { return running_; }
+  const std::vector<Oid>& types() const { return types_; }
+  bool congested() const { return backend_ == nullptr || backend_->pending() > net::Stream::high_water; }
+  std::string& out() { return backend_->out(); }
+  void flush() { backend_->flush(); }
+
+  void create_tables() {
+    postgres::BindView values;
+    std::string buffer;
+    parse_parameters(gather_.request_.bind, buffer, values);
+    send([&](Sender& sender) {
+      for (std::size_t i = 0; i < gather_.plan_.fragments.size(); ++i) {
+        const router::GatherFragment& fragment = gather_.plan_.fragments[i];
+        const bool own = std::ranges::find(fragment.shards, gather_.plan_.merge) != fragment.shards.end();
+        sender.parse(fmt::format("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS {} WITH {}DATA", fragment.table,
+                                 fragment.query, own ? "" : "NO "),
+                     types_);
+        sender.bind(values, {});
+        sender.execute({.delivery = Delivery::ignore});
+      }
+      sender.sync(created);
+    });
+  }
+
+  void begin_copy(const std::string& table) {
+    send([&](Sender& sender) { sender.query(fmt::format("COPY {} FROM STDIN (FORMAT binary)", table), copied); });
+  }
+
+  void end_copy() {
+    CopyRows::append_trailer(out());
+    postgres::append_copy_done(out());
+    backend_->replies().end_copy_in();
+    backend_->flush();
+  }
+
+  void run() {
+    postgres::BindView values;
+    std::string buffer;
+    parse_parameters(gather_.request_.bind, buffer, values);
+    running_ = true;
+    send([&](Sender& sender) {
+      sender.parse(gather_.plan_.statement, types_);
+      sender.bind(values, values.result_formats);
+      sender.describe('P');
+      sender.execute({});
+      sender.sync(ran);
+      sender.query("COMMIT", ended);
+    });
+  }
+
+private:
+  enum Step : std::uint32_t { none, begun, described, created, copied, ran, ended };
+
+  Result<void> begin(Backend& backend) override {
+    postgres::BindView values;
+    std::string buffer;
+    if (!parse_parameters(gather_.request_.bind, buffer, values))
+      return std::unexpected(postgres::invalid_message("Bind"));
+    Sender sender(backend);
+    // Nothing of it is to last, so nobody need wait for the disk.
+    sender.query(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ, READ WRITE; SET LOCAL synchronous_commit = off; "
+        "SET LOCAL idle_in_transaction_session_timeout = 0",
+        begun);
+    sender.parse(gather_.request_.sql, gather_.request_.types);
+    sender.describe('S');
+    sender.bind(values, values.result_formats);
+    sender.describe('P');
+    for (const router::GatherFragment& fragment : gather_.plan_.fragments) sender.ask(fragment.check);
+    sender.sync(described);
+    return sender.sent();
+  }
+
+  void on_relay(std::string_view bytes) override {
+    if (!answering_)
+      description_.append(bytes);
+    else if (!error_)
+      gather_.events_.relay(bytes);
+  }
+  void on_done(const pool::ExpectedReply& expected, char, std::string_view) override {
+    if (running_) {
+      if (expected.kind == ReplyKind::describe_portal) begin_answer();
+      return;
+    }
+    if (expected.kind == ReplyKind::describe_statement) {
+      postgres::FrameHeader header;
+      const bool whole =
+          postgres::peek_frame(description_, postgres::max_message_length, header) == postgres::FrameStatus::complete;
+      if (whole) (void)postgres::parse_parameter_description(postgres::frame_body(description_, header), types_);
+      description_.clear();
+    } else if (expected.kind == ReplyKind::execute && !probed_) {
+      tables_.push_back(columns_of(std::exchange(description_, {})));
+      if (tables_.back().names != gather_.plan_.fragments[tables_.size() - 1].columns && !error_)
+        error_ = other_columns("a table of this statement has other columns than is known");
+    } else if (expected.kind == ReplyKind::bind && !probed_) {
+      gather_.events_.relay(std::exchange(gather_.request_.bound, {}));
+    } else if (expected.kind == ReplyKind::describe_portal) {
+      if (gather_.request_.describe) gather_.events_.relay(description_);
+      columns_ = column_types(description_);
+      description_.clear();
+    }
+  }
+  // The client has been told the columns of the statement as it was: those of the rewritten one must be the same.
+  void begin_answer() {
+    answering_ = true;
+    const std::vector<Oid> columns = column_types(std::exchange(description_, {}));
+    const bool same = std::ranges::equal(columns, columns_, [](Oid a, Oid b) {
+      constexpr Oid first_own = 16384;  // types of tables are others for the temporary ones
+      return a == b || (a >= first_own && b >= first_own);
+    });
+    if (!same)
+      error_ = Error{sqlstate::feature_not_supported, "this statement cannot run on rows gathered from several shards",
+                     "its columns would have other types", "add a condition on the sharding key", 0};
+  }
+  bool on_error(const pool::ExpectedReply& expected, const postgres::ErrorFields& fields) override {
+    const bool rewritten = running_ && expected.kind == ReplyKind::parse;
+    Branch::on_error(expected, fields);
+    if (!error_) return false;
+    if (probed_) error_->position = 0;
+    if (rewritten)
+      error_ = Error{sqlstate::feature_not_supported, "this statement cannot run on rows gathered from several shards",
+                     error_->message, "add a condition on the sharding key, or simplify the statement", 0};
+    return false;
+  }
+  bool on_ready(const pool::ExpectedReply& expected, postgres::TransactionStatus) override {
+    reached_ = static_cast<Step>(expected.tag);
+    return false;
+  }
+  void on_copy(const pool::ExpectedReply&, char) override { copy_begun_ = true; }
+  bool on_notice(const postgres::ErrorFields&, bool forwarding) override { return forwarding && answering_; }
+
+  void on_backend_turn(Backend&) override {
+    if (error_) return gather_.failed(*error_);
+    if (running_) gather_.events_.flush();
+    if (gather_.failure_) return gather_.failed(*gather_.failure_);
+    if (std::exchange(copy_begun_, false)) {
+      CopyRows::append_header(out());
+      gather_.copying_ = true;
+      return gather_.copy_on();
+    }
+    switch (std::exchange(reached_, none)) {
+      case described:
+        probed_ = true;
+        return gather_.create_tables();
+      case created:
+      case copied:
+        return gather_.next_fragment();
+      case ended:
+        return finish();
+      case none:
+      case begun:
+      case ran:
+        return;
+    }
+  }
+  void on_backend_drained(Backend&) override {
+    if (gather_.copying_) gather_.copy_on();
+  }
+  bool is_congested() const override { return gather_.concluded_ || (running_ && gather_.events_.congested()); }
+
+  std::string description_;
+  std::vector<Oid> types_;            // of the parameters
+  std::vector<Oid> columns_;          // of the answer
+  std::vector<TableColumns> tables_;  // of each fragment
+  Step reached_ = none;
+  bool probed_ = false;
+  bool copy_begun_ = false;
+  bool running_ = false;
+  bool answering_ = false;  // what comes now is the client's
+};
+
+// A shard that gives rows.
+class Gather::Source final : public Part {
+public:
+  using Part::Part;
+
+  void add(std::size_t fragment) { shares_.push_back({fragment, {}, false}); }
+
+  void ask(const std::vector<Oid>& types) {
+    postgres::BindView values;
+    std::string buffer;
+    parse_parameters(gather_.request_.bind, buffer, values);
+    asked_ = true;
+    send([&](Sender& sender) {
+      for (const Share& share : shares_) sender.ask(gather_.plan_.fragments[share.fragment].check);
+      for (const Share& share : shares_) {
+        const router::GatherFragment& fragment = gather_.plan_.fragments[share.fragment];
+        const Parameters own = parameters(fragment, types, values);
+        sender.parse(fragment.query, own.types);
+        sender.bind(own.values, std::span(&binary, 1));
+        sender.execute({.hide_completion = true, .ordered = true});
+      }
+      sender.sync(0);
+      sender.query("COMMIT", 1);
+    });
+  }
+
+  // Adds what has come of this fragment. True: that was all.
+  bool give(std::size_t fragment, std::string& out) {
+    const auto share = std::ranges::find(shares_, fragment, &Share::fragment);
+    out += share->rows;
+    share->rows.clear();
+    return share->whole;
+  }
+
+private:
+  struct Parameters {
+    std::vector<Oid> types;
+    postgres::BindView values;
+  };
+  // A type of users has another number here, so the server finds it again by what the parameter is compared with; what
+  // the fragment does not use is nothing.
+  static Parameters parameters(const router::GatherFragment& fragment, const std::vector<Oid>& types,
+                               const postgres::BindView& all) {
+    constexpr Oid first_own = 16384, text = 25;
+    Parameters own{types, all};
+    for (std::size_t i = 0; i < types.size(); ++i) {
+      const bool used = std::ranges::find(fragment.parameters, static_cast<int>(i) + 1) != fragment.parameters.end();
+      if (used && types[i] >= first_own) own.types[i] = 0;
+      if (used) continue;
+      own.types[i] = text;
+      if (i < own.values.parameters.size()) own.values.parameters[i] = std::nullopt;
+    }
+    return own;
+  }
+
+  struct Share {
+    std::size_t fragment;
+    std::string rows;  // as COPY data
+    bool whole = false;
+  };
+
+  Result<void> begin(Backend& backend) override {
+    Sender sender(backend);
+    sender.query("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 0",
+                 0);
+    return sender.sent();
+  }
+  bool has_turn() const { return gather_.copying_ && gather_.current() == this; }
+  // Straight on in its turn: what the merge node has not taken yet says when to stop reading.
+  void on_relay(std::string_view bytes) override {
+    if (checked_ < shares_.size()) {
+      row_.append(bytes);
+      return;
+    }
+    Share& share = shares_[answered_];
+    const bool straight = has_turn() && share.fragment == gather_.fragment_ && share.rows.empty();
+    rows_.append(bytes, straight ? gather_.merge_->out() : share.rows);
+  }
+  void on_done(const pool::ExpectedReply& expected, char, std::string_view) override {
+    if (expected.kind != ReplyKind::execute) return;
+    if (checked_ == shares_.size()) {
+      shares_[answered_++].whole = true;
+      return;
+    }
+    const std::size_t fragment = shares_[checked_++].fragment;
+    if (columns_of(std::exchange(row_, {})) != gather_.merge_->tables()[fragment] && !error_)
+      error_ = other_columns("a table of this statement has other columns on another shard");
+  }
+  bool on_error(const pool::ExpectedReply& expected, const postgres::ErrorFields& fields) override {
+    Branch::on_error(expected, fields);
+    if (error_) error_->position = 0;
+    return false;
+  }
+  bool on_ready(const pool::ExpectedReply& expected, postgres::TransactionStatus) override {
+    committed_ = expected.tag == 1;
+    return false;
+  }
+  void on_backend_turn(Backend&) override {
+    if (error_) return gather_.failed(*error_);
+    if (has_turn()) gather_.copy_on();
+    if (committed_) finish();
+  }
+  bool is_congested() const override {
+    if (gather_.concluded_) return true;
+    if (!asked_ || answered_ == shares_.size()) return false;
+    return !has_turn() || gather_.merge_->congested();
+  }
+
+  std::vector<Share> shares_;
+  CopyRows rows_;
+  std::string row_;  // of a check
+  std::size_t checked_ = 0;
+  std::size_t answered_ = 0;
+  bool asked_ = false;
+  bool committed_ = false;
+};
+
+Gather::Gather(Request request, router::GatherPlan plan, const std::vector<pool::Pool*>& pools,
+               const pool::Settings& settings, net::EventLoop& loop, Events events)
+    : Execution(std::move(request), loop, std::move(events)),
+      plan_(std::move(plan)),
+      fragments_(plan_.fragments.size()) {
+  const std::vector<ShardId> shards = plan_.shards();
+  for (std::size_t i = 0; i < shards.size(); ++i) {
+    if (shards[i] == plan_.merge) {
+      auto merge = std::make_unique<Merge>(*this, *pools[i], settings);
+      merge_ = merge.get();
+      add(std::move(merge));
+      continue;
+    }
+    auto source = std::make_unique<Source>(*this, *pools[i], settings);
+    for (std::size_t f = 0; f < fragments_.size(); ++f) {
+      if (std::ranges::find(plan_.fragments[f].shards, shards[i]) == plan_.fragments[f].shards.end()) continue;
+      source->add(f);
+      fragments_[f].sources.push_back(source.get());
+    }
+    sources_.push_back(source.get());
+    add(std::move(source));
+  }
+}
+
+Branch* Gather::relaying() const {
+  return merge_->running() ? merge_ : nullptr;
+}
+
+void Gather::on_acquired() {
+  acquired_ = true;
+  create_tables();
+}
+
+// When all connections are there and the merge node has understood the statement.
+void Gather::create_tables() {
+  if (failure_ || !acquired_ || !merge_->probed()) return;
+  for (Source* source : sources_) source->ask(merge_->types());
+  if (!failure_) merge_->create_tables();
+}
+
+void Gather::next_fragment() {
+  while (next_ < fragments_.size() && fragments_[next_].sources.empty()) ++next_;
+  if (next_ == fragments_.size()) return merge_->run();
+  fragment_ = next_++;
+  source_ = 0;
+  merge_->begin_copy(plan_.fragments[fragment_].table);
+}
+
+void Gather::copy_on() {
+  while (current()->give(fragment_, merge_->out())) {
+    if (++source_ < fragments_[fragment_].sources.size()) continue;
+    copying_ = false;
+    return merge_->end_copy();
+  }
+  merge_->flush();
+  if (!merge_->congested()) current()->resume();
+}
+
+void Gather::part_done() {
+  if (++done_ == size()) conclude({});
+}
+
+}  // namespace tessera::executor
