@@ -51,6 +51,7 @@ inline constexpr SqlState configuration_limit_exceeded{"53400"};
 inline constexpr SqlState program_limit_exceeded{"54000"};
 inline constexpr SqlState query_canceled{"57014"};
 inline constexpr SqlState admin_shutdown{"57P01"};
+inline constexpr SqlState crash_shutdown{"57P02"};
 inline constexpr SqlState cannot_connect_now{"57P03"};
 inline constexpr SqlState config_file_error{"F0000"};
 inline constexpr SqlState internal_error{"XX000"};

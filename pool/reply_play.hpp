@@ -28,7 +28,7 @@ inline Step expecting(std::vector<ExpectedReply> replies) {
 struct Outcome {
   Trace trace;
   bool ok = true;
-  std::string message;
+  std::string message, code;
   bool empty = false, skipping = false, copying_in = false;
 };
 
@@ -50,6 +50,7 @@ inline Outcome play(const Script& script, long cut, std::uint64_t max_message = 
       if (!fed) {
         outcome.ok = false;
         outcome.message = fed.error().message;
+        outcome.code = fed.error().code.view();
       }
       left.remove_prefix(n);
       at += static_cast<long>(n);

@@ -276,10 +276,15 @@ Result<void> ReplyReader::error(std::string_view whole, Run& run, ReplySink& sin
   if (!postgres::parse_error_fields(body_of(whole), fields)) return violation("malformed ErrorResponse");
   copying_in_ = false;
   if (queue_.empty()) {
-    // A server that ends the connection by itself (shutdown, timeout) says why without having been asked.
+    // A server that ends the connection by itself (shutdown, timeout) says why without having been asked. A timeout is
+    // the client's to know by its code; to a client a server that goes is a lost connection, at work or not.
     const Error reason = fields.to_error();
-    return std::unexpected(
-        Error{reason.code, fmt::format("the server closed the connection: {}", reason.message), {}, {}, 0});
+    const bool shutdown = reason.code == sqlstate::admin_shutdown || reason.code == sqlstate::crash_shutdown;
+    return std::unexpected(Error{shutdown ? sqlstate::connection_failure : reason.code,
+                                 fmt::format("the server closed the connection: {}", reason.message),
+                                 {},
+                                 {},
+                                 0});
   }
   run.flush();
   if (copied_in_ && is_copy_fail(fields)) drop_swallowed(sink);

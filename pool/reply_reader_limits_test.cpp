@@ -72,6 +72,8 @@ TEST(ReplyReader, AnUnaskedErrorSaysWhyTheServerWent) {
   const Outcome got = play_all_cuts({Step(fatal())});
   EXPECT_FALSE(got.ok);
   EXPECT_EQ(got.message, "the server closed the connection: going down");
+  EXPECT_EQ(got.code, "08006");
+  EXPECT_EQ(play_all_cuts({Step(fatal("25P03"))}).code, "25P03") << "a timeout is the client's to know";
 }
 
 TEST(ReplyReader, MalformedLengths) {

@@ -251,4 +251,4 @@ def test_every_row_goes_to_the_client_who_asked_on_four_shards(tessera, crowded,
     found = {table: [(number, int(line)) for number, server in enumerate(servers) for line in server.run(f"select id from {table}", name).split()] for table in ("writes", "imports")}
     assert crowd.ledger.compare(found) == []
     assert crowd.total("statements") > 500 and crowd.total("scatters") > 10
-    assert crowd.total("refused") > 3 or not codes, "nothing ever went wrong"
+    assert crowd.total("refused") > 0 or not codes, "nothing ever went wrong"

@@ -51,7 +51,7 @@ def test_no_chain_follows_a_lost_connection(tessera, servers, database, chain, n
     with log_in(proxy, database) as connection:
         all_of(connection, "begin read only", "select v from t where id = 5")
         servers[0].run(f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{database}' and backend_type = 'client backend'", "postgres")
-        eventually(lambda: ask(connection, "select v from t where id = 5") == "57P01" or ask(connection, "select 1") == "25P02", what="the transaction fails")
+        eventually(lambda: ask(connection, "select v from t where id = 5") == "08006" or ask(connection, "select 1") == "25P02", what="the transaction fails")
         for _ in range(2):
             failed = errors(connection.ask(wire.query(chain)))
             assert failed[0]["C"] == "0A000" and "ROLLBACK" in failed[0]["H"] and connection.status == "E"
