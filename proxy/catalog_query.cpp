@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "parser/postgres/parse.hpp"
+#include "router/default_value.hpp"
 #include "router/session_code.hpp"
 #include "router/view_definition.hpp"
 
@@ -44,7 +45,10 @@ SELECT n.nspname, c.relname, c.relkind,
          FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
          WHERE i.indrelid = c.oid AND (i.indisunique OR i.indisexclusion)), '') ELSE '' END,
        CASE WHEN c.relkind IN ('v', 'm') AND a.attnum IS NOT DISTINCT FROM first.attnum THEN coalesce(pg_catalog.pg_get_viewdef(c.oid), '') ELSE '' END,
-       EXISTS (SELECT FROM pg_catalog.pg_class s WHERE s.relname = c.relname AND s.relnamespace = 'pg_catalog'::pg_catalog.regnamespace)
+       EXISTS (SELECT FROM pg_catalog.pg_class s WHERE s.relname = c.relname AND s.relnamespace = 'pg_catalog'::pg_catalog.regnamespace),
+       CASE WHEN a.attgenerated <> '' THEN '' ELSE coalesce(
+         (SELECT pg_catalog.pg_get_expr(ad.adbin, ad.adrelid) FROM pg_catalog.pg_attrdef ad WHERE ad.adrelid = a.attrelid AND ad.adnum = a.attnum),
+         (SELECT t.typdefault FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid AND t.typtype = 'd'), '') END
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 CROSS JOIN LATERAL (SELECT pg_catalog.min(f.attnum) FROM pg_catalog.pg_attribute f
@@ -66,11 +70,12 @@ SELECT p.proname, pg_catalog.max(CASE p.provolatile WHEN 'v' THEN 3 WHEN 's' THE
        pg_catalog.bool_and(l.lanname IN ('c', 'internal') OR n.nspname IN ('pg_catalog', 'information_schema')),
        pg_catalog.bool_and(l.lanname IN ('c', 'internal', 'sql', 'plpgsql') OR p.provolatile = 'i' OR n.nspname IN ('pg_catalog', 'information_schema')),
        coalesce(pg_catalog.string_agg(coalesce(pg_catalog.pg_get_function_sqlbody(p.oid), p.prosrc), E'\n;\n' ORDER BY p.oid)
-         FILTER (WHERE l.lanname IN ('sql', 'plpgsql') AND n.nspname NOT IN ('pg_catalog', 'information_schema')), '')
+         FILTER (WHERE l.lanname IN ('sql', 'plpgsql') AND n.nspname NOT IN ('pg_catalog', 'information_schema')), ''),
+       pg_catalog.bool_or(p.proretset)
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 JOIN pg_catalog.pg_language l ON l.oid = p.prolang GROUP BY p.proname ORDER BY p.proname)";
-constexpr std::size_t relation_columns = 16;
-constexpr std::size_t function_columns = 7;
+constexpr std::size_t relation_columns = 17;
+constexpr std::size_t function_columns = 8;
 
 // In the order of the query's rows: that of a relation's columns counts.
 std::string digest_of(std::string_view query) {
@@ -162,6 +167,15 @@ bool flag(const Row& row, std::size_t column) {
   return text(row, column) == "t";
 }
 
+// Needs the functions.
+router::DefaultValue default_value(const std::string& expression, bool sequence, const router::Catalog& catalog) {
+  if (sequence) return router::DefaultValue::unsteady;
+  if (expression.empty()) return router::DefaultValue::steady;
+  const auto parsed = parser::postgres::parse("SELECT " + expression);
+  if (!parsed || parsed->size() != 1) return router::DefaultValue::unsteady;
+  return router::judge_default(parsed->front(), expression, catalog);
+}
+
 void add_relation_row(router::Catalog& catalog, const Row& row) {
   std::vector<router::Relation>& relations = catalog.relations;
   if (relations.empty() || relations.back().schema != text(row, 0) || relations.back().name != text(row, 1)) {
@@ -186,6 +200,7 @@ void add_relation_row(router::Catalog& catalog, const Row& row) {
   column.deterministic = flag(row, 8);
   column.generated = flag(row, 9);
   column.sequence = flag(row, 12);
+  column.default_value = default_value(text(row, 16), column.sequence, catalog);
 }
 
 void add_function_row(router::Catalog& catalog, const Row& row) {
@@ -194,6 +209,7 @@ void add_function_row(router::Catalog& catalog, const Row& row) {
   facts.builtin = flag(row, 2);
   facts.aggregate = flag(row, 3);
   facts.native = flag(row, 4);
+  facts.set = flag(row, 7);
   catalog.functions.emplace(text(row, 0), facts);
 }
 
@@ -244,8 +260,6 @@ std::shared_ptr<router::Catalog> read_catalog(const std::vector<std::vector<Row>
                                               const std::vector<std::string>& read_only_functions) {
   auto catalog = std::make_shared<router::Catalog>();
   catalog->digest = catalog_digest(results);
-  for (const Row& row : results.at(1))
-    if (row.size() == relation_columns) add_relation_row(*catalog, row);
   for (const Row& row : results.at(2))
     if (row.size() == function_columns) add_function_row(*catalog, row);
   for (const std::string& name : read_only_functions)
@@ -253,6 +267,8 @@ std::shared_ptr<router::Catalog> read_catalog(const std::vector<std::vector<Row>
         found != catalog->functions.end() && found->second.volatility == 'v')
       found->second.volatility = 's';
   catalog->loaded = true;
+  for (const Row& row : results.at(1))
+    if (row.size() == relation_columns) add_relation_row(*catalog, row);
   for (const Row& row : results.at(1))
     if (row.size() == relation_columns) judge_view_row(*catalog, row);
   flatten_views(*catalog);

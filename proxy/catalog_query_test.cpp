@@ -1,6 +1,7 @@
 // Rows of the catalog queries become a catalog.
 #include "proxy/catalog_query.hpp"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -29,7 +30,8 @@ Row relation(std::string name, std::string kind, std::string column, std::string
           "f",
           "",
           "",
-          "f"};
+          "f",
+          ""};
 }
 Row view(std::string name, std::string depends_on) {
   Row row = relation(std::move(name), "v", "a");
@@ -39,7 +41,7 @@ Row view(std::string name, std::string depends_on) {
 Row function(std::string name, std::string volatility, std::string builtin, std::string aggregate, std::string native,
              std::string source = "", std::string readable = "t") {
   return {std::move(name),   std::move(volatility), std::move(builtin), std::move(aggregate),
-          std::move(native), std::move(readable),   std::move(source)};
+          std::move(native), std::move(readable),   std::move(source),  "f"};
 }
 std::shared_ptr<router::Catalog> read(std::vector<Row> relations, std::vector<Row> functions = {},
                                       std::vector<std::string> read_only = {}) {
@@ -121,6 +123,10 @@ TEST(CatalogQuery, Functions) {
   EXPECT_TRUE(catalog->functions.at("my_sum").aggregate);
   EXPECT_TRUE(catalog->functions.at("lower").native);
   EXPECT_FALSE(catalog->functions.at("my_sum").native);
+  Row rows = function("rows", "1", "f", "f", "f");
+  rows[7] = "t";
+  EXPECT_TRUE(read({}, {rows})->functions.at("rows").set);
+  EXPECT_FALSE(catalog->functions.at("lower").set);
 }
 
 TEST(CatalogQuery, FunctionsThatTheConfigurationVouchesForReadOnly) {
@@ -169,6 +175,23 @@ TEST(CatalogQuery, SequencesAndUniqueIndexes) {
   EXPECT_EQ(t->unique_indexes[1].name, "t_lower") << "an expression";
   EXPECT_FALSE(testing::Value(t->unique_indexes[1].columns, testing::Contains("id")));
   EXPECT_TRUE(t->unique_indexes[2].columns.empty()) << "an exclusion constraint";
+}
+
+TEST(CatalogQuery, DefaultsOfColumns) {
+  std::vector<Row> rows;
+  for (const char* expression :
+       {"", "'x'::text", "gen_random_uuid()", "now()", "what is this", "upper('x'); SELECT 1"}) {
+    rows.push_back(relation("t", "r", fmt::format("c{}", rows.size())));
+    rows.back()[16] = expression;
+  }
+  rows.push_back(relation("t", "r", "identity"));
+  rows.back()[12] = "t";
+  const auto catalog = read(rows, {function("gen_random_uuid", "3", "t", "f", "t"), function("now", "2", "t", "f", "t"),
+                                   function("upper", "1", "t", "f", "t")});
+  using enum router::DefaultValue;
+  std::vector<router::DefaultValue> found;
+  for (const router::Column& column : catalog->find("public", "t")->columns) found.push_back(column.default_value);
+  EXPECT_THAT(found, ElementsAre(steady, steady, per_row, unsteady, unsteady, unsteady, unsteady));
 }
 
 TEST(CatalogQuery, ARelationBehindOneOfTheSystem) {
@@ -250,7 +273,7 @@ TEST(CatalogQuery, AViewIsNoSteadierThanThoseThatItReads) {
 }
 
 TEST(CatalogQuery, RowsOfAnotherShapeAreLeftOut) {
-  const auto catalog = read({{"public", "t"}, {}, Row(16, std::nullopt)}, {{"f"}, Row(6, "x")});
+  const auto catalog = read({{"public", "t"}, {}, Row(17, std::nullopt)}, {{"f"}, Row(6, "x")});
   EXPECT_TRUE(catalog->functions.empty());
   ASSERT_EQ(catalog->relations.size(), 1u) << "a row of NULLs is a nameless thing of no kind";
   EXPECT_EQ(catalog->relations[0].kind, Kind::other);

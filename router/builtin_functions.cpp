@@ -51,6 +51,12 @@ constexpr std::string_view aggregate_names =
     "regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy stddev stddev_pop stddev_samp string_agg "
     "sum var_pop var_samp variance xmlagg ";
 
+// Of those above, the ones that return sets.
+constexpr auto sets = std::to_array<std::string_view>(
+    {"generate_series", "generate_subscripts", "json_array_elements", "json_array_elements_text", "json_each",
+     "json_object_keys", "jsonb_array_elements", "jsonb_array_elements_text", "jsonb_each", "jsonb_object_keys",
+     "jsonb_path_query", "jsonb_to_recordset", "regexp_matches", "regexp_split_to_table", "string_to_table", "unnest"});
+
 // Whole names, or prefixes that end in '*'.
 constexpr auto server_state = std::to_array<std::string_view>({"nextval",
                                                                "currval",
@@ -103,6 +109,9 @@ constexpr auto not_of_server = std::to_array<std::string_view>(
      "pg_client_encoding", "pg_encoding_to_char", "pg_char_to_encoding", "pg_encoding_max_length", "pg_input_is_valid",
      "pg_sleep*"});
 
+constexpr auto per_row =
+    std::to_array<std::string_view>({"random", "random_normal", "gen_random_uuid", "uuidv4", "uuidv7"});
+
 constexpr auto by_order = std::to_array<std::string_view>(
     {"array_agg", "string_agg", "json_agg", "jsonb_agg", "json_object_agg", "jsonb_object_agg", "xmlagg"});
 
@@ -119,7 +128,8 @@ bool listed(std::span<const std::string_view> names, std::string_view function) 
 void add(std::vector<BuiltinFunction>& functions, std::string_view names, char volatility, bool aggregate) {
   while (!names.empty()) {
     const std::size_t end = names.find(' ');
-    functions.push_back({names.substr(0, end), volatility, aggregate});
+    const std::string_view name = names.substr(0, end);
+    functions.push_back({name, volatility, aggregate, listed(sets, name)});
     names.remove_prefix(end + 1);
   }
 }
@@ -146,6 +156,10 @@ bool is_server_state(std::string_view function) {
 
 bool is_per_server(std::string_view function) {
   return listed(per_server, function) || (function.starts_with("pg_") && !listed(not_of_server, function));
+}
+
+bool is_per_row(std::string_view function) {
+  return listed(per_row, function);
 }
 
 bool is_size(std::string_view function) {

@@ -11,6 +11,7 @@ struct BuiltinFunction {
   std::string_view name;
   char volatility;
   bool aggregate;
+  bool set;  // returns a set
 };
 
 // The usual ones, by no means all; an unknown function is treated as a user's.
@@ -21,6 +22,9 @@ bool is_server_state(std::string_view function);
 
 // Another value on each server, the same for all rows on one: the time, who the server is, what it holds.
 bool is_per_server(std::string_view function);
+
+// Volatile, but evaluated for each row anew and alike on every server: each row has its own value wherever it is.
+bool is_per_row(std::string_view function);
 
 // The bytes that a relation or database takes: of a sharded one, a server knows its share.
 bool is_size(std::string_view function);

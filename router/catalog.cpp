@@ -80,6 +80,7 @@ Catalog Catalog::from_config(const config::Database& database) {
     for (const std::string& name : table.columns) {
       relation.columns.emplace_back();
       relation.columns.back().name = name;
+      relation.columns.back().default_value = DefaultValue::unsteady;  // not known
     }
     for (const std::string& name : table.key) {
       auto column = std::ranges::find(relation.columns, name, &Column::name);
@@ -95,7 +96,8 @@ Catalog Catalog::from_config(const config::Database& database) {
     catalog.relations.push_back(std::move(relation));
   }
   for (const BuiltinFunction& function : builtin_functions()) {
-    catalog.functions.emplace(function.name, FunctionFacts{function.volatility, true, function.aggregate, true});
+    catalog.functions.emplace(function.name,
+                              FunctionFacts{function.volatility, true, function.aggregate, true, function.set});
   }
   catalog.index();
   return catalog;

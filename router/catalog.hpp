@@ -15,6 +15,13 @@
 
 namespace tessera::router {
 
+// What a row gets in a column that it leaves out, where several servers each do it for themselves.
+enum class DefaultValue : std::uint8_t {
+  steady,   // the same on each; none: NULL
+  per_row,  // another for each row, wherever it is: random(), gen_random_uuid()
+  unsteady  // one for all rows of a statement, of a sequence, of a user's function, or not known: now()
+};
+
 struct Column {
   std::string name;
   TypeOid type = 0;
@@ -25,6 +32,7 @@ struct Column {
   bool deterministic = true;          // its collation's equality is bytewise
   bool generated = false;             // GENERATED ALWAYS AS (…) STORED: follows other columns, takes only DEFAULT
   bool sequence = false;              // serial or identity: its default is the next number of a sequence
+  DefaultValue default_value = DefaultValue::steady;
 };
 
 // A key column as a predicate needs it: its quoted name and its type.
@@ -63,6 +71,7 @@ struct FunctionFacts {
   bool builtin = false;    // all overloads live in pg_catalog or information_schema
   bool aggregate = false;  // prokind 'a' (any overload): its result over several shards is not the rows' concatenation
   bool native = false;     // all overloads are machine code (languages c and internal): an extension's, hardly a user's
+  bool set = false;        // any overload returns a set
 };
 
 struct Catalog {

@@ -47,7 +47,13 @@ void add_columns(Relation& relation, std::string_view columns) {
     Column column;
     column.name = text.substr(0, blank);
     column.type_name = trim_space(std::string_view(text).substr(blank));
-    // "id bigint sequence", "k text generated"
+    // "id bigint sequence", "k text generated", "at timestamp unsteady"
+    for (const auto& [word, value] :
+         {std::pair(" per_row", DefaultValue::per_row), std::pair(" unsteady", DefaultValue::unsteady)}) {
+      if (!column.type_name.ends_with(word)) continue;
+      column.default_value = value;
+      column.type_name.resize(column.type_name.size() - std::string_view(word).size());
+    }
     for (const auto& [word, flag] :
          {std::pair(" sequence", &Column::sequence), std::pair(" generated", &Column::generated)}) {
       if (!column.type_name.ends_with(word)) continue;
@@ -69,9 +75,9 @@ void add_line(const std::string& line, Catalog& catalog) {
   const std::string& kind = words[0];
   if (kind == "function") {
     const bool native = words.size() > 3 && words[3] == "native";
-    catalog.functions[words[1]] = {words.at(2).front(), false, false, native};
+    catalog.functions[words[1]] = {words.at(2).front(), false, false, native, false};
   } else if (kind == "aggregate") {
-    catalog.functions[words[1]] = {'i', false, true, false};
+    catalog.functions[words[1]] = {'i', false, true, false, false};
   } else if (kind == "unique") {
     for (Relation& relation : catalog.relations) {
       if (relation.schema + '.' + relation.name == words[1])
@@ -101,7 +107,8 @@ Catalog read_catalog(const std::string& text) {
   Catalog catalog;
   catalog.loaded = true;
   for (const BuiltinFunction& function : builtin_functions()) {
-    catalog.functions.emplace(function.name, FunctionFacts{function.volatility, true, function.aggregate, true});
+    catalog.functions.emplace(function.name,
+                              FunctionFacts{function.volatility, true, function.aggregate, true, function.set});
   }
   for (const std::string& line : split(text, '\n')) {
     if (!line.empty() && !line.starts_with('#')) add_line(line, catalog);
