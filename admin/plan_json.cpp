@@ -34,6 +34,10 @@ std::string_view outcome_name(const proxy::Explained& explained) {
       return "gather";
     case router::Operator::scatter:
       return "scatter";
+    case router::Operator::split:
+      return "split";
+    case router::Operator::replicate:
+      return "replicate";
     case router::Operator::session:
       return "session";
   }
@@ -44,8 +48,7 @@ ordered_json shards_json(const proxy::Explained& explained, const router::Topolo
   ordered_json names = ordered_json::array();
   if (!explained.plan) return names;
   if (explained.plan->op == router::Operator::route) names.push_back(topology.shard_name(explained.plan->shard));
-  if (explained.plan->op == router::Operator::scatter || explained.plan->op == router::Operator::gather)
-    for (const ShardId shard : explained.plan->shards) names.push_back(topology.shard_name(shard));
+  for (const ShardId shard : explained.plan->shards) names.push_back(topology.shard_name(shard));
   return names;
 }
 

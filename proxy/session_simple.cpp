@@ -195,6 +195,12 @@ Result<Session::Target> Session::target_of(const router::PlannedText& text, cons
     if (Result<void> bound = router::bind(planned.plan, topology, values, scratch_bind(), plan); !bound)
       return std::unexpected(bound.error());
     if (plan.op == router::Operator::any || plan.op == router::Operator::session) continue;
+    const bool several = plan.op == router::Operator::scatter || plan.op == router::Operator::split ||
+                         plan.op == router::Operator::replicate;
+    if (several && planned.plan.effects.writes)
+      return fail(sqlstate::feature_not_supported,
+                  fmt::format("{} on several shards is not supported by this version", planned.plan.command),
+                  "write the rows of each sharding key in a statement of their own");
     if (plan.op == router::Operator::scatter || plan.op == router::Operator::gather) {
       if (plan.mistake && (in_transaction_ || !lazy_.none() || !text.single()))
         return std::unexpected(std::move(*plan.mistake));

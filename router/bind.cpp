@@ -6,6 +6,7 @@
 #include "router/array.hpp"
 #include "router/contains.hpp"
 #include "router/key_class.hpp"
+#include "router/moment.hpp"
 #include "router/numeric.hpp"
 #include "router/plan.hpp"
 #include "router/text.hpp"
@@ -22,6 +23,18 @@ KeyType type_of_number(std::string_view token) {
   const auto [end, error] = std::from_chars(token.data(), token.data() + token.size(), value);
   if (error != std::errc{} || end != token.data() + token.size()) return KeyType::numeric;
   return value == static_cast<std::int32_t>(value) ? KeyType::int4 : KeyType::int8;
+}
+
+// A text that each shard would read as another moment, in what they all write.
+Result<void> same_moment(const PlanTemplate& plan, const Values& values) {
+  if (!plan.moment_matters) return {};
+  const bool told = std::ranges::any_of(values.parameters, [](const Values::Parameter& parameter) {
+    return !parameter.null && tells_moment(parameter.bytes);
+  });
+  if (!told && !literal_tells_moment(values.sql)) return {};
+  return fail(sqlstate::feature_not_supported,
+              "a text such as 'now' or 'today', in a write on several shards, could mean another moment on each",
+              "give the date or time itself");
 }
 
 class Binder {
@@ -58,6 +71,19 @@ public:
     return shards;
   }
 
+  Result<std::vector<ShardId>> by_row() {
+    std::vector<ShardId> shards;
+    const ShardTerm& term = plan_.components.front().terms.front();
+    if (scratch_.texts.size() < term.key_types.size()) scratch_.texts.resize(term.key_types.size());
+    scratch_.key.resize(term.key_types.size());
+    for (const auto& row : term.rows) {
+      scratch_.term.clear();
+      if (const auto known = evaluate_row(term, row); !known) return std::unexpected(known.error());
+      shards.push_back(scratch_.term.front());
+    }
+    return shards;
+  }
+
 private:
   Result<void> several(Plan& out) {
     if (plan_.gathers) {
@@ -78,8 +104,9 @@ private:
       }
       return std::unexpected(std::move(error));
     }
+    if (auto same = same_moment(plan_, values_); !same) return same;
     std::ranges::sort(scratch_.shards);
-    out.op = Operator::scatter;
+    out.op = plan_.insert_rows ? Operator::split : Operator::scatter;
     out.shards.assign(scratch_.shards.begin(), scratch_.shards.end());
     out.mistake = std::move(mistake_);
     return {};
@@ -411,8 +438,10 @@ Result<void> bind(const PlanTemplate& plan, const Topology& topology, const Valu
       out.op = Operator::any;
       return {};
     case Placement::every_shard:
-      return fail(sqlstate::internal_error,
-                  fmt::format("{} was planned for every shard, which is not possible yet", plan.command));
+      if (auto same = same_moment(plan, values); !same) return same;
+      out.op = Operator::replicate;
+      for (std::uint32_t i = 0; i < topology.shard_count(); ++i) out.shards.emplace_back(i);
+      return {};
     case Placement::by_components:
       break;
   }
@@ -422,6 +451,11 @@ Result<void> bind(const PlanTemplate& plan, const Topology& topology, const Valu
 Result<std::vector<std::vector<ShardId>>> component_shards(const PlanTemplate& plan, const Topology& topology,
                                                            const Values& values, BindScratch& scratch) {
   return Binder(plan, topology, values, scratch).by_component();
+}
+
+Result<std::vector<ShardId>> row_shards(const PlanTemplate& plan, const Topology& topology, const Values& values,
+                                        BindScratch& scratch) {
+  return Binder(plan, topology, values, scratch).by_row();
 }
 
 }  // namespace tessera::router

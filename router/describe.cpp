@@ -1,8 +1,9 @@
 // Plans as text.
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include "router/gather.hpp"
 #include "router/plan.hpp"
+#include "router/split.hpp"
 
 namespace tessera::router {
 namespace {
@@ -64,6 +65,12 @@ std::string describe(std::string_view what, const Error& error) {
   return text;
 }
 
+std::string names(const std::vector<ShardId>& shards, const Topology& topology) {
+  std::string text;
+  for (const ShardId shard : shards) text += fmt::format("{}{}", text.empty() ? "" : ", ", topology.shard_name(shard));
+  return text;
+}
+
 std::string_view placement_text(const PlanTemplate& plan) {
   switch (plan.placement) {
     case Placement::any_shard:
@@ -89,6 +96,7 @@ std::string describe(const PlanTemplate& plan, const Topology& topology) {
                   plan.preferred_shard ? fmt::format(", rather {}", topology.shard_name(*plan.preferred_shard)) : "",
                   plan.read_only ? ", read only" : "", plan.insert_rows ? ", a shard for each row" : "");
   for (const Component& component : plan.components) text += describe(component, topology);
+  if (!plan.copies.empty()) text += fmt::format("copies: {}\n", fmt::join(plan.copies, ", "));
   for (const std::string& note : plan.notes) text += fmt::format("note: {}\n", note);
   if (plan.gathers) return text + "if several shards: gathered\n";
   if (plan.many_refusal) text += describe("if several shards", *plan.many_refusal);
@@ -110,12 +118,17 @@ std::string describe(const Plan& plan, const PlanTemplate& plan_template, const 
       text = "answered by the session\n";
       break;
     case Operator::gather:
+      text = fmt::format("gather from {}\n", names(plan.shards, topology));
+      break;
     case Operator::scatter:
-      text = plan.op == Operator::gather ? "gather from" : "scatter to";
-      for (const ShardId shard : plan.shards) {
-        text += fmt::format("{}{}", shard == plan.shards.front() ? " " : ", ", topology.shard_name(shard));
-      }
-      text += plan.op == Operator::gather ? "\n" : ", rows one shard after another\n";
+      text = fmt::format("scatter to {}, {}\n", names(plan.shards, topology),
+                         plan_template.effects.writes ? "each its own rows" : "rows one shard after another");
+      break;
+    case Operator::split:
+      text = fmt::format("split over {}, each row to its own\n", names(plan.shards, topology));
+      break;
+    case Operator::replicate:
+      text = fmt::format("the same on {}, each its copy\n", names(plan.shards, topology));
       break;
   }
   for (const std::string& note : plan_template.notes) text += fmt::format("note: {}\n", note);
@@ -125,12 +138,20 @@ std::string describe(const Plan& plan, const PlanTemplate& plan_template, const 
 std::string describe(const GatherPlan& plan, const Topology& topology) {
   std::string text = fmt::format("gather on {}\n", topology.shard_name(plan.merge));
   for (const GatherFragment& fragment : plan.fragments) {
-    std::string shards;
-    for (const ShardId shard : fragment.shards)
-      shards += fmt::format("{}{}", shards.empty() ? "" : ", ", topology.shard_name(shard));
+    const std::string shards = names(fragment.shards, topology);
     text += fmt::format("  {} from {}: {}\n", fragment.table, shards.empty() ? "no shard" : shards, fragment.query);
   }
   return text + fmt::format("  then: {}\n", plan.statement);
+}
+
+std::string describe(const SplitPlan& plan, const Topology& topology) {
+  std::string text = fmt::format("split {} rows{}\n", plan.rows, plan.returns_each ? ", each returned" : "");
+  for (const SplitPart& part : plan.parts) {
+    std::string rows;
+    for (const std::uint32_t row : part.rows) rows += fmt::format("{}{}", rows.empty() ? "" : ", ", row + 1);
+    text += fmt::format("  {} takes {}: {}\n", topology.shard_name(part.shard), rows, part.sql);
+  }
+  return text;
 }
 
 }  // namespace tessera::router

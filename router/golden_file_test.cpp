@@ -11,6 +11,7 @@
 #include "router/builtin_functions.hpp"
 #include "router/gather.hpp"
 #include "router/golden.hpp"
+#include "router/split.hpp"
 #include "router/text.hpp"
 
 namespace tessera::router::golden {
@@ -227,6 +228,10 @@ std::string explain(const File& file, const Topology& topology, const std::strin
     const Values values{sql, fingerprint.slots, parameters};
     if (!made.refusal) text += bound(made, topology, values);
     BindScratch scratch;
+    if (Plan plan; made.insert_rows && bind(made, topology, values, scratch, plan) && plan.op == Operator::split) {
+      const auto parts = split(statement, values, topology, file.catalog, setup.session);
+      text += parts ? describe(*parts, topology) : parts.error().message + '\n';
+    }
     if (Plan plan; made.gathers && bind(made, topology, values, scratch, plan) && plan.op == Operator::gather) {
       const auto gathered = gather(statement, values, topology, file.catalog, setup.session, 0);
       text += gathered ? describe(*gathered, topology) : gathered.error().message + '\n';

@@ -91,9 +91,26 @@ std::optional<Error> Planning::conflict_refusal(const TableRouting& routing, con
   return std::nullopt;
 }
 
+// Whether some row may get the default of this column.
+bool Planning::leaves_out(const Relation& relation, std::size_t column) const {
+  const parser::Insert& insert = *statement_.insert;
+  if (insert.default_values || insert.overriding_user_value) return true;
+  std::size_t position = column;
+  if (!insert.columns.empty()) {
+    const auto place = std::ranges::find(insert.columns, relation.columns[column].name);
+    if (place == insert.columns.end()) return true;
+    position = static_cast<std::size_t>(place - insert.columns.begin());
+  }
+  const bool row = std::ranges::any_of(insert.rows, [position](const std::vector<Operand>& values) {
+    return position >= values.size() || values[position].kind == Operand::Kind::default_;
+  });
+  if (row || insert.source == no_index) return row;
+  const auto& targets = statement_.blocks[insert.source].targets;
+  return position >= targets.size() || std::ranges::any_of(targets, &parser::TargetItem::star);
+}
+
 // serial and identity: every shard has a sequence of its own, and all begin at 1.
 std::optional<Error> Planning::sequence_refusal(const Relation& relation) const {
-  const parser::Insert& insert = *statement_.insert;
   const auto refused = [&](const std::string& column) {
     return refuse(
         request_,
@@ -103,19 +120,7 @@ std::optional<Error> Planning::sequence_refusal(const Relation& relation) const 
         statement_.blocks.front().span, fmt::format(fmt::runtime(number_hint), column));
   };
   for (std::size_t i = 0; i < relation.columns.size(); ++i) {
-    const Column& column = relation.columns[i];
-    if (!column.sequence) continue;
-    std::size_t position = i;
-    if (!insert.columns.empty()) {
-      const auto place = std::ranges::find(insert.columns, column.name);
-      if (place == insert.columns.end()) return refused(column.name);
-      position = static_cast<std::size_t>(place - insert.columns.begin());
-    }
-    for (const auto& row : insert.rows) {
-      if (position >= row.size() || row[position].kind == Operand::Kind::default_) return refused(column.name);
-    }
-    const bool short_query = insert.source != no_index && position >= statement_.blocks[insert.source].targets.size();
-    if (short_query) return refused(column.name);
+    if (relation.columns[i].sequence && leaves_out(relation, i)) return refused(relation.columns[i].name);
   }
   return std::nullopt;
 }

@@ -43,8 +43,9 @@ void Planning::insert() {
     return refuse_all(refuse(request_, "an INSERT without a table is not understood", statement_.span, {}));
   }
   const auto index = static_cast<parser::TableIndex>(target - statement_.tables.begin());
-  if (!check_target(*target, "INSERT")) return;
   const ResolvedTable& table = tables_[index];
+  if (table.kind == Kind::reference) return replicate();
+  if (!check_target(*target, "INSERT")) return;
   if (table.kind != Kind::sharded) return query_without_scatter("INSERT … SELECT");
 
   const TableRouting& routing = *table.routing;
@@ -71,8 +72,9 @@ void Planning::insert() {
   }
   if (!out_.refusal) check_insert(routing);
   if (out_.refusal) return;
-  out_.many_refusal = refuse(request_, "INSERT of rows for several shards is not supported yet", target->span,
-                             "insert the rows of each sharding key in a statement of their own");
+  // With more than one component, finish_reads names the tables.
+  if (out_.components.size() == 1) out_.many_refusal = out_.insert_rows ? split_refusal() : scattered_write_refusal();
+  out_.moment_matters = !out_.many_refusal && moment_possible();
   finish_reads();
 }
 

@@ -64,7 +64,7 @@ struct Component {
 enum class Placement : std::uint8_t {
   any_shard,      // touches no table, or reference tables and system catalogs only, and reads
   by_components,  // see components
-  every_shard,    // must reach all shards (DDL, writes to reference tables)
+  every_shard,    // must reach all shards: writes of reference tables (and DDL, which is refused)
   session  // the proxy itself or the session's state answers (see StatementKind): BEGIN, SET, LISTEN, SHOW tessera.…
 };
 
@@ -75,7 +75,8 @@ struct PlanTemplate {
   bool read_only = false;  // may run on a replica, may be retried
   Placement placement = Placement::any_shard;
   std::vector<Component> components;
-  bool insert_rows = false;             // the terms' rows are rows to be written: shards are united, not intersected
+  // The first component's term has the rows to be written: shards are united, and several mean a split.
+  bool insert_rows = false;
   std::optional<ShardId> hinted_shard;  // by hint; overrides the components
   // placement == any_shard: where it runs unless a transaction has chosen a shard already. System catalogs tell what
   // the default shard has: tables that are not listed are nowhere else.
@@ -84,22 +85,28 @@ struct PlanTemplate {
   std::optional<Error> refusal;       // refused whatever the values are
   std::optional<Error> many_refusal;  // refused when more than one shard is concerned; none: rows may be concatenated
   bool gathers = false;               // …unless it is gathered (router/gather.hpp): then this stands for the rest only
-  std::vector<std::string> notes;     // why, for EXPLAIN
+  // every_shard: the reference tables that it concerns, as the statement names them, the one that it writes first.
+  std::vector<std::string> copies;
+  // It may write on several shards, and a text such as 'now' could mean a moment, which would be another on each.
+  bool moment_matters = false;
+  std::vector<std::string> notes;  // why, for EXPLAIN
   friend bool operator==(const PlanTemplate&, const PlanTemplate&) = default;
 };
 
 enum class Operator : std::uint8_t {
-  route,    // one shard, bytes relayed
-  any,      // one shard, whichever is at hand
-  scatter,  // same SQL to `shards`, rows concatenated in shard order
-  gather,   // rows of `shards` put together on one of them, and the statement run there: router/gather.hpp
-  session   // no shard decided by the plan
+  route,      // one shard, bytes relayed
+  any,        // one shard, whichever is at hand
+  scatter,    // same SQL to `shards`, rows concatenated in shard order, numbers of rows added up
+  gather,     // rows of `shards` put together on one of them, and the statement run there: router/gather.hpp
+  split,      // INSERT of rows, each to its own of `shards`: router/split.hpp
+  replicate,  // a write of a reference table: the same SQL to `shards`, which are all, for the first one's answer
+  session     // no shard decided by the plan
 };
 
 struct Plan {
   Operator op = Operator::any;
   ShardId shard;                // route
-  std::vector<ShardId> shards;  // scatter, gather: ascending, at least two
+  std::vector<ShardId> shards;  // scatter, gather, split, replicate: ascending, at least two
   // scatter, gather: what the servers would say of a key in it, for those who may not ask several.
   std::optional<Error> mistake;
 };
@@ -138,6 +145,10 @@ Result<void> bind(const PlanTemplate& plan, const Topology& topology, const Valu
 // The shards of each component, ascending, with the same values; none: no row can match.
 Result<std::vector<std::vector<ShardId>>> component_shards(const PlanTemplate& plan, const Topology& topology,
                                                            const Values& values, BindScratch& scratch);
+
+// Of an INSERT of rows: the shard of each row, in their order.
+Result<std::vector<ShardId>> row_shards(const PlanTemplate& plan, const Topology& topology, const Values& values,
+                                        BindScratch& scratch);
 
 // For EXPLAIN (TESSERA), `tessera explain` and golden tests: one fact per line.
 std::string describe(const PlanTemplate& plan, const Topology& topology);

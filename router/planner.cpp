@@ -172,6 +172,10 @@ void Planning::inner_statement() {
   out_.gathers = false;  // the statement around it runs on one server
   const bool one_shard =
       statement_.kind == Kind::explain || statement_.kind == Kind::declare_cursor || statement_.kind == Kind::copy;
+  if (one_shard && out_.placement == Placement::every_shard) {
+    return refuse_all(refuse(request_, fmt::format("{} of a write on every shard is not supported yet", out_.command),
+                             statement_.span, fmt::format("say which shard: {}", by_hint(request_))));
+  }
   const bool decided = out_.placement != Placement::by_components || out_.hinted_shard.has_value();
   if (one_shard && !decided && !out_.many_refusal) {
     out_.many_refusal =
@@ -405,9 +409,11 @@ std::string Planning::key_hint_text() const {
     return "conditions say nothing while search_path names other schemas before pg_catalog, whose operators could be "
            "meant: leave pg_catalog out of it, or name it first";
   }
+  if (out_.insert_rows) return "insert the rows of each sharding key in a statement of their own";
   for (std::size_t i = 0; i < tables_.size(); ++i) {
     const ResolvedTable& table = tables_[i];
     if (table.kind != ResolvedTable::Kind::sharded) continue;
+    if (statement_.tables[i].use == parser::TableUse::insert_target) continue;
     const std::size_t component = component_of_[i];
     if (component < out_.components.size() && !out_.components[component].terms.empty()) continue;
     std::string keys;

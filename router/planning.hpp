@@ -111,6 +111,8 @@ private:
   void query_without_scatter(std::string_view what);
   std::optional<Error> scatter_refusal() const;
   std::optional<Error> clause_refusal(const parser::Block& block) const;
+  std::optional<Error> table_refusal() const;
+  bool outermost_has_no_aggregates() const;
   std::optional<Error> function_refusal(const parser::Block& block, bool top) const;
   std::optional<Error> block_refusal(parser::BlockIndex index) const;
   std::optional<Error> nested_refusal(const parser::Block& block) const;
@@ -130,6 +132,20 @@ private:
   void merge();
   bool check_modifying_ctes();
   bool check_target(const parser::TableRef& table, std::string_view command);
+  parser::TableIndex target() const;
+  // write_checks.cpp
+  std::optional<Error> scattered_write_refusal() const;
+  std::optional<Error> split_refusal() const;
+  std::optional<Error> shared_write_refusal(parser::BlockIndex source) const;
+  std::optional<Error> place_refusal() const;
+  std::optional<Error> default_value_refusal(DefaultValue gravest) const;
+  bool hides_default(const Names& names) const;
+  bool moment_possible() const;
+  // replicate_plan.cpp
+  void replicate();
+  std::optional<Error> replicate_refusal() const;
+  std::optional<Error> copy_function_refusal(const parser::Block& block) const;
+  std::optional<Error> copy_block_refusal(const parser::Block& block) const;
   // insert_plan.cpp
   void insert();
   void insert_values(const TableRouting& routing);
@@ -138,6 +154,7 @@ private:
   // insert_checks.cpp
   void check_insert(const TableRouting& routing);
   std::optional<Error> conflict_refusal(const TableRouting& routing, const Relation* relation) const;
+  bool leaves_out(const Relation& relation, std::size_t column) const;
   std::optional<Error> sequence_refusal(const Relation& relation) const;
   std::optional<Error> generated_key(const ResolvedTable& table, parser::SourceSpan span) const;
   std::optional<Error> default_refusal(const std::vector<parser::Assignment>& assignments,

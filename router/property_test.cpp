@@ -121,6 +121,8 @@ struct Condition {
   }
 };
 
+constexpr std::array<const char*, 4> named_tables = {"users u", "orders o", "items i", "colours c"};
+
 enum class Join { inner, left, right, full };
 struct Query {
   struct Step {
@@ -132,24 +134,28 @@ struct Query {
   std::vector<Step> steps;
   Condition where;
 
-  std::string sql() const {
-    constexpr std::array<const char*, 4> tables = {"users u", "orders o", "items i", "colours c"};
+  std::string from() const {
     constexpr std::array<const char*, 4> words = {"JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"};
-    std::string text = fmt::format("SELECT * FROM {}", tables[first]);
+    std::string text = named_tables[first];
     for (const Step& step : steps) {
-      text +=
-          fmt::format(" {} {} ON {}", words[static_cast<std::size_t>(step.join)], tables[step.table], step.on.sql());
+      text += fmt::format(" {} {} ON {}", words[static_cast<std::size_t>(step.join)], named_tables[step.table],
+                          step.on.sql());
     }
-    return text + " WHERE " + where.sql();
+    return text;
+  }
+  std::string sql() const { return fmt::format("SELECT * FROM {} WHERE {}", from(), where.sql()); }
+
+  std::vector<Tuple> joined(const Data& data) const {
+    std::vector<Tuple> tuples;
+    for (const Row& row : data.tables[first]) tuples.emplace_back()[first] = &row;
+    for (const Step& step : steps) tuples = joined(tuples, step, data);
+    return tuples;
   }
 
   // The rows as text, each with the number of times that it occurs.
   std::map<std::string, int> answer(const Data& data) const {
-    std::vector<Tuple> tuples;
-    for (const Row& row : data.tables[first]) tuples.emplace_back()[first] = &row;
-    for (const Step& step : steps) tuples = joined(tuples, step, data);
     std::map<std::string, int> rows;
-    for (const Tuple& tuple : tuples) {
+    for (const Tuple& tuple : joined(data)) {
       if (where.holds(tuple, data) != Truth(true)) continue;
       std::string row;
       for (const Row* part : tuple) {
@@ -182,6 +188,32 @@ private:
       }
     }
     return found;
+  }
+};
+
+// DELETE FROM target USING … WHERE …
+struct Deletion {
+  std::size_t target = 0;
+  std::optional<Query> source;
+  Condition where;
+
+  std::string sql() const {
+    return fmt::format("DELETE FROM {} {} WHERE {}", named_tables[target],
+                       source ? "USING " + source->from() : std::string(), where.sql());
+  }
+
+  // The rows as text, and how many of each.
+  std::map<std::string, int> answer(const Data& data) const {
+    const std::vector<Tuple> sources = source ? source->joined(data) : std::vector<Tuple>(1);
+    std::map<std::string, int> rows;
+    for (const Row& row : data.tables[target]) {
+      const bool goes = std::ranges::any_of(sources, [&](Tuple tuple) {
+        tuple[target] = &row;
+        return where.holds(tuple, data) == Truth(true);
+      });
+      if (goes) ++rows[fmt::format("{},{}", *row[0], row[1].value_or(-1))];
+    }
+    return rows;
   }
 };
 
@@ -245,6 +277,29 @@ public:
       made.steps.push_back({static_cast<Join>(below(4)), order[i], on});
     }
     made.where = condition(used, 3, true);
+    return made;
+  }
+
+  Deletion deletion() {
+    std::vector<std::size_t> order = {0, 1, 3};
+    std::ranges::shuffle(order, random_);
+    Deletion made{order[0], {}, {}};
+    std::vector<std::size_t> used = {order[0]};
+    if (const std::size_t count = below(3); count > 0) {
+      made.source = Query{order[1], {}, {}};
+      used.push_back(order[1]);
+      if (count == 2) {
+        used.push_back(order[2]);
+        made.source->steps.push_back({static_cast<Join>(below(4)),
+                                      order[2],
+                                      {Condition::Kind::columns, {order[2], 0}, {order[1], 0}, 0, 0, {}}});
+      }
+    }
+    made.where = condition(used, 3, true);
+    if (made.source && below(4) != 0) {
+      const Condition link{Condition::Kind::columns, {order[0], 0}, {order[1], 0}, 0, 0, {}};
+      made.where = {Condition::Kind::both, {}, {}, 0, 0, {link, made.where}};
+    }
     return made;
   }
 
@@ -350,6 +405,58 @@ void check(const std::string& rule_text) {
   EXPECT_GT(seen[Operator::any], 100);
   EXPECT_GT(seen[Operator::gather], 500);
   EXPECT_EQ(refused, 0);
+}
+
+// What the shards delete, put together, is what one database would; and each its copy of a reference table the same.
+void check_deletions(const std::string& rule_text) {
+  std::string config = yaml;
+  config.replace(config.find("{type: RULE}"), 12, rule_text);
+  golden::File file{{}, {}, golden::database_from(config), {}, {}};
+  file.catalog = Catalog::from_config(file.database);
+  const auto topology = Topology::build(file.database, file.catalog, 1);
+  ASSERT_TRUE(topology) << topology.error().message;
+  const Rule& rule = (*topology)->rule((*topology)->find_table("public", "users")->rule);
+  BindScratch scratch;
+  parser::Fingerprint fingerprint;
+  std::map<Operator, int> seen;
+  for (std::uint32_t seed = 0; seed < 6000; ++seed) {
+    Generator generator(seed);
+    Data data{{generator.table(true), generator.table(false), generator.table(false), generator.table(true)}};
+    const Deletion deletion = generator.deletion();
+    const std::string sql = deletion.sql();
+    const auto statements = parser::postgres::parse(sql);
+    ASSERT_TRUE(statements) << sql;
+    parser::fingerprint(sql, {}, fingerprint);
+    const auto made = plan(statements->front(), sql, fingerprint.slots, {}, **topology, file.catalog, {});
+    Plan bound;
+    if (!bind(made, **topology, {sql, fingerprint.slots, {}}, scratch, bound)) continue;
+    ++seen[bound.op];
+    const bool copies = bound.op == Operator::replicate;
+    ASSERT_EQ(copies, deletion.target == 3) << sql;
+    const std::vector<ShardId> places = bound.op == Operator::route ? std::vector{bound.shard} : bound.shards;
+    for (const bool null_equals : {false, true}) {
+      data.null_equals = null_equals;
+      const auto wanted = deletion.answer(data);
+      std::map<std::string, int> together;
+      for (const ShardId shard : places) {
+        const auto part = deletion.answer(on_shard(data, rule, shard));
+        if (copies) ASSERT_EQ(part, wanted) << "seed " << seed << ": " << sql;
+        for (const auto& [row, count] : part) together[row] += count;
+      }
+      if (!copies) ASSERT_EQ(together, wanted) << "seed " << seed << ": " << sql << '\n' << describe(made, **topology);
+    }
+  }
+  EXPECT_GT(seen[Operator::route], 400);
+  EXPECT_GT(seen[Operator::scatter], 400);
+  EXPECT_GT(seen[Operator::replicate], 200);
+}
+
+TEST(Property, ShardsTogetherDeleteAsOneDatabaseByHash) {
+  check_deletions("{type: hash, buckets: 16, shards: [s0, s1, s2]}");
+}
+
+TEST(Property, ShardsTogetherDeleteAsOneDatabaseByRange) {
+  check_deletions("{type: range, ranges: [{below: \"2\", shard: s0}, {below: \"4\", shard: s1}, {shard: s2}]}");
 }
 
 TEST(Property, ShardsTogetherAnswerAsOneDatabaseByHash) {

@@ -30,6 +30,17 @@ std::string rewritten(std::string_view sql, parser::SourceSpan whole, std::vecto
   return text.append(sql.substr(at, whole.end - at));
 }
 
+bool in_sequence(std::string_view sql, std::string_view first, std::string_view second) {
+  parser::Lexer lexer(sql, {});
+  bool behind = false;
+  for (Token token = lexer.next(); token.kind != TokenKind::end && token.kind != TokenKind::bad; token = lexer.next()) {
+    const std::string_view text = text_of(sql, {token.begin, token.end});
+    if (behind && equal_ignoring_case(text, second)) return true;
+    behind = token.kind == TokenKind::word && equal_ignoring_case(text, first);
+  }
+  return false;
+}
+
 namespace {
 // Empty: the token is no name.
 std::string name_of(TokenKind kind, std::string_view text) {

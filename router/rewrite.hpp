@@ -26,6 +26,9 @@ struct Replacement {
 // The part `whole` of `sql` with the replacements, which lie in it and do not overlap.
 std::string rewritten(std::string_view sql, parser::SourceSpan whole, std::vector<Replacement> replacements);
 
+// Whether the token `second` stands right behind the word `first`; both in lower case.
+bool in_sequence(std::string_view sql, std::string_view first, std::string_view second);
+
 // The names that a text mentions, as the server folds them, and how often a name stands without a dot behind it.
 class Names {
 public:

@@ -69,6 +69,9 @@ std::optional<Error> Planning::scatter_refusal() const {
   if (statement_.blocks.empty()) return refuse(request_, "the statement has no query", statement_.span, {});
   const Block& top = statement_.blocks.front();
   if (auto refusal = clause_refusal(top)) return refusal;
+  if (top.clauses.range_function)
+    return refuse(request_, "a function in FROM over rows of several shards is not supported yet",
+                  top.clauses.from.value_or(top.span), key_hint_text());
   if (auto refusal = function_refusal(top, true)) return refusal;
   const parser::Effects& effects = statement_.effects;
   if (effects.writes || effects.locks_rows || effects.session_advisory_lock || effects.changes_settings) {
@@ -78,17 +81,7 @@ std::optional<Error> Planning::scatter_refusal() const {
   for (BlockIndex i = 1; i < statement_.blocks.size(); ++i) {
     if (auto refusal = block_refusal(i)) return refusal;
   }
-  if (const auto* table = first_table(Kind::catalog)) {
-    return refuse(request_, fmt::format("the system catalog \"{}\" differs from shard to shard", table->name),
-                  table->span, key_hint_text());
-  }
-  if (const auto moody_view = std::ranges::find(tables_, true, &ResolvedTable::moody); moody_view != tables_.end()) {
-    return refuse(request_,
-                  fmt::format("the view \"{}\" may have other rows on each shard: its query is not one whose result "
-                              "its tables alone decide",
-                              moody_view->name),
-                  statement_.tables[static_cast<std::size_t>(moody_view - tables_.begin())].span, key_hint_text());
-  }
+  if (auto refusal = table_refusal()) return refusal;
   const bool driven = std::ranges::any_of(
       top.tables, [this](parser::TableIndex table) { return driving_[table] && !statement_.tables[table].nullable; });
   if (driven) return std::nullopt;
@@ -96,6 +89,27 @@ std::optional<Error> Planning::scatter_refusal() const {
       request_,
       "the rows come from an outer join's other side, or from a subquery, so several shards could give the same row",
       top.clauses.from.value_or(top.span), key_hint_text());
+}
+
+// Tables whose rows are not the same wherever they are read.
+std::optional<Error> Planning::table_refusal() const {
+  if (const auto* table = first_table(Kind::catalog)) {
+    return refuse(request_, fmt::format("the system catalog \"{}\" differs from shard to shard", table->name),
+                  table->span, key_hint_text());
+  }
+  const auto moody_view = std::ranges::find(tables_, true, &ResolvedTable::moody);
+  if (moody_view == tables_.end()) return std::nullopt;
+  return refuse(request_,
+                fmt::format("the view \"{}\" may have other rows on each shard: its query is not one whose result "
+                            "its tables alone decide",
+                            moody_view->name),
+                statement_.tables[static_cast<std::size_t>(moody_view - tables_.begin())].span, key_hint_text());
+}
+
+// Then those in subqueries are the subqueries' own.
+bool Planning::outermost_has_no_aggregates() const {
+  return statement_.kind == parser::StatementKind::update || statement_.kind == parser::StatementKind::delete_ ||
+         (statement_.insert && statement_.insert->source == no_index);
 }
 
 // What the outermost block must not have.
@@ -111,7 +125,6 @@ std::optional<Error> Planning::clause_refusal(const Block& block) const {
   const SourceSpan from = block.clauses.from.value_or(block.span);
   if (block.clauses.table_sample) return refused("TABLESAMPLE", from);
   if (block.clauses.natural_join) return refused("NATURAL JOIN", from);
-  if (block.clauses.range_function) return refused("a function in FROM", from);
   if (block.values) return refused("VALUES", block.span);
   return std::nullopt;
 }
@@ -125,8 +138,9 @@ std::optional<Error> Planning::function_refusal(const Block& block, bool top) co
     };
     if (call.window) return refused("the window function");
     // Inside a subquery an aggregate may belong to the query around it; of a derived table that cannot be.
-    const bool derived = block.role == BlockRole::from_subquery || block.role == BlockRole::cte;
-    if ((trait.aggregate || call.aggregate_syntax) && (top || !derived)) return refused("the aggregate");
+    const bool own =
+        block.role == BlockRole::from_subquery || block.role == BlockRole::cte || outermost_has_no_aggregates();
+    if ((trait.aggregate || call.aggregate_syntax) && (top || !own)) return refused("the aggregate");
     if (trait.by_order) {
       return refuse(request_,
                     fmt::format("{}() in a subquery may put the rows in another order on each shard", call.name),

@@ -67,6 +67,9 @@ void Planning::whole_tables() {
     return refuse_all(refuse(request_, fmt::format("{} of all shards is not supported yet", out_.command),
                              statement_.span, on_each_shard(request_)));
   }
+  const bool copies =
+      std::ranges::all_of(tables_, [](const ResolvedTable& table) { return table.kind == Kind::reference; });
+  if (statement_.kind == parser::StatementKind::truncate && copies) return replicate();
   for (const TableUse use : {TableUse::truncate_target, TableUse::lock, TableUse::ddl_target, TableUse::read}) {
     if (!place_targets(use, out_.command)) return;
   }

@@ -1,4 +1,4 @@
-// UPDATE, DELETE and MERGE: on the one shard that the conditions lead to.
+// UPDATE, DELETE and MERGE: on the shards that the conditions lead to.
 #include <algorithm>
 #include <fmt/core.h>
 
@@ -19,6 +19,13 @@ bool modifies(TableUse use) {
 }
 
 }  // namespace
+
+// The table that an INSERT, UPDATE or DELETE is about.
+parser::TableIndex Planning::target() const {
+  const auto found = std::ranges::find_if(
+      statement_.tables, [](const parser::TableRef& table) { return table.block == 0 && modifies(table.use); });
+  return static_cast<parser::TableIndex>(found - statement_.tables.begin());
+}
 
 // A table that is written to: not a reference table (all shards would have to be), not a system catalog.
 bool Planning::check_target(const parser::TableRef& table, std::string_view command) {
@@ -62,6 +69,7 @@ void Planning::update_or_delete() {
   for (std::size_t i = 0; i < statement_.tables.size(); ++i) {
     const parser::TableRef& table = statement_.tables[i];
     if (table.block != 0 || !modifies(table.use)) continue;
+    if (tables_[i].kind == Kind::reference) return replicate();
     if (!check_target(table, out_.command)) return;
     if (tables_[i].kind != Kind::sharded) continue;
     if (statement_.kind == parser::StatementKind::update) {
@@ -80,10 +88,9 @@ void Planning::update_or_delete() {
     }
   }
   add_components(request_, tables_, no_index, out_, component_of_, driving_);
-  if (uses(Kind::sharded)) {
-    out_.many_refusal = refuse(request_, fmt::format("{} of rows on several shards is not supported yet", out_.command),
-                               statement_.span, key_hint_text());
-  }
+  // With more than one component, finish_reads names the tables.
+  if (uses(Kind::sharded) && out_.components.size() == 1) out_.many_refusal = scattered_write_refusal();
+  out_.moment_matters = uses(Kind::sharded) && !out_.many_refusal && moment_possible();
   finish_reads();
 }
 
