@@ -197,6 +197,7 @@ Result<Session::Target> Session::target_of(const router::PlannedText& text, cons
     if (plan.op == router::Operator::any || plan.op == router::Operator::session) continue;
     const bool several = plan.op == router::Operator::scatter || plan.op == router::Operator::split ||
                          plan.op == router::Operator::replicate;
+    if (several && planned.plan.effects.writes && plan.mistake) return std::unexpected(std::move(*plan.mistake));
     if (several && planned.plan.effects.writes)
       return fail(sqlstate::feature_not_supported,
                   fmt::format("{} on several shards is not supported by this version", planned.plan.command),

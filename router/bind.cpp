@@ -31,10 +31,14 @@ Result<void> same_moment(const PlanTemplate& plan, const Values& values) {
   const bool told = std::ranges::any_of(values.parameters, [](const Values::Parameter& parameter) {
     return !parameter.null && tells_moment(parameter.bytes);
   });
-  if (!told && !literal_tells_moment(values.sql)) return {};
-  return fail(sqlstate::feature_not_supported,
-              "a text such as 'now' or 'today', in a write on several shards, could mean another moment on each",
-              "give the date or time itself");
+  const auto literal = literal_of_moment(values.sql);
+  if (!told && !literal) return {};
+  return std::unexpected(
+      Error{sqlstate::feature_not_supported,
+            "a text such as 'now' or 'today', in a write on several shards, could mean another moment on each",
+            {},
+            "give the date or time itself",
+            literal ? position_of(values.sql, *literal) : 0});
 }
 
 class Binder {

@@ -9,7 +9,7 @@ namespace tessera::router {
 DefaultValue judge_default(const parser::Statement& query, std::string_view expression, const Catalog& catalog) {
   if (query.kind != parser::StatementKind::select || query.blocks.size() != 1 || !query.tables.empty())
     return DefaultValue::unsteady;
-  if (literal_tells_moment(expression)) return DefaultValue::unsteady;
+  if (literal_of_moment(expression)) return DefaultValue::unsteady;
   DefaultValue value = DefaultValue::steady;
   for (const parser::FunctionCall& call : query.blocks.front().functions) {
     const FunctionTrait trait = trait_of(call, catalog);

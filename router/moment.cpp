@@ -43,7 +43,7 @@ bool tells_moment(std::string_view text) {
   return found;
 }
 
-bool literal_tells_moment(std::string_view sql) {
+std::optional<std::size_t> literal_of_moment(std::string_view sql) {
   parser::Lexer lexer(sql, {});
   std::string text;
   for (Token token = lexer.next(); token.kind != TokenKind::end && token.kind != TokenKind::bad; token = lexer.next()) {
@@ -52,10 +52,10 @@ bool literal_tells_moment(std::string_view sql) {
     const bool escapes = literal.contains('\\');  // perhaps, as the session's settings are
     for (const LiteralKind kind : {literal_kind(token.kind), LiteralKind::escape_string}) {
       if (kind == LiteralKind::escape_string && token.kind != TokenKind::escape_string && !escapes) continue;
-      if (parser::decode_string(literal, kind, text) && tells_moment(text)) return true;
+      if (parser::decode_string(literal, kind, text) && tells_moment(text)) return token.begin;
     }
   }
-  return false;
+  return std::nullopt;
 }
 
 }  // namespace tessera::router

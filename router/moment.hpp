@@ -2,6 +2,8 @@
 // read another. Pure.
 #pragma once
 
+#include <cstddef>
+#include <optional>
 #include <string_view>
 
 namespace tessera::router {
@@ -10,7 +12,7 @@ namespace tessera::router {
 // beside it, but for UTC's, are not known.
 bool tells_moment(std::string_view text);
 
-// Whether a string literal in the SQL text does.
-bool literal_tells_moment(std::string_view sql);
+// Where in the SQL text the first string literal stands that does.
+std::optional<std::size_t> literal_of_moment(std::string_view sql);
 
 }  // namespace tessera::router

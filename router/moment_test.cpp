@@ -19,9 +19,9 @@ TEST(Moment, TextsThatMeanTheMomentTheyAreReadAt) {
 
 TEST(Moment, InLiteralsOfAStatement) {
   for (const char* sql : {"SELECT 'now'", "SELECT E'n\\x6fw'", "SELECT $$today$$", "SELECT '\\156ow'"})
-    EXPECT_TRUE(literal_tells_moment(sql)) << sql;
+    EXPECT_EQ(literal_of_moment(sql), 7u) << sql;
   for (const char* sql : {"SELECT now", "SELECT \"now\"", "SELECT 'a now b' -- 'now'", "SELECT 1"})
-    EXPECT_FALSE(literal_tells_moment(sql)) << sql;
+    EXPECT_FALSE(literal_of_moment(sql)) << sql;
 }
 
 TEST(DefaultValue, ByItsExpression) {

@@ -20,10 +20,11 @@ KeyType type_of_column(const Relation* relation, const std::string& name) {
 
 ParameterTypes::ParameterTypes(const PlanRequest& request, const std::vector<ResolvedTable>& tables)
     : uses_(request.statement.parameter_uses) {
-  const bool repeated = std::ranges::any_of(uses_, [this](const ParameterUse& use) {
-    return std::ranges::count(uses_, use.parameter, &ParameterUse::parameter) > 1;
-  });
-  if (!repeated) return;
+  std::vector<int> numbers;
+  for (const ParameterUse& use : uses_) numbers.push_back(use.parameter);
+  std::ranges::sort(numbers);
+  repeated_ = std::ranges::adjacent_find(numbers) != numbers.end();
+  if (!repeated_) return;
   collect(request, tables);
   collect_rows(request, tables);
 }
@@ -79,6 +80,7 @@ void ParameterTypes::add(const Operand& operand, KeyType type, bool array) {
 }
 
 bool ParameterTypes::inferred(const Operand& operand, KeyType column, bool array) const {
+  if (!repeated_) return true;
   KeyType type = column;
   if (!operand.cast.empty()) {
     std::string_view cast = operand.cast;

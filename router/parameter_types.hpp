@@ -31,6 +31,7 @@ private:
   bool asks_for(const parser::ParameterUse& use, KeyType type, bool array) const;
 
   const std::vector<parser::ParameterUse>& uses_;
+  bool repeated_ = false;      // some parameter stands more than once
   std::vector<Place> places_;  // the places beside a column
 };
 

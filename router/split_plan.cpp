@@ -35,9 +35,9 @@ SplitPart part_of(const parser::Statement& statement, std::string_view sql, Shar
   SplitPart part{
       .shard = shard, .sql = rewritten(sql, statement.span, {{all, std::move(list)}}), .parameters = {}, .rows = {}};
   for (const parser::ParameterUse& use : statement.parameter_uses) {
-    const bool here = within(use.begin, all)
-                          ? std::ranges::any_of(rows, [&](std::uint32_t row) { return within(use.begin, spans[row]); })
-                          : within(use.begin, statement.span);
+    const auto behind = std::ranges::upper_bound(spans, use.begin, {}, &SourceSpan::begin);
+    const bool here = within(use.begin, all) ? std::ranges::binary_search(rows, behind - spans.begin() - 1)
+                                             : within(use.begin, statement.span);
     if (here) part.parameters.push_back(use.parameter);
   }
   part.rows = std::move(rows);
