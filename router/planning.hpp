@@ -1,7 +1,8 @@
 // The planner's parts. A `Planning` lives for one call of plan(): it resolves the tables, then fills a PlanTemplate by
 // the kind of statement. Spread over files by theme: planner.cpp (dispatch, hints), tables.cpp (names), facts.cpp (what
 // conditions and equalities imply), components.cpp (which tables share a shard), select_plan.cpp (may rows be
-// concatenated?), write_plan.cpp, insert_plan.cpp, utility_plan.cpp. Internal to router.
+// concatenated?), write_plan.cpp, insert_plan.cpp, write_checks.cpp (may several shards write?), replicate_plan.cpp,
+// utility_plan.cpp. Internal to router.
 #pragma once
 
 #include <optional>
