@@ -71,7 +71,7 @@ int explain(const ExplainOptions& options) {
     const auto gather = [&](const router::Values& of) -> Result<router::GatherPlan> {
       const auto parsed = parser::postgres::parse(of.sql);
       if (!parsed) return std::unexpected(parsed.error());
-      return router::gather(parsed->front(), of, **topology, catalog, view_of(database->hints), 0);
+      return router::gather(parsed->front(), of, **topology, catalog, view_of(database->hints), false, 0);
     };
     for (const std::string& line : proxy::explain_lines(text, values, **topology, gather))
       std::fputs((line + '\n').c_str(), stdout);

@@ -218,8 +218,10 @@ constexpr Key database_keys[] = {
     without_effect(
         of(Kind::text, "merge_node", "Shard where gathered statements are finished; no effect in this version.")),
     of(Kind::boolean, "hints", "Are routing hints in comments and SET tessera.shard believed.", "false"),
-    without_effect(choice("cross_shard_transactions", cross_shard_choices, "two_phase",
-                          "Transactions that write to several shards; no effect in this version.")),
+    choice("cross_shard_transactions", cross_shard_choices, "two_phase",
+           "Transactions over several shards: `single_shard` refuses them; with `two_phase` this version commits on "
+           "one shard "
+           "after the other."),
     section(Kind::named_sections, "rules", rule_section, "The sharding rules, by name."),
     section(Kind::named_sections, "tables", table_section, "The tables: name, or schema.name."),
     section(Kind::sections, "users", user_section, "Who may log in."),

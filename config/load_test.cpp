@@ -208,8 +208,7 @@ TEST(Load, KeysWithoutEffectAreSaidEachOnce) {
             "t:5:32: warning: \"replicas\" has no effect in this version\n"
             "t:6:5: warning: \"reads\" has no effect in this version\n"
             "t:7:14: warning: \"merge_memory\" has no effect in this version\n"
-            "t:8:5: warning: \"merge_node\" has no effect in this version\n"
-            "t:9:5: warning: \"cross_shard_transactions\" has no effect in this version\n");
+            "t:8:5: warning: \"merge_node\" has no effect in this version\n");
 }
 
 TEST(Load, AnOrdinaryFileHasNoWarnings) {

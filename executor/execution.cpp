@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "wire/postgres/error_message.hpp"
+
 namespace tessera::executor {
 
 using pool::Backend;
@@ -38,35 +40,82 @@ void Execution::cancel(const Error& reason) {
   if (!std::ranges::all_of(branches_, &Branch::sent)) failed(reason);
 }
 
-// The client hears of it when it has whole messages only; nobody else waits for that.
+// The client hears of it when it has whole messages only, and what is lent can go back; nobody else waits for that.
 void Execution::failed(const Error& reason) {
-  if (!failure_) failure_ = reason;
-  for (const auto& branch : branches_) branch->give_up();
+  if (!failure_) {
+    failure_ = reason;
+    for (const auto& branch : branches_) branch->give_up();
+  }
   if (Branch* branch = relaying(); branch != nullptr && branch->ends_with_message()) return;
   conclude(std::unexpected(*failure_));
 }
 
+bool Execution::is_unsettled() const {
+  return std::ranges::any_of(branches_, [](const auto& branch) { return branch->unsettled(); });
+}
+
+void Execution::cancel_delivered() {
+  if (outcome_) conclude(*outcome_);
+}
+
+void Execution::hand_over(Events events, pool::BackendOwner& lender) {
+  events_ = std::move(events);
+  for (const auto& branch : branches_) branch->hand_over(lender);
+}
+
+void Execution::sweep(TimePoint now) {
+  constexpr std::chrono::seconds patience{5};
+  if (!failure_ || concluded_ || !is_unsettled()) return;
+  if (failed_at_ == never) failed_at_ = now;
+  if (now - failed_at_ < patience) return;
+  for (const auto& branch : branches_)
+    if (branch->unsettled())
+      branch->backend()->close(
+          {sqlstate::connection_failure, "the server does not end a statement that was cancelled", {}, {}, 0});
+}
+
 // From the loop: the owner will destroy us.
 void Execution::conclude(Result<void> result) {
-  if (std::exchange(concluded_, true)) return;
+  if (concluded_) return;
+  if (is_unsettled()) {
+    outcome_ = std::move(result);
+    return;
+  }
+  concluded_ = true;
   loop_->defer([this, alive = alive_, result = std::move(result)] {
-    if (*alive) events_.done(result);
+    if (!*alive) return;
+    const auto done = std::move(events_.done);  // it outlives us
+    done(result);
   });
 }
 
-Branch::Branch(Execution& execution, pool::Pool& pool, pool::Settings settings)
-    : execution_(execution), pool_(pool), settings_(std::move(settings)), endpoint_(pool.options().endpoint) {
-  pool_.hold();
+Branch::Branch(Execution& execution, const Place& place, pool::Settings settings)
+    : backend_(place.lent),
+      execution_(execution),
+      pool_(place.lent != nullptr ? nullptr : place.pool),
+      lender_(place.lent != nullptr ? place.lender : nullptr),
+      settings_(std::move(settings)),
+      endpoint_(place.lent != nullptr ? place.lent->endpoint_ref() : place.pool->options().endpoint) {
+  if (pool_ != nullptr) pool_->hold();
 }
 
 Branch::~Branch() {
-  pool_.forget(*this);
-  if (Backend* backend = std::exchange(backend_, nullptr)) pool_.discard(*backend, "the statement was abandoned");
-  pool_.release_hold();
+  if (lent()) {
+    if (backend_ != nullptr) backend_->lease(*lender_);
+    return;
+  }
+  pool_->forget(*this);
+  if (Backend* backend = std::exchange(backend_, nullptr)) pool_->discard(*backend, "the statement was abandoned");
+  pool_->release_hold();
 }
 
 bool Branch::acquire() {
-  Backend* backend = pool_.checkout(*this);
+  if (lent()) {
+    if (backend_ == nullptr) return false;  // lost by now
+    backend_->lease(*this);
+    return start();
+  }
+  Backend* backend = pool_->checkout(*this);
   return backend != nullptr && take(*backend);
 }
 
@@ -75,7 +124,11 @@ void Branch::resume() {
 }
 
 void Branch::give_up() {
-  pool_.forget(*this);
+  if (!lent()) return pool_->forget(*this);
+  if (!unsettled()) return;
+  for (pool::ExpectedReply& expected : backend_->replies().queue()) expected.delivery = pool::Delivery::ignore;
+  execution_.events_.stop(*backend_);
+  backend_->resume_reading();
 }
 
 bool Branch::ends_with_message() {
@@ -85,7 +138,16 @@ bool Branch::ends_with_message() {
 }
 
 void Branch::check_in() {
-  pool_.checkin(*std::exchange(backend_, nullptr), false);
+  if (!lent()) pool_->checkin(*std::exchange(backend_, nullptr), false);
+}
+
+void Branch::relay_notice(const postgres::ErrorFields& fields) {
+  std::string message;
+  std::vector<postgres::ErrorField> all;
+  for (postgres::ErrorFields rest = fields; const std::optional<postgres::ErrorField> field = rest.next();)
+    all.push_back(*field);
+  if (postgres::append_error_fields(message, postgres::backend::notice_response, all))
+    execution_.events_.relay(message);
 }
 
 bool Branch::take(Backend& backend) {
@@ -129,6 +191,7 @@ bool Branch::on_error(const pool::ExpectedReply&, const postgres::ErrorFields& f
 
 void Branch::on_backend_lost(Backend& backend, const Error& reason) {
   backend_ = nullptr;
+  if (lent()) execution_.events_.lost(backend);
   const bool inside = execution_.relaying() == this && backend.replies().inside_message();
   execution_.cut_ = execution_.cut_ || inside;
   execution_.failed(error_.value_or(reason));

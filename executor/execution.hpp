@@ -1,6 +1,8 @@
-// One statement at work on several shards, whichever way (scatter.hpp, gather.hpp): its connections, how it fails, how
-// it ends. The first error ends it; connections that had not finished are destroyed, never reused. Connections are
-// taken in ascending order of shards, each after the one before it, so that two statements cannot wait for each other.
+// One statement at work on several shards, whichever way (scatter.hpp, gather.hpp, everywhere.hpp, commit.hpp): its
+// connections, how it fails, how it ends. The first error ends it. Connections are its own, from pools, or lent by the
+// transaction that it is part of. Its own are taken in ascending order of shards, each after the one before it, so that
+// two statements cannot wait for each other; those that have not finished when it ends are destroyed, never reused.
+// Those that are lent go back with nothing unread: what still runs there is cancelled, and its end waited for.
 // Owned by a session; runs on its thread. After destruction nobody is called any more.
 #pragma once
 
@@ -25,12 +27,24 @@ struct Request {
   bool simple = false;   // came as a simple query: ReadyForQuery ends the answer
 };
 
+// Where a part of the statement runs: on a connection of its own, or on one that `lender` has in its transaction.
+struct Place {
+  pool::Pool* pool = nullptr;
+  pool::Backend* lent = nullptr;
+  pool::BackendOwner* lender = nullptr;
+};
+
 struct Events {
   std::function<void(std::string_view)> relay;  // bytes for the client
   std::function<void()> flush;                  // …may be sent now
   std::function<bool()> congested;              // the client is slow
-  // Everything was relayed, CommandComplete included; never from inside start().
+  // Everything was relayed but completion(); never from inside start().
   std::function<void(const Result<void>&)> done;
+  // For connections that are lent: what runs there is not wanted any more (cancel it); it is gone.
+  std::function<void(pool::Backend&)> stop;
+  std::function<void(const pool::Backend&)> lost;
+  // A setting's value, as the first of the servers reports it.
+  std::function<void(std::string_view name, std::string_view value)> parameter;
 };
 
 class Branch;
@@ -44,9 +58,19 @@ public:
   // A part that is not with its server yet cannot be cancelled there: it is given up, and the statement ends with
   // `reason`. Otherwise the servers will say so.
   void cancel(const Error& reason);
+  // A cancel request for one of its connections has been delivered.
+  void cancel_delivered();
+  // Something that it depends on is gone.
+  void abort(const Error& reason) { failed(reason); }
+  // It goes on for another owner, who is lent from now on what the first one had lent.
+  void hand_over(Events events, pool::BackendOwner& lender);
+  // What is lent and does not come to its end, though that was asked for, is given up in the end.
+  void sweep(TimePoint now);
   // The server processes that work for it, for a cancel request.
   std::vector<pool::Backend*> active() const;
   const Request& request() const { return request_; }
+  // CommandComplete, for the client when nothing can go wrong any more; empty: it was relayed.
+  const std::string& completion() const { return completion_; }
   // A connection was lost when the client had the first part of a row: nothing that is sent now would be understood.
   bool cut() const { return cut_; }
 
@@ -63,39 +87,50 @@ protected:
 
   Request request_;
   Events events_;
+  std::string completion_;
   std::optional<Error> failure_;  // the first one
   bool concluded_ = false;
   bool cut_ = false;
 
 private:
   void acquire_next();
+  bool is_unsettled() const;
 
   net::EventLoop* loop_;
+  std::optional<Result<void>> outcome_;  // waits for what is lent to be fit to go back
+  TimePoint failed_at_ = never;
   std::vector<std::unique_ptr<Branch>> branches_;  // ascending shards
   std::size_t acquired_ = 0;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
-// One shard's part: a connection that is waited for, brought to the session's settings, and given back or, if its
-// answers are not all read, destroyed.
+// One shard's part: a connection that is waited for and brought to the session's settings, or lent; given back or, if
+// its answers are not all read and it is not lent, destroyed.
 class Branch : public pool::BackendOwner, public pool::PoolClient {
 public:
-  Branch(Execution& execution, pool::Pool& pool, pool::Settings settings);
+  Branch(Execution& execution, const Place& place, pool::Settings settings);
   ~Branch() override;
 
+  void hand_over(pool::BackendOwner& lender) { lender_ = &lender; }
   // True: it has its connection and its first messages are on their way; otherwise that, or failure, comes later.
   bool acquire();
   pool::Backend* backend() const { return backend_; }
   bool sent() const { return sent_; }
   void resume();
-  // Nothing is sent that is not yet.
+  // Nothing is sent that is not yet; what is lent is stopped.
   void give_up();
+  // Lent, and not fit to be given back yet.
+  bool unsettled() const {
+    return lent() && backend_ != nullptr && (!backend_->replies().empty() || backend_->cancel_in_flight());
+  }
   // The client has the first part of a message. From now on it gets the rest of that and nothing else.
   bool ends_with_message();
 
 protected:
   virtual Result<void> begin(pool::Backend& backend) = 0;  // the first messages
+  bool lent() const { return lender_ != nullptr; }
   void check_in();
+  void relay_notice(const postgres::ErrorFields& fields);
 
   void on_done(const pool::ExpectedReply&, char, std::string_view) override {}
   void on_skipped(const pool::ExpectedReply&) override {}
@@ -119,7 +154,8 @@ private:
   void on_backend_prepared(pool::Backend& backend, const Result<void>& result) override;
 
   Execution& execution_;
-  pool::Pool& pool_;
+  pool::Pool* const pool_;      // of its own connection…
+  pool::BackendOwner* lender_;  // …or whose it is
   pool::Settings settings_;
   const pool::EndpointRef endpoint_;  // as it was when the statement was planned
   bool sent_ = false;

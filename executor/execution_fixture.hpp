@@ -34,12 +34,12 @@ protected:
     });
     lane_.settle();
   }
-  // `make`: the execution, from its pools and events.
+  // `make`: the execution, from its places and events.
   template <typename Make>
   void run(Make&& make) {
     lane_.on([&] {
-      std::vector<pool::Pool*> pools;
-      for (const auto& pool : pools_) pools.push_back(pool.get());
+      std::vector<Place> places;
+      for (const auto& pool : pools_) places.push_back({.pool = pool.get()});
       Events events{.relay =
                         [this](std::string_view bytes) {
                           client_.append(bytes);
@@ -50,9 +50,10 @@ protected:
                     .done =
                         [this](const Result<void>& result) {
                           result_ = result;
+                          if (result) client_ += execution_->completion();
                           cut_ = execution_->cut();
                         }};
-      execution_ = make(pools, std::move(events));
+      execution_ = make(places, std::move(events));
       execution_->start();
       EXPECT_FALSE(result_) << "never from inside start()";
     });

@@ -112,8 +112,8 @@ Error other_columns(std::string_view why) {
 
 class Gather::Part : public Branch {
 public:
-  Part(Gather& gather, pool::Pool& pool, const pool::Settings& settings)
-      : Branch(gather, pool, settings), gather_(gather) {}
+  Part(Gather& gather, const Place& place, const pool::Settings& settings)
+      : Branch(gather, place, settings), gather_(gather) {}
 
 protected:
   // Sends what `append` builds.
@@ -152,7 +152,8 @@ public:
     send([&](Sender& sender) {
       for (std::size_t i = 0; i < gather_.plan_.fragments.size(); ++i) {
         const router::GatherFragment& fragment = gather_.plan_.fragments[i];
-        const bool own = std::ranges::find(fragment.shards, gather_.plan_.merge) != fragment.shards.end();
+        const bool own = !gather_.plan_.in_transaction &&
+                         std::ranges::find(fragment.shards, gather_.plan_.merge) != fragment.shards.end();
         sender.parse(fmt::format("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS {} WITH {}DATA", fragment.table,
                                  fragment.query, own ? "" : "NO "),
                      types_);
@@ -199,10 +200,9 @@ private:
       return std::unexpected(postgres::invalid_message("Bind"));
     Sender sender(backend);
     // Nothing of it is to last, so nobody need wait for the disk.
-    sender.query(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ, READ WRITE; SET LOCAL synchronous_commit = off; "
-        "SET LOCAL idle_in_transaction_session_timeout = 0",
-        begun);
+    sender.query("BEGIN ISOLATION LEVEL REPEATABLE READ, READ WRITE; " + gather_.local_ +
+                     "SET LOCAL synchronous_commit = off; SET LOCAL idle_in_transaction_session_timeout = 0",
+                 begun);
     sender.parse(gather_.request_.sql, gather_.request_.types);
     sender.describe('S');
     sender.bind(values, values.result_formats);
@@ -331,8 +331,8 @@ public:
         sender.bind(own.values, std::span(&binary, 1));
         sender.execute({.hide_completion = true, .ordered = true});
       }
-      sender.sync(0);
-      sender.query("COMMIT", 1);
+      sender.sync(lent() ? last : 0);
+      if (!lent()) sender.query("COMMIT", last);
     });
   }
 
@@ -371,7 +371,10 @@ private:
     bool whole = false;
   };
 
+  static constexpr std::uint32_t last = 1;  // of what is expected
+
   Result<void> begin(Backend& backend) override {
+    if (lent()) return {};
     Sender sender(backend);
     sender.query("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 0",
                  0);
@@ -404,15 +407,17 @@ private:
     return false;
   }
   bool on_ready(const pool::ExpectedReply& expected, postgres::TransactionStatus) override {
-    committed_ = expected.tag == 1;
+    ended_ = expected.tag == last;
     return false;
   }
   void on_backend_turn(Backend&) override {
     if (error_) return gather_.failed(*error_);
+    if (gather_.failure_) return gather_.failed(*gather_.failure_);
     if (has_turn()) gather_.copy_on();
-    if (committed_) finish();
+    if (std::exchange(ended_, false)) finish();
   }
   bool is_congested() const override {
+    if (lent() && gather_.failure_) return false;
     if (gather_.concluded_) return true;
     if (!asked_ || answered_ == shares_.size()) return false;
     return !has_turn() || gather_.merge_->congested();
@@ -424,25 +429,31 @@ private:
   std::size_t checked_ = 0;
   std::size_t answered_ = 0;
   bool asked_ = false;
-  bool committed_ = false;
+  bool ended_ = false;
 };
 
-Gather::Gather(Request request, router::GatherPlan plan, const std::vector<pool::Pool*>& pools,
-               const pool::Settings& settings, net::EventLoop& loop, Events events)
+Gather::Gather(Request request, router::GatherPlan plan, const Place& merge, const std::vector<Place>& sources,
+               const pool::Settings& settings, std::string local, net::EventLoop& loop, Events events)
     : Execution(std::move(request), loop, std::move(events)),
       plan_(std::move(plan)),
+      local_(std::move(local)),
       fragments_(plan_.fragments.size()) {
-  const std::vector<ShardId> shards = plan_.shards();
-  for (std::size_t i = 0; i < shards.size(); ++i) {
-    if (shards[i] == plan_.merge) {
-      auto merge = std::make_unique<Merge>(*this, *pools[i], settings);
-      merge_ = merge.get();
-      add(std::move(merge));
-      continue;
-    }
-    auto source = std::make_unique<Source>(*this, *pools[i], settings);
+  const auto add_merge = [&] {
+    auto node = std::make_unique<Merge>(*this, merge, settings);
+    merge_ = node.get();
+    add(std::move(node));
+  };
+  auto place = sources.begin();
+  for (const ShardId shard : plan_.shards()) {
+    if (shard == plan_.merge) add_merge();
+    const bool own = shard == plan_.merge && !plan_.in_transaction;
+    const bool needed = std::ranges::any_of(plan_.fragments, [shard](const router::GatherFragment& fragment) {
+      return std::ranges::find(fragment.shards, shard) != fragment.shards.end();
+    });
+    if (own || !needed) continue;
+    auto source = std::make_unique<Source>(*this, *place++, settings);
     for (std::size_t f = 0; f < fragments_.size(); ++f) {
-      if (std::ranges::find(plan_.fragments[f].shards, shards[i]) == plan_.fragments[f].shards.end()) continue;
+      if (std::ranges::find(plan_.fragments[f].shards, shard) == plan_.fragments[f].shards.end()) continue;
       source->add(f);
       fragments_[f].sources.push_back(source.get());
     }

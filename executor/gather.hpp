@@ -17,9 +17,10 @@ namespace tessera::executor {
 
 class Gather final : public Execution {
 public:
-  // `pools`: for each of plan.shards().
-  Gather(Request request, router::GatherPlan plan, const std::vector<pool::Pool*>& pools,
-         const pool::Settings& settings, net::EventLoop& loop, Events events);
+  // `sources`: for each of plan.sources(), but without the merge node's own shard unless they are lent. `local`: SET
+  // LOCAL statements, for the merge node of a query inside a transaction.
+  Gather(Request request, router::GatherPlan plan, const Place& merge, const std::vector<Place>& sources,
+         const pool::Settings& settings, std::string local, net::EventLoop& loop, Events events);
 
 private:
   class Part;
@@ -38,6 +39,7 @@ private:
   void part_done();
 
   router::GatherPlan plan_;
+  std::string local_;
   Merge* merge_ = nullptr;
   std::vector<Source*> sources_;
   std::vector<Fragment> fragments_;

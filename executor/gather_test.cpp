@@ -65,8 +65,13 @@ protected:
   }
   FakeServer& merge() { return server_[1]; }
   void start(const Request& request = {.sql = original, .describe = false}) {
-    run([&](const std::vector<pool::Pool*>& pools, Events events) {
-      return std::make_unique<Gather>(request, plan_, pools, pool::no_settings(), lane_.loop, std::move(events));
+    run([&](const std::vector<Place>& places, Events events) {
+      std::vector<Place> sources = places;
+      const auto merge = sources.begin() + plan_.merge.value();
+      const Place node = *merge;
+      sources.erase(merge);
+      return std::make_unique<Gather>(request, plan_, node, sources, pool::no_settings(), "", lane_.loop,
+                                      std::move(events));
     });
   }
 

@@ -16,13 +16,37 @@ using pool::ReplyKind;
 // One shard's part.
 class Scatter::Part final : public Branch {
 public:
-  Part(Scatter& scatter, std::size_t index, pool::Pool& pool, const pool::Settings& settings)
-      : Branch(scatter, pool, settings), scatter_(scatter), index_(index) {}
+  Part(Scatter& scatter, std::size_t index, Piece piece, const pool::Settings& settings)
+      : Branch(scatter, piece.place, settings), scatter_(scatter), index_(index), piece_(std::move(piece)) {}
+
+  const Piece& piece() const { return piece_; }
+  bool described() const { return described_; }
+  const std::string& description() const { return description_; }
+  // Of those that are held, the next one; empty: there is none.
+  std::string_view next_row() {
+    if (next_row_ == row_ends_.size()) return {};
+    const std::size_t begin = next_row_ == 0 ? 0 : row_ends_[next_row_ - 1];
+    return std::string_view(rows_).substr(begin, row_ends_[next_row_++] - begin);
+  }
 
 private:
   Result<void> begin(Backend& backend) override {
+    const bool built = piece_.sql.empty() ? append_whole(backend.out()) : append_piece(backend.out());
+    if (!built) return std::unexpected(too_long());
+    postgres::append_sync(backend.out());
+    const Delivery delivery = silent() ? Delivery::ignore : Delivery::forward;
+    backend.replies().expect({.kind = ReplyKind::parse, .delivery = Delivery::ignore});
+    backend.replies().expect({.kind = ReplyKind::bind, .delivery = Delivery::ignore});
+    backend.replies().expect({.kind = ReplyKind::describe_portal, .ordered = true});
+    backend.replies().expect(
+        {.kind = ReplyKind::execute, .delivery = delivery, .hide_completion = true, .ordered = true});
+    backend.replies().expect({.kind = ReplyKind::sync, .delivery = Delivery::ignore});
+    return {};
+  }
+
+  // The client's own statement and values.
+  bool append_whole(std::string& out) {
     const Request& request = scatter_.request_;
-    std::string& out = backend.out();
     std::string bind("\0\0", 2);  // portal and statement: the unnamed ones
     bind += request.bind.empty() ? std::string(6, '\0') : request.bind;
     bool built = postgres::append_parse(out, "", request.sql, request.types);
@@ -34,28 +58,49 @@ private:
       out += bind;
       built = postgres::append_describe(out, 'P', "") && postgres::append_execute(out, "");
     }
-    if (!built) return std::unexpected(too_long());
-    postgres::append_sync(out);
-    backend.replies().expect({.kind = ReplyKind::parse, .delivery = Delivery::ignore});
-    backend.replies().expect({.kind = ReplyKind::bind, .delivery = Delivery::ignore});
-    backend.replies().expect({.kind = ReplyKind::describe_portal, .ordered = true});
-    backend.replies().expect({.kind = ReplyKind::execute, .hide_completion = true, .ordered = true});
-    backend.replies().expect({.kind = ReplyKind::sync, .delivery = Delivery::ignore});
-    return {};
+    return built;
   }
 
+  // Its own statement, with its own of the values.
+  bool append_piece(std::string& out) {
+    const Request& request = scatter_.request_;
+    std::string buffer("\0\0", 2);
+    buffer += request.bind.empty() ? std::string(6, '\0') : request.bind;
+    postgres::BindView all;
+    if (!postgres::parse_bind(buffer, all)) return false;
+    std::vector<postgres::Oid> types;
+    std::vector<postgres::Value> values;
+    std::vector<std::int16_t> formats;
+    for (const int number : piece_.parameters) {
+      const auto index = static_cast<std::size_t>(number - 1);
+      types.push_back(index < request.types.size() ? request.types[index] : 0);
+      values.push_back(index < all.parameters.size() ? all.parameters[index] : std::nullopt);
+      formats.push_back(static_cast<std::int16_t>(
+          postgres::format_of(all.parameter_formats, index).value_or(postgres::Format::text)));
+    }
+    return postgres::append_parse(out, "", piece_.sql, types) &&
+           postgres::append_bind(out, "", "", values, {formats, all.result_formats}) &&
+           postgres::append_describe(out, 'P', "") && postgres::append_execute(out, "");
+  }
+
+  // The client gets nothing of its answer.
+  bool silent() const { return scatter_.combine_ == Combine::first && index_ != 0; }
+  bool in_turn() const { return scatter_.combine_ != Combine::concatenate || index_ == scatter_.current_; }
+
   void on_relay(std::string_view bytes) override {
-    if (described_)
-      scatter_.events_.relay(bytes);
-    else
+    if (!described_)
       description_.append(bytes);
+    else if (scatter_.combine_ == Combine::by_row)
+      hold(bytes);
+    else
+      scatter_.events_.relay(bytes);
   }
   void on_done(const pool::ExpectedReply& expected, char, std::string_view body) override {
     if (expected.kind == ReplyKind::bind && index_ == 0) {
       scatter_.events_.relay(scatter_.request_.bound);
     } else if (expected.kind == ReplyKind::describe_portal) {
       described_ = true;
-      scatter_.part_described(index_, description_);
+      scatter_.part_described(index_);
     } else if (expected.kind == ReplyKind::execute) {
       tag_ = body.substr(0, body.empty() ? 0 : body.size() - 1);
     }
@@ -66,13 +111,7 @@ private:
   }
   bool on_notice(const postgres::ErrorFields& fields, bool forwarding) override {
     if (!forwarding || described_) return forwarding;
-    // Before the rows: what is relayed now would be taken for a part of their description.
-    std::string message;
-    std::vector<postgres::ErrorField> all;
-    for (postgres::ErrorFields rest = fields; const std::optional<postgres::ErrorField> field = rest.next();)
-      all.push_back(*field);
-    if (postgres::append_error_fields(message, postgres::backend::notice_response, all))
-      scatter_.events_.relay(message);
+    relay_notice(fields);  // before the rows: what is relayed now would be taken for a part of their description
     return false;
   }
   void on_backend_turn(Backend&) override {
@@ -85,7 +124,7 @@ private:
   }
   void on_backend_lost(Backend& backend, const Error& reason) override {
     // A server that ends the connection right behind its answer has answered.
-    if (finished_ && !error_ && !scatter_.failure_) {
+    if (finished_ && !lent() && !error_ && !scatter_.failure_) {
       backend_ = nullptr;
       return scatter_.part_done(tag_);
     }
@@ -93,25 +132,53 @@ private:
   }
   // Rows wait for their turn in the kernel; what happens before there are rows (settings) does not.
   bool is_congested() const override {
-    return scatter_.concluded_ || (sent() && (index_ != scatter_.current_ || scatter_.events_.congested()));
+    if (lent() && scatter_.failure_) return false;
+    return scatter_.concluded_ || (sent() && (!in_turn() || scatter_.events_.congested()));
+  }
+
+  // Rows come in runs that may be cut anywhere; what is held is cut into messages.
+  void hold(std::string_view bytes) {
+    rows_.append(bytes);
+    scatter_.held_ += bytes.size();
+    postgres::FrameHeader header;
+    for (std::size_t at = row_ends_.empty() ? 0 : row_ends_.back();;) {
+      const std::string_view rest = std::string_view(rows_).substr(at);
+      if (postgres::peek_frame(rest, postgres::max_message_length, header) != postgres::FrameStatus::complete) break;
+      row_ends_.push_back(at += header.total_size());
+    }
+    if (scatter_.held_ > most_bytes && !error_)
+      error_ = Error{sqlstate::configuration_limit_exceeded,
+                     "the rows that this INSERT returns are too many to be put into their order",
+                     {},
+                     "insert fewer rows at once, or return less of them",
+                     0};
   }
 
   Scatter& scatter_;
   std::size_t index_;
+  const Piece piece_;
+  std::string rows_;  // DataRow messages, held
+  std::vector<std::size_t> row_ends_;
+  std::size_t next_row_ = 0;
   std::string description_;
   bool described_ = false;
   bool finished_ = false;
   std::string tag_;
 };
 
-Scatter::Scatter(Request request, const std::vector<pool::Pool*>& pools, const pool::Settings& settings,
+Scatter::Scatter(Request request, std::vector<Piece> pieces, Combine combine, const pool::Settings& settings,
                  net::EventLoop& loop, Events events)
-    : Execution(std::move(request), loop, std::move(events)) {
-  for (std::size_t i = 0; i < pools.size(); ++i) {
-    auto part = std::make_unique<Part>(*this, i, *pools[i], settings);
+    : Execution(std::move(request), loop, std::move(events)), combine_(combine) {
+  for (Piece& piece : pieces) {
+    auto part = std::make_unique<Part>(*this, parts_.size(), std::move(piece), settings);
     parts_.push_back(part.get());
     add(std::move(part));
   }
+}
+
+Branch* Scatter::relaying() const {
+  if (combine_ == Combine::by_row) return nullptr;
+  return current_ < parts_.size() ? parts_[current_] : nullptr;
 }
 
 namespace {
@@ -119,7 +186,10 @@ namespace {
 // The columns as far as they must agree between shards: table oids differ.
 bool same_columns(std::string_view a, std::string_view b) {
   std::vector<postgres::FieldView> left, right;
-  if (a.size() < postgres::frame_header_size || b.size() < postgres::frame_header_size || a[0] != b[0]) return a == b;
+  const auto has_rows = [](std::string_view description) {
+    return description.starts_with(postgres::backend::row_description);
+  };
+  if (!has_rows(a) || !has_rows(b)) return a == b;
   if (!postgres::parse_row_description(a.substr(postgres::frame_header_size), left) ||
       !postgres::parse_row_description(b.substr(postgres::frame_header_size), right) || left.size() != right.size())
     return false;
@@ -132,29 +202,58 @@ bool same_columns(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-void Scatter::part_described(std::size_t index, std::string_view description) {
+void Scatter::part_described(std::size_t index) {
+  const Part& first = *parts_.front();
   if (index == 0) {
-    description_ = description;
-    if (request_.describe) events_.relay(description_);
-  } else if (!same_columns(description_, description)) {
-    failed({sqlstate::feature_not_supported,
-            "the shards answer this statement with different columns",
-            {},
-            "give the tables the same columns on all shards",
-            0});
+    const bool none = first.description().starts_with(postgres::backend::no_data);
+    if (request_.describe && !(none && request_.simple)) events_.relay(first.description());
   }
+  if (!first.described()) return;  // they are compared when it is
+  const bool same = std::ranges::all_of(parts_, [&first](const Part* part) {
+    return !part->described() || same_columns(first.description(), part->description());
+  });
+  if (same || failure_) return;
+  failed({sqlstate::feature_not_supported,
+          "the shards answer this statement with different columns",
+          {},
+          "give the tables the same columns on all shards",
+          0});
 }
 
 void Scatter::part_done(std::string_view tag) {
   const std::size_t space = tag.rfind(' ');
-  verb_ = tag.substr(0, space);
   std::uint64_t rows = 0;
-  if (space != std::string_view::npos) std::from_chars(tag.data() + space + 1, tag.data() + tag.size(), rows);
-  rows_ += rows;
-  if (++current_ < parts_.size()) return parts_[current_]->resume();
-  std::string complete;
-  if (postgres::append_command_complete(complete, fmt::format("{} {}", verb_, rows_))) events_.relay(complete);
+  const char* const number = tag.data() + (space == std::string_view::npos ? tag.size() : space + 1);
+  const bool counts = std::from_chars(number, tag.data() + tag.size(), rows).ec == std::errc{};  // not TRUNCATE TABLE
+  if (combine_ == Combine::first && done_ > 0 && rows != rows_) {
+    return failed({SqlState("XX001"),
+                   "the copies of a reference table differ: shards have changed different numbers of rows",
+                   fmt::format("{} and {}", rows_, rows), "compare the copies, and make them the same", 0});
+  }
+  verb_ = tag.substr(0, space);
+  rows_ = combine_ == Combine::first ? rows : rows_ + rows;
+  ++done_;
+  if (combine_ == Combine::concatenate && ++current_ < parts_.size()) return parts_[current_]->resume();
+  if (done_ < parts_.size()) return;
+  if (combine_ == Combine::by_row) relay_by_row();
+  const std::string whole = counts ? fmt::format("{} {}", verb_, rows_) : std::string(tag);
+  if (!postgres::append_command_complete(completion_, whole)) completion_.clear();
   conclude({});
+}
+
+// Each row that was inserted has returned one.
+void Scatter::relay_by_row() {
+  std::vector<Part*> part_of_row;
+  for (Part* part : parts_) {
+    for (const std::uint32_t row : part->piece().rows) {
+      if (part_of_row.size() <= row) part_of_row.resize(row + 1);
+      part_of_row[row] = part;
+    }
+  }
+  for (Part* part : part_of_row)
+    if (part != nullptr) events_.relay(part->next_row());
+  for (Part* part : parts_)  // of what is not in the text: a rule, say
+    for (std::string_view row = part->next_row(); !row.empty(); row = part->next_row()) events_.relay(row);
 }
 
 }  // namespace tessera::executor

@@ -1,8 +1,13 @@
-// Scatter and Concat: one read-only statement runs on several shards at the same time, and the client gets the rows of
-// one shard after the other, in shard order. Nothing is buffered: shards whose turn has not come wait with their rows
-// in the kernel.
+// Scatter and Concat: one statement runs on several shards at the same time, and the client gets the rows of one shard
+// after the other, in shard order, and the sum of their counts. Nothing is buffered: shards whose turn has not come
+// wait with their rows in the kernel. What writes runs on connections that a transaction lends.
+//
+// Likewise Split, where each shard has a statement of its own with its rows of an INSERT, and the rows that these
+// return come in the order of the statement; and Replicate, where each shard does the same, and the client gets the
+// first one's answer.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,22 +16,43 @@
 
 namespace tessera::executor {
 
+// What one shard runs.
+struct Piece {
+  Place place;
+  // Split: its statement, which of the whole's parameters $1, $2, … of that are (from 1), and its rows of the whole.
+  std::string sql = {};
+  std::vector<int> parameters = {};
+  std::vector<std::uint32_t> rows = {};
+};
+
+enum class Combine : std::uint8_t {
+  concatenate,  // rows in shard order, counts added up
+  by_row,       // the rows that a Split returns, each in its place; counts added up
+  first         // the first one's; the counts must agree
+};
+
 class Scatter final : public Execution {
 public:
-  Scatter(Request request, const std::vector<pool::Pool*>& pools, const pool::Settings& settings, net::EventLoop& loop,
-          Events events);
+  // Held in memory with Combine::by_row.
+  static constexpr std::size_t most_bytes = 256 * 1024 * 1024;
+
+  Scatter(Request request, std::vector<Piece> pieces, Combine combine, const pool::Settings& settings,
+          net::EventLoop& loop, Events events);
 
 private:
   class Part;
-  Branch* relaying() const override { return current_ < parts_.size() ? parts_[current_] : nullptr; }
-  void part_described(std::size_t index, std::string_view description);
+  Branch* relaying() const override;
+  void part_described(std::size_t index);
   void part_done(std::string_view tag);
+  void relay_by_row();
 
-  std::vector<Branch*> parts_;
+  std::vector<Part*> parts_;
+  const Combine combine_;
   std::size_t current_ = 0;  // whose rows go to the client
-  std::string description_;  // the first shard's
+  std::size_t held_ = 0;     // bytes of rows
+  std::size_t done_ = 0;     // parts
   std::uint64_t rows_ = 0;
-  std::string verb_;  // "SELECT"
+  std::string verb_;  // "SELECT", "INSERT 0"
 };
 
 }  // namespace tessera::executor

@@ -27,8 +27,10 @@ protected:
     server_[shard].answer("E", bytes + complete("SELECT " + std::to_string(values.size())));
   }
   void start(const Request& request, const pool::Settings& settings = pool::no_settings()) {
-    run([&](const std::vector<pool::Pool*>& pools, Events events) {
-      return std::make_unique<Scatter>(request, pools, settings, lane_.loop, std::move(events));
+    run([&](const std::vector<Place>& places, Events events) {
+      std::vector<Piece> pieces;
+      for (const Place& place : places) pieces.push_back({.place = place});
+      return std::make_unique<Scatter>(request, pieces, Combine::concatenate, settings, lane_.loop, std::move(events));
     });
   }
 };

@@ -186,6 +186,15 @@ std::vector<std::string> SettingsTracker::channels_given_up() {
   return given_up;
 }
 
+std::string SettingsTracker::local_sql() const {
+  std::string sql;
+  for (const auto& [name, text] : *state_.local) {
+    if (is_ours(name) || name.starts_with("transaction_")) continue;
+    sql += text.empty() ? "SET LOCAL " + name + " TO DEFAULT; " : text + "; ";
+  }
+  return sql;
+}
+
 void SettingsTracker::begin() {
   if (in_transaction_) return;
   in_transaction_ = true;

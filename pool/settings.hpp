@@ -50,8 +50,13 @@ public:
   explicit SettingsTracker(Settings base = no_settings());
   // What has to be replayed on another connection. (Not what set_ours has set.)
   const Settings& current() const { return state_.settings; }
+  // …and where the transaction at hand has not begun yet.
+  const Settings& at_begin() const { return in_transaction_ ? at_begin_.settings : state_.settings; }
   // The SQL that set it last, SET LOCAL included. Empty: the server's default, or the start-up packet's value is gone.
   std::string_view effective(std::string_view name) const;
+  // SET LOCAL statements, each with its semicolon, that tell another transaction what this one has been told. (Not what
+  // the transaction itself is: isolation, read only.)
+  std::string local_sql() const;
   // Something of it goes with the transaction: SET LOCAL, ON COMMIT DROP.
   bool ends_with_transaction() const { return !state_.local->empty() || !state_.temporary->empty(); }
   // Grows with every change, SET LOCAL and temporary names included.

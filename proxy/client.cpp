@@ -114,6 +114,10 @@ void Client::cancel_statement() {
   worker_.cancel(id_, [] {});
 }
 
+void Client::stop_statement(pool::Backend& backend) {
+  worker_.stop(id_, backend, [] {});
+}
+
 void Client::abandon(const pool::Backend& backend) {
   worker_.abandon(backend);
 }

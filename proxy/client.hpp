@@ -75,6 +75,7 @@ private:
   void end_session() override;
   void resume_reading() override;
   void cancel_statement() override;
+  void stop_statement(pool::Backend& backend) override;
   void abandon(const pool::Backend& backend) override;
   void leave_retired_database() override;
 

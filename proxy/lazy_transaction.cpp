@@ -35,8 +35,9 @@ void LazyTransaction::hand_on(std::string_view sql) {
 
 Result<void> LazyTransaction::savepoint(std::string_view name, std::string_view sql,
                                         const pool::SettingsMap& parameters) {
+  const std::size_t begin = opening_.size();
   if (auto added = add(sql); !added) return added;
-  savepoints_.push_back({std::string(name), statements_, opening_.size(), parameters});
+  savepoints_.push_back({std::string(name), statements_, begin, opening_.size(), parameters});
   return {};
 }
 
@@ -80,6 +81,42 @@ void LazyTransaction::lose(std::optional<Error> untold) {
   savepoints_.clear();
   parameters_.reset();
   if (untold) untold_ = std::move(untold);
+}
+
+void LazyTransaction::record(std::string_view sql) {
+  if (recorded() && !add(sql)) forget();
+}
+
+void LazyTransaction::record_savepoint(std::string_view name, std::string_view sql,
+                                       const pool::SettingsMap& parameters) {
+  if (recorded() && !savepoint(name, sql, parameters)) forget();
+}
+
+// Who joins later need not hear of a savepoint that was released with nothing behind it: there may be any number.
+void LazyTransaction::record_release(std::string_view name, std::string_view sql) {
+  const auto found = find(name);
+  if (!recorded() || found == savepoints_.end()) return forget();
+  if (found->end != opening_.size()) {
+    if (!release(name, sql)) forget();
+    return;
+  }
+  opening_.resize(found->begin);
+  statements_ = found->statements - 1;
+  savepoints_.erase(found, savepoints_.cend());
+}
+
+void LazyTransaction::record_rollback_to(std::string_view name) {
+  if (!recorded() || !has_savepoint(name)) return forget();
+  const State state = state_;
+  rollback_to(name);
+  state_ = state;
+}
+
+void LazyTransaction::forget() {
+  opening_.clear();
+  chain_.clear();
+  savepoints_.clear();
+  parameters_.reset();
 }
 
 const pool::SettingsMap* LazyTransaction::parameters_before_failure() const {

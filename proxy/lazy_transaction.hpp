@@ -1,6 +1,7 @@
 // A transaction that has begun for the client and on no server yet: with several shards BEGIN says nothing about where
-// it will run. Holds what it has been told so far, for the server that takes it up, and what ROLLBACK TO and AND CHAIN
-// go back to. Also the transaction whose connection was lost: it has failed, and waits for its ROLLBACK.
+// it will run. Holds what it has been told so far, for the servers that take it up, and what ROLLBACK TO and AND CHAIN
+// go back to. When a server has, it goes on recording, for those that join later. Also the transaction whose connection
+// was lost: it has failed, and waits for its ROLLBACK.
 //
 // Pure: no connection, no answers. Owned by its session.
 #pragma once
@@ -51,6 +52,17 @@ public:
   void join() { state_ = State::none; }
   void reopen() { state_ = State::open; }
 
+  // ---- on servers ----
+  // Can another one join, told `opening()`? Not if more has happened than could be recorded.
+  bool recorded() const { return !opening_.empty(); }
+  // What has succeeded on its servers, as the functions above.
+  void record(std::string_view sql);
+  void record_savepoint(std::string_view name, std::string_view sql, const pool::SettingsMap& parameters);
+  void record_release(std::string_view name, std::string_view sql);
+  void record_rollback_to(std::string_view name);
+  // It has ended on its servers, or nobody knows what they have been told.
+  void forget();
+
   // What a server that takes it up is told: BEGIN and what followed.
   const std::string& opening() const { return opening_; }
   // Can AND CHAIN begin the next one? Not if it was lost.
@@ -66,7 +78,7 @@ private:
   enum class State : std::uint8_t { none, open, failed };
   struct Savepoint {
     std::string name;
-    std::size_t statements, end;  // behind BEGIN up to it, and where it ends in opening_
+    std::size_t statements, begin, end;  // behind BEGIN up to it, and where it is in opening_
     pool::SettingsMap parameters;
   };
   using Savepoints = std::vector<Savepoint>;

@@ -265,6 +265,7 @@ void Session::refuse(const Error& error, std::uint32_t tag) {
     const bool built = simple ? postgres::append_query(backend_->out(), nonsense)
                               : postgres::append_parse(backend_->out(), "", nonsense);
     if (!built) return fatal(error);
+    if (simple && autocommit_) wait_ = Wait::drain;  // what comes next is not part of its transaction
     if (!simple) {
       unit_open_ = true;
       unnamed_on_backend_ = false;
@@ -272,6 +273,7 @@ void Session::refuse(const Error& error, std::uint32_t tag) {
     return;
   }
   undo_log_.forget(tag);
+  if (autocommit_ && lazy_.open()) cancel_autocommit();
   if (lazy_.open()) fail_lazy();
   if (simple) {
     postgres::append_ready_for_query(message, local_status());
@@ -363,6 +365,7 @@ ShardId Session::reachable_shard() {
 Session::Got Session::engage(std::optional<ShardId> shard) {
   if (wait_error_) {
     // The wait for this very message ended badly.
+    come_back();
     const Error error = *std::exchange(wait_error_, std::nullopt);
     const bool elsewhere = std::exchange(unreached_, false) && !shard && error.code.view().starts_with("08") &&
                            pool_of(reachable_shard()).healthy();
@@ -377,7 +380,7 @@ Session::Got Session::engage(std::optional<ShardId> shard) {
       wait_ = Wait::drain;
       return Got::wait;
     }
-    if (unit_open_ || backend_->transaction_status() != TransactionStatus::idle) return refuse_second_shard(*shard);
+    if (unit_open_ || backend_->transaction_status() != TransactionStatus::idle) return change_shard(*shard);
     if (must_keep())
       park();
     else
@@ -436,7 +439,9 @@ Session::Got Session::use(Backend& backend) {
   if (!backend.replies().empty() || unit_open_ || !may_prepare) return Got::ready;
   backend.used_by(options_.number);
   const bool forget_sequences = ask_anew && backend.take_foreign_sequences();
-  if (backend.prepare(settings_.current(), forget_sequences ? "DISCARD SEQUENCES" : "")) {
+  // One that joins a transaction is told afterwards what that has set.
+  const pool::Settings& wanted = spans() ? settings_.at_begin() : settings_.current();
+  if (backend.prepare(wanted, forget_sequences ? "DISCARD SEQUENCES" : "")) {
     defaulted_.clear();
     return Got::ready;
   }
@@ -456,10 +461,14 @@ Session::Got Session::refuse_second_shard(ShardId wanted) {
   refuse({sqlstate::feature_not_supported,
           fmt::format("this {} runs on shard \"{}\" and cannot continue on shard \"{}\"",
                       implicit ? "pipeline (one implicit transaction)" : "transaction", here, there),
-          "transactions over several shards are not supported by this version",
-          implicit ? "send Sync between statements that concern different keys"
-                   : "the transaction's first statement bound it to its shard, even without a key: begin with a "
-                     "statement that names the key, keep to keys of one shard, or end the transaction first",
+          implicit ? "a pipeline outside of a transaction stays on one shard"
+          : lazy_.recorded()
+              ? "cross_shard_transactions is single_shard"
+              : "what this transaction has been told so far cannot be told to another shard: it began together with "
+                "other statements, or ran code that may have changed settings, or has too many savepoints",
+          implicit
+              ? "send Sync between statements that concern different keys, or BEGIN before them"
+              : "begin with a statement that names the key, keep to keys of one shard, or end the transaction first",
           0});
   return Got::refused;
 }

@@ -2,7 +2,8 @@
 // relays. The heart of the proxy, split by theme: session.cpp (messages, sending, leases), session_simple.cpp (simple
 // queries), session_extended.cpp (Parse, Bind, …), session_transaction.cpp (lazy BEGIN), session_effects.cpp (what
 // statements do to the session), session_settings.cpp (SET and RESET), session_watch.cpp (time limits, SHOW),
-// session_replies.cpp (what the server answers), session_end.cpp (how it ends).
+// session_replies.cpp (what the server answers), session_shards.cpp (transactions over several shards), session_end.cpp
+// (how it ends).
 //
 // How a message is handled: a handler first gets everything it needs (a plan, a shard, a connection) without changing
 // anything; if it must wait for one of them it says so and the same message is handled again later. Only then it acts.
@@ -25,7 +26,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "executor/execution.hpp"
+#include "executor/everywhere.hpp"
+#include "executor/scatter.hpp"
 #include "net/stream.hpp"
 #include "pool/pool.hpp"
 #include "proxy/lazy_transaction.hpp"
@@ -50,7 +52,9 @@ public:
   virtual void resume_reading() = 0;
   // Asks the servers to stop what they do for this session; they answer with an error.
   virtual void cancel_statement() = 0;
-  // Asks the server to stop what runs on this connection, which nobody will read.
+  // Asks the server to stop what runs on this connection; it answers with an error.
+  virtual void stop_statement(pool::Backend& backend) = 0;
+  // Likewise, and nobody will read the answer.
   virtual void abandon(const pool::Backend& backend) = 0;
   // The session's database has left the configuration, and nothing is under way: moves it, or ends it.
   virtual void leave_retired_database() = 0;
@@ -227,8 +231,7 @@ private:
   struct Target {
     std::optional<ShardId> shard;
     bool scatter = false;
-    router::Plan plan;
-    GatherPlanRef gather;  // if that is how the shards' rows come together
+    Spread spread;  // then
   };
   bool may_choose_shard() const;
   std::optional<ShardId> only_home(const router::PlannedText& text) const;
@@ -333,14 +336,60 @@ private:
   bool begin_retry(const pool::ExpectedReply& expected, const postgres::ErrorFields& fields);
 
   // ---- session_scatter.cpp
-  bool start_scatter(executor::Request request, const router::Plan& plan, GatherPlanRef gather,
-                     router::StatementCounters* counters);
+  using ExecutionDone = std::function<void(const Result<void>&)>;
+  Result<Spread> spread_of(const router::PlannedStatement& planned, router::Plan plan, const router::Values& values,
+                           bool single);
+  bool start_scatter(executor::Request request, const Spread& spread, router::StatementCounters* counters);
+  void lock_copies(executor::Request request, const Spread& spread);
+  std::vector<executor::Piece> pieces_of(const Spread& spread);
+  void run_scatter(executor::Request request, const Spread& spread);
+  void start_gather(executor::Request request, const router::GatherPlan& plan, std::vector<ShardId> shards);
+  executor::Events statement_events(bool simple);
+  std::optional<Error> scatter_problem(const std::vector<ShardId>& shards, bool writes) const;
+  Got prepare_scatter(const std::vector<ShardId>& shards, bool writes);
+  std::vector<executor::Place> places_of(const std::vector<ShardId>& shards);
+  void count_scatter(const std::vector<ShardId>& shards, router::StatementCounters* counters);
   bool bind_scatter(const PreparedStatement& statement, const postgres::BindView& bind, std::string_view whole,
                     const Target& target);
   bool execute_scatter(Portal& portal, std::int32_t max_rows);
   bool describes_later() const;
   std::optional<Error> own_connection_in_the_way(const std::vector<ShardId>& shards);
-  void scatter_done(const Result<void>& result);
+  executor::Events execution_events(ExecutionDone done);
+  void run_execution(std::unique_ptr<executor::Execution> execution);
+  std::string take_execution();
+  Error execution_error(const Error& error);
+  void scatter_done(const Result<void>& result, bool simple);
+  bool make_failed_current();
+  void conclude(std::optional<Error> error, std::string completion, bool simple);
+
+  // ---- session_shards.cpp
+  bool spans() const { return !others_.empty(); }
+  bool may_span() const;
+  Got change_shard(ShardId wanted);
+  bool has_joined(ShardId shard) const;
+  Got rest();
+  Got join_all(const std::vector<ShardId>& shards);
+  void come_back();
+  std::vector<pool::Backend*> participants() const;
+  std::vector<executor::Place> lent_places();
+  bool is_for_all(const router::PlannedText& text) const;
+  std::optional<Error> mixed_refusal(const router::PlannedText& text) const;
+  bool run_for_all(const router::PlannedTextRef& text, const std::string& sql, bool simple);
+  void run_commit(ExecutionDone done);
+  void hand_over_commit();
+  void run_everywhere(std::string sql, executor::Everywhere::Order order, ExecutionDone done);
+  void command_done(const router::PlannedStatement& planned, const std::string& sql, const Result<void>& result,
+                    bool simple);
+  void let_go(pool::Backend& backend);
+  void transaction_over();
+  void drop_others();
+  void lose_transaction(const std::optional<Error>& untold);
+  void on_other_lost(const Error& reason);
+  void begin_autocommit();
+  bool refuse_inside_autocommit();
+  void cancel_autocommit();
+  void end_autocommit(bool commit, std::optional<Error> error, std::string completion, bool simple);
+  bool sync_autocommit();
 
   // ---- session_transaction.cpp
   bool ends_transaction(const router::PlannedText& text) const;
@@ -445,8 +494,13 @@ private:
   std::function<void(const pool::ParameterMap&)> on_open_;  // both empty once the session is open
   std::function<void(const Error&)> on_open_failed_;
 
-  pool::Backend* backend_ = nullptr;    // current
-  std::vector<pool::Backend*> parked_;  // kept for this session (session pooling, pins), not current
+  pool::Backend* backend_ = nullptr;       // current
+  std::vector<pool::Backend*> parked_;     // kept for this session (session pooling, pins), not current
+  std::vector<pool::Backend*> others_;     // of the transaction, besides the current one
+  bool autocommit_until_sync_ = false;     // …of a unit of messages, not of a simple query
+  bool committing_ = false;                // scatter_ is the end of the transaction
+  std::optional<Error> lost_participant_;  // why, while a statement over several shards is at work
+  bool autocommit_ = false;                // the transaction is that of one statement which writes several shards
   pool::Pool* waiting_in_ = nullptr;
   std::uint8_t pins_ = 0;
   ShardId temporary_shard_;               // where the temporary objects are, if pinned by them

@@ -17,6 +17,10 @@ using pool::Backend;
 
 namespace {
 
+std::string_view text_of(const Statement& statement, std::string_view sql) {
+  return sql.substr(statement.span.begin, statement.span.end - statement.span.begin);
+}
+
 std::string complete(std::string_view tag) {
   std::string message;
   if (!postgres::append_command_complete(message, tag)) message.clear();
@@ -53,6 +57,8 @@ void Session::before_sending(const router::PlannedText& text, std::string_view s
     if (effects.opaque_code || planned.changes_hidden_state || planned.plan.kind == StatementKind::other)
       backend_->mark_dirty();
     if (planned.changes_hidden_state) may_have_written_ = true;
+    // Whether it changes settings of the transaction is not known.
+    if ((effects.opaque_code || planned.changes_hidden_state) && in_transaction_) lazy_.forget();
     if (planned.loads_library) {
       pins_ |= pin_library;
       backend_->mark_spoiled();
@@ -116,22 +122,28 @@ void Session::apply_effect(const router::PlannedStatement& planned, const Undo& 
       break;
     case StatementKind::savepoint:
       settings_.savepoint(name);
+      lazy_.record_savepoint(name, text_of(statement, sql), parameters_);
       break;
     case StatementKind::release_savepoint:
       settings_.release(name);
+      lazy_.record_release(name, text_of(statement, sql));
       break;
     case StatementKind::rollback_to_savepoint:
       settings_.rollback_to(name);
+      lazy_.record_rollback_to(name);
       transaction_failed_ = false;
       break;
     case StatementKind::set:
       apply_set(statement, sql);
+      lazy_.record(text_of(statement, sql));
       break;
     case StatementKind::set_transaction:
       set_characteristics(statement);
+      lazy_.record(text_of(statement, sql));
       break;
     case StatementKind::reset:
       if (statement.setting) reset_setting(statement.setting->name);
+      lazy_.record(text_of(statement, sql));
       break;
     case StatementKind::unlisten:
       if (options_.listen != nullptr && statement.channel) change_channels(statement);
@@ -157,6 +169,8 @@ void Session::apply_effect(const router::PlannedStatement& planned, const Undo& 
     default:
       if (planned.plan.effects.temporary_objects) apply_ddl(planned);  // SELECT … INTO TEMP
       for (const SettingChange& change : undo.changes) apply_change(change);
+      if (!undo.changes.empty()) lazy_.forget();
+      if (statement.command == "SET CONSTRAINTS") lazy_.record(text_of(statement, sql));
       break;
   }
   settings_changed();
@@ -458,7 +472,7 @@ std::string Session::explain(const Statement& statement, std::string_view sql, s
     inner += sql.substr(span.begin, span.end - span.begin);
     const router::PlannedText& text = options_.database->plan(inner, view(), routing(), print, nullptr);
     const auto gather = [this](const router::Values& values) {
-      return options_.database->gather(values, view(), *routing());
+      return options_.database->gather(values, view(), *routing(), in_transaction_ || lazy_.open());
     };
     for (const std::string& line : explain_lines(text, {inner, print.slots, {}}, *routing()->topology, gather))
       rows.row({line});

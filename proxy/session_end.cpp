@@ -102,11 +102,13 @@ bool Session::check_farewell(TimePoint now) {
 
 void Session::on_client_gone() {
   ending_ = true;
+  if (scatter_ && committing_) hand_over_commit();
   if (scatter_)
     for (Backend* backend : scatter_->active()) host_.abandon(*backend);
   scatter_.reset();
   if (waiting_in_ != nullptr) std::exchange(waiting_in_, nullptr)->forget(*this);
   if (options_.listen != nullptr) options_.listen->forget(*this);
+  drop_others();
   if (Backend* backend = std::exchange(backend_, nullptr)) {
     pool::Pool& pool = pool_of(*backend);
     if (!backend->replies().empty()) host_.abandon(*backend);

@@ -22,6 +22,7 @@ protected:
     SessionTest::end_session();
     session_->on_client_gone();
   }
+  void stop_statement(pool::Backend&) override {}
   void abandon(const pool::Backend&) override { ++abandoned_; }
   bool ends() {
     return lane_.eventually([this] { return ended_.load(); });

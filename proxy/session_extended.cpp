@@ -441,6 +441,7 @@ bool Session::handle_bind(std::string_view whole) {
 
 std::optional<Error> Session::extended_refusal(const router::PlannedText& text, std::string_view sql) const {
   if (std::optional<Error> problem = unreadable(sql)) return problem;
+  if (std::optional<Error> problem = mixed_refusal(text)) return problem;
   if (!multi_shard() || in_failed_transaction()) return {};
   for (const router::PlannedStatement& planned : text.statements)
     if (names_sql_prepared(planned))
@@ -483,8 +484,9 @@ Session::Got Session::go_home(const router::PlannedText& text) {
   const std::optional<ShardId> home = multi_shard() && !in_failed_transaction() ? only_home(text) : std::nullopt;
   if (!home) return Got::ready;
   if (engaged()) {
+    if (in_transaction_) return engage_for_statement(*home);
     if (backend_->endpoint().shard == *home) return Got::ready;
-    if (in_transaction_ || !unit_prepares_only_) return refuse_second_shard(*home);
+    if (!unit_prepares_only_) return refuse_second_shard(*home);
   } else {
     const std::optional<ShardId> before = deferred_shard();
     if (!before || *before == *home) return Got::ready;
@@ -538,6 +540,7 @@ bool Session::is_ours(const router::PlannedText& text) const {
 
 // Will this statement be answered here?
 bool Session::is_local(const router::PlannedText& text) const {
+  if (is_for_all(text)) return true;
   if (!text.single() || !text.statements.front().statement || in_failed_transaction()) return false;
   const parser::Statement& statement = *text.statements.front().statement;
   const bool ours = statement.setting && pool::is_ours(statement.setting->name);

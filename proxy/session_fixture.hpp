@@ -213,6 +213,7 @@ databases:
   void resume_reading() override { ++resumed_; }
   void cancel_statement() override {}
   void leave_retired_database() override {}
+  void stop_statement(pool::Backend&) override {}
   void abandon(const pool::Backend&) override {}
 
   FakeServer server_[2];

@@ -165,6 +165,15 @@ bool Session::handle_execute(std::string_view whole) {
       refuse({SqlState("55000"), fmt::format("portal \"{}\" cannot be run", execute.portal), {}, {}, 0});
       return true;
     }
+    if (is_for_all(*portal->plan)) {
+      const bool taken = run_for_all(portal->plan, portal->sql, false);
+      if (scatter_) portal->executed = true;
+      return taken;
+    }
+    if (spans() && in_failed_transaction()) {
+      refuse(failed_transaction_error());
+      return true;
+    }
     if (const Got got = wait_for_listen(*portal->plan); got != Got::ready) return got == Got::refused;
     if (const Got got = try_out(*portal->plan, portal->sql); got != Got::ready) return got == Got::refused;
     portal->executed = true;
@@ -284,6 +293,7 @@ bool Session::handle_flush(std::string_view whole) {
 
 bool Session::handle_sync(std::string_view whole) {
   if (std::exchange(described_, nullptr) && !discard_until_sync()) refuse(undescribed());
+  if (autocommit_) return sync_autocommit();
   if (in_transaction_ && backend_ != nullptr) skip_local_ = false;  // the server knows the transaction's status
   if (skip_local_ && !engaged() && wait_for_replies() == Got::wait) return false;
   if (!skip_local_ && needs_server()) {

@@ -175,7 +175,7 @@ bool Session::sql_execute(const parser::Statement& statement, std::string_view s
   if (target && target->scatter) {
     target = fail(sqlstate::feature_not_supported,
                   fmt::format("{} of a statement that concerns {} shards is not supported by this version",
-                              explains ? "EXPLAIN EXECUTE" : "EXECUTE", target->plan.shards.size()),
+                              explains ? "EXPLAIN EXECUTE" : "EXECUTE", target->spread.plan.shards.size()),
                   explains ? "EXPLAIN (TESSERA) of the statement itself tells its shards"
                            : "send the statement itself, or prepare it by the protocol");
   }

@@ -13,11 +13,19 @@
 #include "pool/pool.hpp"
 #include "proxy/setting_calls.hpp"
 #include "proxy/worker_database.hpp"
+#include "router/split.hpp"
 #include "wire/postgres/frontend.hpp"
 
 namespace tessera::proxy {
 
-using GatherPlanRef = std::shared_ptr<const router::GatherPlan>;
+// A statement over several shards.
+struct Spread {
+  router::Plan plan;
+  // The one of these that the operator says, if it is one of them.
+  std::shared_ptr<const router::GatherPlan> gather;
+  std::shared_ptr<const router::SplitPlan> split;
+  std::vector<std::string> copies;  // replicate: the tables to be locked, written ones first
+};
 
 // A statement that the client has prepared.
 struct PreparedStatement {
@@ -86,8 +94,7 @@ struct Portal {
   std::uint32_t unit = 0;  // in which it was bound
   router::StatementCounters* counters = nullptr;
   std::shared_ptr<executor::Request> scatter;
-  router::Plan scatter_plan;
-  GatherPlanRef gather;
+  Spread spread;
   bool may_copy = false;  // FROM STDIN
   bool on_server() const { return !local && !scatter; }
   std::size_t bytes() const { return sql.size() + (scatter ? scatter->sql.size() + scatter->bind.size() : 0); }

@@ -188,8 +188,13 @@ bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) 
       tried_ = true;
       return false;
     }
-    in_transaction_ = status != TransactionStatus::idle;
-    joining_ = joining_ && !is_joining(expected);
+    in_transaction_ = status != TransactionStatus::idle || spans();
+    if (joining_ && is_joining(expected)) {
+      joining_ = false;
+      if (spans() && status == TransactionStatus::idle && !wait_error_)
+        wait_error_ = Error{sqlstate::protocol_violation, "the server did not begin a transaction", {}, {}, 0};
+      if (spans()) backend_->note_settings(settings_.current());
+    }
     // What stands behind BEGIN has failed, and the transaction is the server's.
     if (in_transaction_ && lazy_.open()) {
       lazy_.join();
@@ -221,6 +226,11 @@ bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) 
       if (settings_.current() != before) settings_changed();
       channels_settled();
     }
+    if (spans()) {
+      fatal({sqlstate::internal_error, "a transaction over several shards has ended on one of them", {}, {}, 0});
+      return true;
+    }
+    if (lazy_.none()) lazy_.forget();
     // What else is under way may write as well.
     if (backend_ == nullptr || backend_->replies().empty()) {
       may_have_written_ = false;
@@ -235,6 +245,14 @@ bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) 
   if (expected.note != nullptr && expected.kind == ReplyKind::query)
     note_time(*static_cast<router::StatementCounters*>(expected.note));
   note_latency();
+  if (autocommit_ && in_transaction_ && expected.kind == ReplyKind::query) {
+    // It was refused when its transaction had begun.
+    wait_ = Wait::scatter;
+    options_.database->loop().defer([this, alive = alive_] {
+      if (*alive && !ending_) end_autocommit(false, {}, {}, true);
+    });
+    return false;
+  }
   if (lazy_.none()) return true;
   std::string ready;
   postgres::append_ready_for_query(ready, local_status());
@@ -279,6 +297,7 @@ void Session::on_copy(const ExpectedReply&, char) {}
 bool Session::on_parameter(std::string_view name, std::string_view value, bool forwarding) {
   if (joining_ || (trying_ && !tried_) || aside_ == Aside::opening) reported_.set(name, value);
   if (trying_ || aside_ != Aside::none) return false;  // it will be undone
+  if (joining_ && spans()) return false;               // the client knows it
   // The client is told when its view changes, and only then: what settings do while they are restored is no news to it.
   const bool had = parameters_.contains(name) || (greeting_ && greeting_->parameters.contains(name));
   if (had && parameter(name) == value && !forwarding) return false;
@@ -333,6 +352,11 @@ void Session::flush_client() {
 // ---- losing a connection --------------------------------------------------------------------------------------------
 
 void Session::on_backend_lost(Backend& backend, const Error& reason) {
+  if (std::erase(others_, &backend) > 0) return on_other_lost(reason);
+  if (&backend == backend_ && scatter_ && in_transaction_) {
+    backend_ = nullptr;
+    return on_other_lost(reason);
+  }
   if (&backend != backend_) {
     std::erase(parked_, &backend);
     return fatal({sqlstate::connection_failure,
@@ -425,7 +449,9 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
   request_ended();
   if (joining) {
     joining_failed(error);
+    come_back();
   } else if (in_transaction) {
+    drop_others();
     lazy_.lose(told_any ? std::nullopt : std::optional(error));
   } else if (lazy_.none()) {
     settings_.rollback();

@@ -3,84 +3,164 @@
 #include <fmt/format.h>
 
 #include "executor/gather.hpp"
-#include "executor/scatter.hpp"
 #include "proxy/session.hpp"
 
 namespace tessera::proxy {
 
+using pool::Backend;
 using postgres::TransactionStatus;
 
-bool Session::start_scatter(executor::Request request, const router::Plan& plan, GatherPlanRef gather,
-                            router::StatementCounters* counters) {
-  if (in_transaction_ || !lazy_.none()) {
-    refuse({sqlstate::feature_not_supported,
-            fmt::format("this statement concerns {} shards and cannot run inside a transaction", plan.shards.size()),
-            {},
-            "run it outside of the transaction, or restrict it to one key; transactions over several shards are not "
-            "supported by this version",
-            0});
-    return true;
+// What stands in the way of the statement whatever else is under way.
+std::optional<Error> Session::scatter_problem(const std::vector<ShardId>& shards, bool writes) const {
+  if ((pins_ & pin_temporary) != 0)
+    return Error{sqlstate::feature_not_supported,
+                 "this session has temporary objects on one shard and cannot use several",
+                 {},
+                 "use another session",
+                 0};
+  if (in_transaction_ || !lazy_.none()) return {};
+  if ((backend_ != nullptr && unit_open_) || describes_later())
+    return Error{sqlstate::feature_not_supported,
+                 "a statement over several shards cannot share a pipeline with others",
+                 {},
+                 "send Sync before it, or BEGIN before the pipeline",
+                 0};
+  const bool single =
+      options_.database->settings().cross_shard_transactions == config::CrossShardTransactions::single_shard;
+  if (writes && (single || options_.mode == config::PoolMode::statement))
+    return Error{
+        sqlstate::feature_not_supported, fmt::format("this statement writes to {} shards", shards.size()),
+        single ? "cross_shard_transactions is single_shard" : "transactions are not allowed in statement pooling mode",
+        "restrict it to one key", 0};
+  return {};
+}
+
+// Ready: it can start; in a transaction all shards have joined that, otherwise nothing is under way.
+Session::Got Session::prepare_scatter(const std::vector<ShardId>& shards, bool writes) {
+  const bool transaction = in_transaction_ || lazy_.open();
+  if (!transaction) {
+    if (const Got got = wait_for_replies(); got != Got::ready) return got;
+    release_if_free();
+    if (!writes) return Got::ready;
+    begin_autocommit();
   }
-  if (pins_ != 0 && (pins_ & pin_temporary) != 0) {
-    refuse({sqlstate::feature_not_supported,
-            "this session has temporary objects on one shard and cannot read from several",
-            {},
-            "use another session",
-            0});
-    return true;
+  return join_all(shards);
+}
+
+bool Session::start_scatter(executor::Request request, const Spread& spread, router::StatementCounters* counters) {
+  const bool transaction = in_transaction_ || lazy_.open();
+  const router::GatherPlan* gather = spread.gather.get();
+  const std::vector<ShardId> shards = gather == nullptr ? spread.plan.shards
+                                      : transaction     ? gather->sources()
+                                                        : gather->shards();
+  std::optional<Error> problem = scatter_problem(shards, spread.plan.writes);
+  if (!problem && gather != nullptr && gather->in_transaction != transaction)
+    problem = Error{
+        SqlState("34000"), "the statement must be sent again: a transaction has begun since it was bound", {}, {}, 0};
+  if (!problem) {
+    if (const Got got = prepare_scatter(shards, spread.plan.writes); got != Got::ready) return got == Got::refused;
+    if (!in_transaction_) problem = own_connection_in_the_way(shards);
+    if (in_transaction_ && gather != nullptr) problem = own_connection_in_the_way({gather->merge});
   }
-  if ((backend_ != nullptr && unit_open_) || describes_later()) {
-    refuse({sqlstate::feature_not_supported,
-            "a statement over several shards cannot share a pipeline with others",
-            {},
-            "send Sync before it",
-            0});
-    return true;
-  }
-  if (wait_for_replies() == Got::wait) return false;
-  release_if_free();
-  const std::vector<ShardId> shards = gather ? gather->shards() : plan.shards;
-  if (const std::optional<Error> problem = own_connection_in_the_way(shards)) {
+  if (problem) {
     refuse(*problem);
     return true;
   }
   request.bound = take_bound();
   emit_local_deferred();
-  std::vector<pool::Pool*> pools;
-  for (const ShardId shard : shards) pools.push_back(&pool_of(shard));
+  note_text(request.sql);
+  count_scatter(shards, counters);
+  if (gather != nullptr)
+    start_gather(std::move(request), *gather, shards);
+  else if (spread.plan.op == router::Operator::replicate && !spread.copies.empty())
+    lock_copies(std::move(request), spread);
+  else
+    run_scatter(std::move(request), spread);
+  return true;
+}
+
+executor::Events Session::statement_events(bool simple) {
+  return execution_events([this, simple](const Result<void>& result) { scatter_done(result, simple); });
+}
+
+void Session::run_scatter(executor::Request request, const Spread& spread) {
+  using executor::Combine;
+  const Combine combine = spread.plan.op == router::Operator::replicate ? Combine::first
+                          : spread.split && spread.split->returns_each  ? Combine::by_row
+                                                                        : Combine::concatenate;
+  executor::Events events = statement_events(request.simple);
+  run_execution(std::make_unique<executor::Scatter>(std::move(request), pieces_of(spread), combine, settings_.current(),
+                                                    options_.database->loop(), std::move(events)));
+}
+
+// What each shard runs.
+std::vector<executor::Piece> Session::pieces_of(const Spread& spread) {
+  std::vector<executor::Piece> pieces;
+  for (const executor::Place& place : places_of(spread.plan.shards)) pieces.push_back({.place = place});
+  if (!spread.split) return pieces;
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    const router::SplitPart& part = spread.split->parts[i];
+    pieces[i].sql = part.sql;
+    pieces[i].parameters = part.parameters;
+    pieces[i].rows = part.rows;
+  }
+  return pieces;
+}
+
+// Two writes of a reference table meet in the same order on all shards: otherwise its copies could differ in the end.
+void Session::lock_copies(executor::Request request, const Spread& spread) {
+  std::string sql = "LOCK TABLE ";
+  for (const std::string& copy : spread.copies) sql += copy + (&copy == &spread.copies.back() ? "" : ", ");
+  sql += " IN SHARE ROW EXCLUSIVE MODE";
+  const bool simple = request.simple;
+  const auto done = [this, simple, request = std::move(request), spread](const Result<void>& result) mutable {
+    if (!result) return scatter_done(result, simple);
+    take_execution();
+    run_scatter(std::move(request), spread);
+  };
+  run_everywhere(sql, executor::Everywhere::Order::in_turn, done);
+}
+
+// The merge node is a connection from the pool in any case: a transaction that made temporary tables could not be
+// prepared.
+void Session::start_gather(executor::Request request, const router::GatherPlan& plan, std::vector<ShardId> shards) {
+  if (!in_transaction_) std::erase(shards, plan.merge);
+  executor::Events events = statement_events(request.simple);
+  run_execution(std::make_unique<executor::Gather>(
+      std::move(request), plan, executor::Place{.pool = &pool_of(plan.merge)}, places_of(shards), settings_.current(),
+      in_transaction_ ? settings_.local_sql() : std::string(), options_.database->loop(), std::move(events)));
+}
+
+// Of the transaction at hand, or from the pools.
+std::vector<executor::Place> Session::places_of(const std::vector<ShardId>& shards) {
+  std::vector<executor::Place> places;
+  if (!in_transaction_) {
+    for (const ShardId shard : shards) places.push_back({.pool = &pool_of(shard)});
+    return places;
+  }
+  for (Backend* backend : participants())
+    if (std::ranges::find(shards, backend->endpoint().shard) != shards.end())
+      places.push_back({.lent = backend, .lender = this});
+  return places;
+}
+
+void Session::count_scatter(const std::vector<ShardId>& shards, router::StatementCounters* counters) {
   DatabaseMetrics& metrics = options_.database->metrics();
   metrics.scattered.add();
-  note_text(request.sql);
   ++statements_;
   for (const ShardId shard : shards)
     metrics.shards[shard.value()].statements[static_cast<std::size_t>(StatementClass::select)].add();
   scatter_counters_ = counters;
-  if (counters != nullptr) {
-    ++counters->calls;
-    for (const ShardId shard : shards) counters->sent_to(shard);
-  }
-  wait_ = Wait::scatter;
-  executor::Events events{
-      .relay = [this](std::string_view bytes) { host_.stream().append_large(bytes); },
-      .flush = [this] { host_.stream().flush(); },
-      .congested = [this] { return is_congested(); },
-      .done = [this](const Result<void>& result) { scatter_done(result); },
-  };
-  net::EventLoop& loop = options_.database->loop();
-  if (gather)
-    scatter_ = std::make_unique<executor::Gather>(std::move(request), *gather, pools, settings_.current(), loop,
-                                                  std::move(events));
-  else
-    scatter_ =
-        std::make_unique<executor::Scatter>(std::move(request), pools, settings_.current(), loop, std::move(events));
-  scatter_->start();
-  return true;
+  if (counters == nullptr) return;
+  ++counters->calls;
+  for (const ShardId shard : shards) counters->sent_to(shard);
 }
 
 // A scatter takes connections besides those that the session keeps. It would wait for one in vain where there may be no
 // other.
 std::optional<Error> Session::own_connection_in_the_way(const std::vector<ShardId>& shards) {
   std::vector<const pool::Backend*> own(parked_.begin(), parked_.end());
+  own.insert(own.end(), others_.begin(), others_.end());
   if (backend_ != nullptr) own.push_back(backend_);
   for (const pool::Backend* backend : own) {
     const ShardId shard = backend->endpoint().shard;
@@ -89,7 +169,9 @@ std::optional<Error> Session::own_connection_in_the_way(const std::vector<ShardI
                  fmt::format("this session keeps the only connection to shard \"{}\" (pool.size is 1), and a statement "
                              "over several shards needs another",
                              backend->endpoint().name),
-                 pins_ != 0 ? fmt::format("it is kept because of: {}", pin_reasons()) : "it is kept by session pooling",
+                 pins_ != 0        ? fmt::format("it is kept because of: {}", pin_reasons())
+                 : in_transaction_ ? "it is in the transaction"
+                                   : "it is kept by session pooling",
                  "raise pool.size, or use transaction pooling", 0};
   }
   return {};
@@ -102,29 +184,103 @@ bool Session::describes_later() const {
   });
 }
 
-void Session::scatter_done(const Result<void>& result) {
+// ---- executions -----------------------------------------------------------------------------------------------------
+
+executor::Events Session::execution_events(ExecutionDone done) {
+  return {
+      .relay = [this](std::string_view bytes) { host_.stream().append_large(bytes); },
+      .flush = [this] { host_.stream().flush(); },
+      .congested = [this] { return is_congested(); },
+      .done = std::move(done),
+      .stop = [this](Backend& backend) { host_.stop_statement(backend); },
+      .lost =
+          [this](const Backend& backend) {
+            std::erase(others_, &backend);
+            if (backend_ == &backend) backend_ = nullptr;
+            lost_participant_ =
+                Error{sqlstate::connection_failure, "a connection of this transaction was lost", {}, {}, 0};
+          },
+      .parameter =
+          [this](std::string_view name, std::string_view value) {
+            if (on_parameter(name, value, true) &&
+                !postgres::append_parameter_status(host_.stream().out(), name, value))
+              parameters_.erase(std::string(name));
+          },
+  };
+}
+
+void Session::run_execution(std::unique_ptr<executor::Execution> execution) {
+  wait_ = Wait::scatter;
+  scatter_ = std::move(execution);
+  scatter_->start();
+}
+
+// It has ended: what it was lent is the session's again. CommandComplete, if it was not relayed.
+std::string Session::take_execution() {
   const std::unique_ptr<executor::Execution> ended = std::move(scatter_);
-  std::string& out = host_.stream().out();
+  unnamed_on_backend_ = false;
   last_activity_ = options_.database->loop().now();
+  return ended->completion();
+}
+
+Error Session::execution_error(const Error& error) {
+  const bool timed_out = std::exchange(timed_out_at_, TimePoint{}) != TimePoint{};
+  const Error told = timed_out && error.code == sqlstate::query_canceled ? timeout_error() : error;
+  options_.database->metrics().count_error(told.code.view());
+  return told;
+}
+
+void Session::scatter_done(const Result<void>& result, bool simple) {
+  const bool cut = scatter_->cut();
+  std::string completion = take_execution();
   slow_log(last_activity_ - request_started_);
   if (scatter_counters_ != nullptr) {
     if (!result) ++scatter_counters_->errors;
     note_time(*scatter_counters_);
   }
-  if (!result) {
-    const bool timed_out = std::exchange(timed_out_at_, TimePoint{}) != TimePoint{};
-    const Error error = timed_out && result.error().code == sqlstate::query_canceled ? timeout_error() : result.error();
-    options_.database->metrics().count_error(error.code.view());
-    if (ended->cut()) {
-      ending_ = true;
-      return host_.end_session();
-    }
-    postgres::append_error(out, error);
-    if (!ended->request().simple) skip_local_ = true;
+  std::optional<Error> error;
+  if (!result) error = execution_error(result.error());
+  if (cut) {
+    ending_ = true;
+    return host_.end_session();
   }
-  if (ended->request().simple) postgres::append_ready_for_query(out, local_status());
-  request_ended();
+  if (autocommit_ && simple && !lost_participant_)
+    return end_autocommit(!error, std::move(error), std::move(completion), true);
+  conclude(std::move(error), std::move(completion), simple);
+}
+
+// The connection of the transaction that has failed. False: none has.
+bool Session::make_failed_current() {
+  const auto failed = [](const Backend* backend) { return backend->transaction_status() == TransactionStatus::failed; };
+  if (backend_ != nullptr && failed(backend_)) return true;
+  const auto found = std::ranges::find_if(others_, failed);
+  if (found == others_.end()) return false;
+  std::swap(*found, backend_);
+  return true;
+}
+
+// The answer to a statement over several shards, or to a command for all of them, is complete.
+void Session::conclude(std::optional<Error> error, std::string completion, bool simple) {
+  std::string& out = host_.stream().out();
   stop_waiting();
+  if (lost_participant_) {
+    if (!error) error = *lost_participant_;
+    completion.clear();
+    lose_transaction({});
+    if (autocommit_ && simple) cancel_autocommit();
+  }
+  if (error && in_transaction_ && !make_failed_current()) {
+    refuse(*error);  // so that the transaction fails
+  } else {
+    if (error) postgres::append_error(out, *error);
+    if (error && !simple) skip_local_ = true;
+    out += completion;
+    if (simple) {
+      const TransactionStatus status = in_transaction_ ? backend_->transaction_status() : local_status();
+      postgres::append_ready_for_query(out, status);
+    }
+    request_ended();
+  }
   run();
   release_if_free();
   host_.stream().flush();
@@ -133,23 +289,21 @@ void Session::scatter_done(const Result<void>& result) {
 
 bool Session::bind_scatter(const PreparedStatement& statement, const postgres::BindView& bind, std::string_view whole,
                            const Target& target) {
-  const router::Plan& plan = target.plan;
+  const router::Plan& plan = target.spread.plan;
   if (engaged() && !in_transaction_ && unit_prepares_only_ && unit_open_) return leave_side_unit();
-  if (!engaged() && lazy_.none() && describes_later()) {
+  if (!engaged() && describes_later()) {
     // What was asked about the statement itself is answered by one of the shards, before all of them run it.
     const Got got = settle();
     if (got != Got::ready) return got == Got::refused;
     return leave_side_unit();
   }
-  if (engaged() || !lazy_.none()) {
-    refuse(
-        {sqlstate::feature_not_supported,
-         fmt::format(
-             "this statement concerns {} shards and cannot run inside a transaction or behind others in a pipeline",
-             plan.shards.size()),
-         {},
-         "send it alone, or restrict it to one key; transactions over several shards are not supported by this version",
-         0});
+  if (engaged() && !in_transaction_) {
+    refuse({sqlstate::feature_not_supported,
+            fmt::format("this statement concerns {} shards and cannot run behind others in a pipeline",
+                        plan.shards.size()),
+            {},
+            "send it alone, restrict it to one key, or send BEGIN before the pipeline",
+            0});
     return true;
   }
   auto request = std::make_shared<executor::Request>();
@@ -160,10 +314,10 @@ bool Session::bind_scatter(const PreparedStatement& statement, const postgres::B
   request->describe = false;
   set_portal(bind.portal, {.counters = statement.plan ? statement.plan->counters.get() : nullptr,
                            .scatter = std::move(request),
-                           .scatter_plan = plan,
-                           .gather = target.gather});
+                           .spread = target.spread});
   std::string complete;
   postgres::append_bind_complete(complete);
+  if (engaged()) return answer_in_unit(std::move(complete));
   defer_local(std::move(complete));
   deferred_.back().bound = true;
   return true;
@@ -187,7 +341,7 @@ bool Session::execute_scatter(Portal& portal, std::int32_t max_rows) {
     if (!postgres::append_command_complete(complete, "SELECT 0")) return true;
     return answer_in_unit(std::move(complete));
   }
-  const bool taken = start_scatter(*portal.scatter, portal.scatter_plan, portal.gather, portal.counters);
+  const bool taken = start_scatter(*portal.scatter, portal.spread, portal.counters);
   portal.executed = scatter_ != nullptr;
   if (portal.executed) described_.reset();
   return taken;

@@ -98,11 +98,14 @@ void Session::reset_setting(const std::string& name) {
 
 void Session::settings_changed() {
   view_stale_ = true;
-  if (backend_ == nullptr) return;
-  if (defaulted_.empty()) return backend_->note_settings(settings_.current());
-  auto actual = std::make_shared<pool::SettingsMap>(*settings_.current());
-  for (const std::string& name : defaulted_) actual->erase(name);
-  backend_->note_settings(std::move(actual));
+  pool::Settings actual = settings_.current();
+  if (!defaulted_.empty()) {
+    auto without = std::make_shared<pool::SettingsMap>(*actual);
+    for (const std::string& name : defaulted_) without->erase(name);
+    actual = std::move(without);
+  }
+  if (backend_ != nullptr) backend_->note_settings(actual);
+  for (pool::Backend* other : others_) other->note_settings(actual);
 }
 
 // ---- what planning depends on ---------------------------------------------------------------------------------------

@@ -69,6 +69,7 @@ bool Session::handle_query(std::string_view whole) {
     return true;
   }
   if (const std::optional<bool> done = settle_unit()) return *done;
+  if (refuse_inside_autocommit()) return true;
   if (wait_for_effects() == Got::wait) return false;
   unnamed_.valid = false;  // a simple query ends the unnamed statement (exec_simple_query)
   parser::Fingerprint& print = scratch_print();
@@ -83,6 +84,11 @@ bool Session::handle_query(std::string_view whole) {
     local_reply(reply);
     options_.database->metrics().local.add();
     request_ended();
+    return true;
+  }
+  if (is_for_all(text)) return run_for_all(keep, std::string(sql), true);
+  if (const std::optional<Error> problem = mixed_refusal(text)) {
+    refuse(*problem);
     return true;
   }
   if (const std::optional<Error> problem = unreadable(sql)) {
@@ -117,7 +123,7 @@ bool Session::handle_query(std::string_view whole) {
     return true;
   }
   if (target.scatter)
-    return start_scatter({.sql = std::string(sql), .simple = true}, target.plan, target.gather, text.counters.get());
+    return start_scatter({.sql = std::string(sql), .simple = true}, target.spread, text.counters.get());
   const Got got = engage_for_statement(target.shard);
   if (got != Got::ready) return got == Got::refused;
   send_query(whole, keep, std::move(changes));
@@ -195,30 +201,11 @@ Result<Session::Target> Session::target_of(const router::PlannedText& text, cons
     if (Result<void> bound = router::bind(planned.plan, topology, values, scratch_bind(), plan); !bound)
       return std::unexpected(bound.error());
     if (plan.op == router::Operator::any || plan.op == router::Operator::session) continue;
-    const bool several = plan.op == router::Operator::scatter || plan.op == router::Operator::split ||
-                         plan.op == router::Operator::replicate;
-    if (several && planned.plan.effects.writes && plan.mistake) return std::unexpected(std::move(*plan.mistake));
-    if (several && planned.plan.effects.writes)
-      return fail(sqlstate::feature_not_supported,
-                  fmt::format("{} on several shards is not supported by this version", planned.plan.command),
-                  "write the rows of each sharding key in a statement of their own");
-    if (plan.op == router::Operator::scatter || plan.op == router::Operator::gather) {
-      if (plan.mistake && (in_transaction_ || !lazy_.none() || !text.single()))
-        return std::unexpected(std::move(*plan.mistake));
-      if (!text.single())
-        return fail(sqlstate::feature_not_supported,
-                    "a statement that concerns several shards cannot be sent together with others",
-                    "send it in a message of its own");
-      if (planned.uses_temporary)
-        return fail(sqlstate::feature_not_supported,
-                    "a statement over several shards cannot use temporary objects of the session");
-      if (plan.op == router::Operator::gather) {
-        Result<router::GatherPlan> gather = options_.database->gather(values, view(), *routing());
-        if (!gather) return std::unexpected(gather.error());
-        target.gather = std::make_shared<const router::GatherPlan>(std::move(*gather));
-      }
+    if (plan.op != router::Operator::route) {
+      Result<Spread> spread = spread_of(planned, std::move(plan), values, text.single());
+      if (!spread) return std::unexpected(spread.error());
       target.scatter = true;
-      target.plan = std::move(plan);
+      target.spread = std::move(*spread);
       return target;
     }
     if (const std::optional<Error> problem = temporary_refusal(planned, plan.shard)) return std::unexpected(*problem);
@@ -234,6 +221,31 @@ Result<Session::Target> Session::target_of(const router::PlannedText& text, cons
   if (!target.shard && may_choose_shard()) target.shard = preferred_shard(text);
   if (!in_transaction_ && lazy_.none() && (pins_ & pin_cursor) != 0 && reads_cursor(text)) target.shard = cursor_shard_;
   return target;
+}
+
+// Of a statement that concerns several shards. `single`: it came alone.
+Result<Spread> Session::spread_of(const router::PlannedStatement& planned, router::Plan plan,
+                                  const router::Values& values, bool single) {
+  if (plan.mistake && (!single || plan.writes)) return std::unexpected(std::move(*plan.mistake));
+  if (!single)
+    return fail(sqlstate::feature_not_supported,
+                "a statement that concerns several shards cannot be sent together with others",
+                "send it in a message of its own");
+  if (planned.uses_temporary)
+    return fail(sqlstate::feature_not_supported,
+                "a statement over several shards cannot use temporary objects of the session");
+  Spread spread{.copies = planned.plan.copies};
+  if (plan.op == router::Operator::gather) {
+    auto gather = options_.database->gather(values, view(), *routing(), in_transaction_ || lazy_.open());
+    if (!gather) return std::unexpected(gather.error());
+    spread.gather = std::make_shared<const router::GatherPlan>(std::move(*gather));
+  } else if (plan.op == router::Operator::split) {
+    auto split = options_.database->split(values, view(), *routing());
+    if (!split) return std::unexpected(split.error());
+    spread.split = std::make_shared<const router::SplitPlan>(std::move(*split));
+  }
+  spread.plan = std::move(plan);
+  return spread;
 }
 
 namespace {
@@ -347,6 +359,7 @@ void Session::count(const router::PlannedText& text, ShardId shard) {
 
 bool Session::handle_function_call(std::string_view whole) {
   if (const std::optional<bool> done = settle_unit()) return *done;
+  if (refuse_inside_autocommit()) return true;
   if (wait_for_effects() == Got::wait) return false;
   std::optional<ShardId> shard = routing()->topology->default_shard();
   if (!shard && multi_shard() && backend_ == nullptr) {

@@ -286,7 +286,9 @@ std::string Session::tell_parameters(const pool::SettingsMap& now) {
 // transaction.
 Session::Got Session::engage_for_statement(std::optional<ShardId> shard) {
   const Got got = engage(shard);
-  if (got != Got::ready || !lazy_.open()) return got;
+  const bool joins = got == Got::ready && spans() && backend_->replies().empty() &&
+                     backend_->transaction_status() == TransactionStatus::idle;
+  if (got != Got::ready || (!lazy_.open() && !joins)) return got;
   if (aside_ == Aside::open) {
     join_aside();
     return Got::ready;
@@ -360,7 +362,7 @@ void Session::join_aside() {
 void Session::joining_failed(const Error& error) {
   joining_ = false;
   wait_error_ = error;
-  lazy_.reopen();  // until the refusal
+  if (!spans()) lazy_.reopen();  // until the refusal
 }
 
 }  // namespace tessera::proxy

@@ -47,6 +47,7 @@ Error Session::timeout_error() {
 void Session::sweep(TimePoint now) {
   if (ending_) return;
   check_statement_timeout(now);
+  if (scatter_) scatter_->sweep(now);
   if (ending_ || check_farewell(now)) return;
   const config::Limits& limits = options_.database->settings().limits;
   const auto over = [&](config::Milliseconds limit, TimePoint since) {
@@ -111,6 +112,7 @@ std::vector<Backend*> Session::cancel_targets() {
 }
 
 void Session::on_cancel_delivered() {
+  if (scatter_) scatter_->cancel_delivered();
   if (wait_ == Wait::cancel) continue_after_wait();
 }
 

@@ -138,27 +138,34 @@ void Worker::cancel(SessionId session, std::function<void()> done) {
   if (targets.empty()) return done();
   auto left = std::make_shared<std::size_t>(targets.size());
   for (pool::Backend* backend : targets) {
-    backend->cancel_started();
-    const std::uint64_t number = next_cancel_++;
-    const auto delivered = [this, number, session, backend, alive = backend->alive(), left, done](bool settled) {
-      if (*alive) {
-        backend->cancel_finished();
-        // It may come at any time and hit whatever runs then: nothing shall.
-        if (!settled) backend->mark_spoiled();
-        if (!settled && backend->replies().empty())
-          backend->close(
-              {sqlstate::connection_failure, "a cancel request is lost on its way to this connection", {}, {}, 0});
-      }
-      if (Client* waiting = find_client(session); waiting != nullptr && waiting->session() != nullptr)
-        waiting->session()->on_cancel_delivered();
-      auto node = cancels_.extract(number);
-      if (!node.empty()) loop_.defer([doomed = std::move(node.mapped())] {});
+    stop(session, *backend, [left, done] {
       if (--*left == 0) done();
-    };
-    auto& delivery = cancels_[number] = std::make_unique<pool::CancelDelivery>(*backend, loop_, delivered);
-    delivery->start();
+    });
     if (client->session() != nullptr) client->session()->options().database->metrics().cancels.add();
   }
+}
+
+void Worker::stop(SessionId session, pool::Backend& backend, std::function<void()> done) {
+  backend.cancel_started();
+  const std::uint64_t number = next_cancel_++;
+  const auto delivered = [this, number, session, backend = &backend, alive = backend.alive(),
+                          done = std::move(done)](bool settled) {
+    if (*alive) {
+      backend->cancel_finished();
+      // It may come at any time and hit whatever runs then: nothing shall.
+      if (!settled) backend->mark_spoiled();
+      if (!settled && backend->replies().empty())
+        backend->close(
+            {sqlstate::connection_failure, "a cancel request is lost on its way to this connection", {}, {}, 0});
+    }
+    if (Client* waiting = find_client(session); waiting != nullptr && waiting->session() != nullptr)
+      waiting->session()->on_cancel_delivered();
+    auto node = cancels_.extract(number);
+    if (!node.empty()) loop_.defer([doomed = std::move(node.mapped())] {});
+    done();
+  };
+  auto& delivery = cancels_[number] = std::make_unique<pool::CancelDelivery>(backend, loop_, delivered);
+  delivery->start();
 }
 
 void Worker::abandon(const pool::Backend& backend) {

@@ -56,6 +56,8 @@ public:
   // The connection is about to be closed under a statement that nobody waits for any more: the server is told to stop
   // it.
   void abandon(const pool::Backend& backend);
+  // A cancel request for one connection of the session.
+  void stop(SessionId session, pool::Backend& backend, std::function<void()> done);
   Client* find_client(SessionId id);
   void drain();
   void end_all(const Error& reason);

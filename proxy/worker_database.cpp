@@ -40,7 +40,7 @@ bool concerns_session(const parser::Statement& statement) {
       return true;
     default:
       return statement.prepared || statement.effects.temporary_objects || statement.explain_tessera ||
-             statement.kind == StatementKind::ddl;
+             statement.command == "SET CONSTRAINTS" || statement.kind == StatementKind::ddl;
   }
 }
 
@@ -395,14 +395,36 @@ router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const Pla
   return text;
 }
 
+void WorkerDatabase::adopt(std::unique_ptr<executor::Execution> commit, std::vector<pool::Backend*> backends) {
+  session_opened();
+  const auto place = orphans_.emplace(orphans_.end());
+  *place = std::make_unique<executor::Orphan>(std::move(commit), std::move(backends), [this, place] {
+    loop().defer([this, place] {
+      orphans_.erase(place);
+      session_closed();
+    });
+  });
+}
+
 Result<router::GatherPlan> WorkerDatabase::gather(const router::Values& values, const PlanningView& view,
-                                                  const Routing& routing) {
+                                                  const Routing& routing, bool in_transaction) {
   if (misreads(values.sql, view.lexer))
     return fail(sqlstate::feature_not_supported,
                 "backslashes in a statement over several shards need standard_conforming_strings", "SET it to on");
   const Result<std::vector<parser::Statement>> parsed = parser::postgres::parse(values.sql);
   if (!parsed) return std::unexpected(parsed.error());
-  return router::gather(parsed->front(), values, *routing.topology, *routing.catalog, view.session, gathered_++);
+  return router::gather(parsed->front(), values, *routing.topology, *routing.catalog, view.session, in_transaction,
+                        gathered_++);
+}
+
+Result<router::SplitPlan> WorkerDatabase::split(const router::Values& values, const PlanningView& view,
+                                                const Routing& routing) {
+  if (misreads(values.sql, view.lexer))
+    return fail(sqlstate::feature_not_supported,
+                "backslashes in a statement over several shards need standard_conforming_strings", "SET it to on");
+  const Result<std::vector<parser::Statement>> parsed = parser::postgres::parse(values.sql);
+  if (!parsed) return std::unexpected(parsed.error());
+  return router::split(parsed->front(), values, *routing.topology, *routing.catalog, view.session);
 }
 
 // Idle connections are closed at once, the others when they come back: the servers may be restarted then.

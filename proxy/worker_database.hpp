@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <list>
 #include <memory>
 #include <optional>
 #include <set>
@@ -11,6 +12,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "executor/orphan.hpp"
 #include "parser/fingerprint.hpp"
 #include "pool/text_query.hpp"
 #include "proxy/metrics.hpp"
@@ -19,6 +21,7 @@
 #include "router/gather.hpp"
 #include "router/plan_cache.hpp"
 #include "router/planner.hpp"
+#include "router/split.hpp"
 
 namespace tessera::proxy {
 
@@ -114,7 +117,11 @@ public:
                                   parser::Fingerprint& print, router::PlannedTextRef* keep);
 
   // How the rows of a statement over several shards come together. Made for one execution.
-  Result<router::GatherPlan> gather(const router::Values& values, const PlanningView& view, const Routing& routing);
+  // Finishes a commit whose client has gone.
+  void adopt(std::unique_ptr<executor::Execution> commit, std::vector<pool::Backend*> backends);
+  Result<router::SplitPlan> split(const router::Values& values, const PlanningView& view, const Routing& routing);
+  Result<router::GatherPlan> gather(const router::Values& values, const PlanningView& view, const Routing& routing,
+                                    bool in_transaction);
 
   // A number for the settings that a plan depends on. With a secret: users choose the text, and share the cache.
   std::uint64_t meaning_of(std::string_view settings);
@@ -219,6 +226,7 @@ private:
   TimePoint read_again_at_{};    // while resuming, if nothing has come of the last reading by then
   std::unique_ptr<DatabaseMetrics> metrics_;
   std::vector<std::function<void(const Result<void>&)>> waiting_for_catalog_;
+  std::list<std::unique_ptr<executor::Orphan>> orphans_;  // last: they give back to the pools
 };
 
 }  // namespace tessera::proxy

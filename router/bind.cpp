@@ -428,6 +428,7 @@ Result<void> bind(const PlanTemplate& plan, const Topology& topology, const Valu
                   Plan& out) {
   out.shards.clear();
   out.mistake.reset();
+  out.writes = plan.effects.writes;
   if (plan.refusal) return std::unexpected(*plan.refusal);
   if (plan.hinted_shard) {
     out.op = Operator::route;

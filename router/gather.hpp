@@ -3,6 +3,8 @@
 // runs there: so types, collations, windows, recursion and every function are PostgreSQL's own.
 //
 // The merge node is one of the shards: it has the same schema, the reference tables, and its own share of the rows.
+// Inside a transaction it is a connection besides those of the transaction, and sees nothing of what that has written:
+// then all rows, those of reference tables too, come from the transaction's own connections.
 // Pure: a function of the statement, its values and the snapshots; made anew for each execution, since it holds the
 // statement's text.
 #pragma once
@@ -35,14 +37,17 @@ struct GatherFragment {
 struct GatherPlan {
   ShardId merge;
   std::vector<GatherFragment> fragments;
-  std::string statement;                // what runs on the merge node
-  std::vector<ShardId> shards() const;  // all that take part, ascending
+  std::string statement;  // what runs on the merge node
+  bool in_transaction = false;
+  std::vector<ShardId> sources() const;  // of all fragments, ascending
+  std::vector<ShardId> shards() const;   // and the merge node
 };
 
 // For a statement whose template `gathers`. `spread` chooses the merge node where it does not matter. Errors: as those
-// of bind.
+// of bind, and what cannot be gathered inside a transaction.
 Result<GatherPlan> gather(const parser::Statement& statement, const Values& values, const Topology& topology,
-                          const Catalog& catalog, const SessionView& session, std::uint32_t spread);
+                          const Catalog& catalog, const SessionView& session, bool in_transaction,
+                          std::uint32_t spread);
 
 std::string describe(const GatherPlan& plan, const Topology& topology);
 

@@ -233,7 +233,8 @@ std::optional<Error> Planning::gather_refusal() const {
                   statement_.tables[i].span, key_hint_text());
   }
   for (std::size_t i = 0; i < tables_.size(); ++i)
-    if (auto refusal = uncopyable(i)) return refusal;
+    if (tables_[i].kind != Kind::reference)
+      if (auto refusal = uncopyable(i)) return refusal;
   const Names names(request_.sql);
   if (auto refusal = whole_rows(names)) return refusal;
   for (const std::string_view column : system_columns) {
@@ -252,7 +253,7 @@ bool Planning::is_nowhere(std::size_t index) const {
 // A table whose rows would not be the same elsewhere.
 std::optional<Error> Planning::uncopyable(std::size_t index) const {
   const ResolvedTable& table = tables_[index];
-  if (table.kind != Kind::sharded && table.kind != Kind::plain) return std::nullopt;
+  if (table.kind == Kind::temporary || table.kind == Kind::catalog) return std::nullopt;
   if (is_nowhere(index)) return std::nullopt;
   if (table.relation == nullptr || !table.relation->complete)
     return refuse(
@@ -333,11 +334,33 @@ ShardId Planning::merge_node(const PlanTemplate& plan, const std::vector<std::ve
   return all.empty() ? ShardId(0) : all[spread % all.size()];
 }
 
-Result<GatherPlan> Planning::gather(const PlanTemplate& plan, const Values& values, std::uint32_t spread) const {
+// Why the statement cannot be gathered inside a transaction; none: it can.
+std::optional<Error> Planning::transaction_refusal() const {
+  for (const Block& block : statement_.blocks) {
+    for (const parser::FunctionCall& call : calls(block)) {
+      if (!trait_of(call, request_.catalog).per_server) continue;
+      return refuse(request_,
+                    fmt::format("{}() over rows of several shards, inside a transaction, would have another value than "
+                                "the transaction's",
+                                call.name),
+                    call.span, "give the value as a literal or parameter");
+    }
+  }
+  for (std::size_t i = 0; i < tables_.size(); ++i)
+    if (tables_[i].kind == Kind::reference)
+      if (auto refusal = uncopyable(i)) return refusal;
+  return std::nullopt;
+}
+
+Result<GatherPlan> Planning::gather(const PlanTemplate& plan, const Values& values, bool in_transaction,
+                                    std::uint32_t spread) const {
+  if (in_transaction)
+    if (auto refusal = transaction_refusal()) return std::unexpected(*std::move(refusal));
   BindScratch scratch;
   auto shards = component_shards(plan, request_.topology, values, scratch);
   if (!shards) return std::unexpected(shards.error());
   GatherPlan out;
+  out.in_transaction = in_transaction;
   std::vector<Replacement> replacements;
   out.merge = merge_node(plan, *shards, spread);
   if (tables_.size() == 1 && tables_.front().kind == Kind::sharded) {
@@ -356,8 +379,10 @@ Result<GatherPlan> Planning::gather(const PlanTemplate& plan, const Values& valu
     GatherFragment fragment;
     if (tables_[i].kind == Kind::sharded)
       fragment.shards = (*shards)[component_of_[i]];
-    else if (tables_[i].kind == Kind::plain && tables_[i].shard != out.merge)
+    else if (tables_[i].kind == Kind::plain && (in_transaction || tables_[i].shard != out.merge) && !is_nowhere(i))
       fragment.shards = {tables_[i].shard};
+    else if (tables_[i].kind == Kind::reference && in_transaction)
+      fragment.shards = {out.merge};
     else
       continue;
     fragment.query = writer.query(i);
@@ -376,13 +401,21 @@ Result<GatherPlan> Planning::gather(const PlanTemplate& plan, const Values& valu
 }
 
 std::vector<ShardId> GatherPlan::shards() const {
-  std::set<ShardId> all{merge};
+  std::vector<ShardId> all = sources();
+  const auto place = std::ranges::lower_bound(all, merge);
+  if (place == all.end() || *place != merge) all.insert(place, merge);
+  return all;
+}
+
+std::vector<ShardId> GatherPlan::sources() const {
+  std::set<ShardId> all;
   for (const GatherFragment& fragment : fragments) all.insert(fragment.shards.begin(), fragment.shards.end());
   return {all.begin(), all.end()};
 }
 
 Result<GatherPlan> gather(const parser::Statement& statement, const Values& values, const Topology& topology,
-                          const Catalog& catalog, const SessionView& session, std::uint32_t spread) {
+                          const Catalog& catalog, const SessionView& session, bool in_transaction,
+                          std::uint32_t spread) {
   // Without slots: operands stand for themselves.
   const PlanRequest request{statement, values.sql, {}, {}, topology, catalog, session};
   Planning planning(request);
@@ -391,7 +424,7 @@ Result<GatherPlan> gather(const parser::Statement& statement, const Values& valu
                 "a query over several shards needs the database's client_encoding, in which the rows travel", "SET it");
   const PlanTemplate plan = planning.run();
   if (plan.refusal) return std::unexpected(*plan.refusal);
-  return planning.gather(plan, values, spread);
+  return planning.gather(plan, values, in_transaction, spread);
 }
 
 }  // namespace tessera::router

@@ -233,7 +233,7 @@ std::string explain(const File& file, const Topology& topology, const std::strin
       text += parts ? describe(*parts, topology) : parts.error().message + '\n';
     }
     if (Plan plan; made.gathers && bind(made, topology, values, scratch, plan) && plan.op == Operator::gather) {
-      const auto gathered = gather(statement, values, topology, file.catalog, setup.session, 0);
+      const auto gathered = gather(statement, values, topology, file.catalog, setup.session, false, 0);
       text += gathered ? describe(*gathered, topology) : gathered.error().message + '\n';
     }
   }

@@ -107,6 +107,7 @@ struct Plan {
   Operator op = Operator::any;
   ShardId shard;                // route
   std::vector<ShardId> shards;  // scatter, gather, split, replicate: ascending, at least two
+  bool writes = false;          // it changes rows
   // scatter, gather: what the servers would say of a key in it, for those who may not ask several.
   std::optional<Error> mistake;
 };

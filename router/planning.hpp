@@ -85,7 +85,9 @@ public:
   explicit Planning(const PlanRequest& request);
   PlanTemplate run();
   // gather_plan.cpp: after run(), of a statement that gathers.
-  Result<GatherPlan> gather(const PlanTemplate& plan, const Values& values, std::uint32_t spread) const;
+  Result<GatherPlan> gather(const PlanTemplate& plan, const Values& values, bool in_transaction,
+                            std::uint32_t spread) const;
+  std::optional<Error> transaction_refusal() const;
 
 private:
   // planner.cpp

@@ -384,7 +384,8 @@ void check(const std::string& rule_text) {
     if (bound.op != Operator::scatter) places = {bound.op == Operator::any ? ShardId(0) : bound.shard};
     std::optional<GatherPlan> gathering;
     if (bound.op == Operator::gather) {
-      auto planned = gather(statements->front(), {sql, fingerprint.slots, {}}, **topology, file.catalog, {}, seed);
+      auto planned =
+          gather(statements->front(), {sql, fingerprint.slots, {}}, **topology, file.catalog, {}, false, seed);
       ASSERT_TRUE(planned) << "seed " << seed << ": " << sql << '\n' << planned.error().message;
       gathering = std::move(*planned);
       places.clear();

@@ -16,10 +16,8 @@ namespace tessera::router {
 
 struct SplitPart {
   ShardId shard;
-  // With the statement's own numbers of parameters, of which it need not have all. Their types are to be those that the
-  // whole statement gives them: a parameter that stands in several rows has its type from the first.
   std::string sql;
-  std::vector<int> parameters;      // n of each $n in it
+  std::vector<int> parameters;      // which of the statement's its own $1, $2, … are, from 1
   std::vector<std::uint32_t> rows;  // of the statement, from 0, ascending
   friend bool operator==(const SplitPart&, const SplitPart&) = default;
 };

@@ -1,6 +1,10 @@
 #include <algorithm>
+#include <charconv>
+#include <fmt/format.h>
 #include <map>
+#include <set>
 
+#include "parser/lexer.hpp"
 #include "router/planning.hpp"
 #include "router/split.hpp"
 #include "router/text.hpp"
@@ -10,10 +14,6 @@ namespace {
 
 using parser::SourceSpan;
 
-bool within(std::uint32_t at, SourceSpan span) {
-  return at >= span.begin && at < span.end;
-}
-
 bool returns_each(const parser::Statement& statement, std::string_view sql) {
   const parser::Insert& insert = *statement.insert;
   const parser::Clauses& clauses = statement.blocks.front().clauses;
@@ -21,6 +21,47 @@ bool returns_each(const parser::Statement& statement, std::string_view sql) {
   if (!insert.on_conflict) return true;
   if (insert.conflict_assignments.empty() || !clauses.on_conflict) return false;  // DO NOTHING
   return !lower(text_of(sql, *clauses.on_conflict)).contains("where");
+}
+
+// Gives the parameters of a part numbers without gaps: what it does not use would have no type.
+void renumber(SplitPart& part) {
+  std::string sql;
+  std::size_t copied = 0;
+  parser::Lexer lexer(part.sql, {});
+  for (parser::Token token = lexer.next(); token.kind != parser::TokenKind::end; token = lexer.next()) {
+    if (token.kind != parser::TokenKind::parameter) continue;
+    int number = 0;
+    std::from_chars(part.sql.data() + token.begin + 1, part.sql.data() + token.end, number);
+    auto known = std::ranges::find(part.parameters, number);
+    if (known == part.parameters.end()) known = part.parameters.insert(known, number);
+    sql += part.sql.substr(copied, token.begin - copied);
+    sql += fmt::format("${}", known - part.parameters.begin() + 1);
+    copied = token.end;
+  }
+  part.sql = sql + part.sql.substr(copied);
+}
+
+// A parameter without a declared type has that of its first place in the statement, and a part may not have that place.
+Result<void> types_are_certain(const parser::Statement& statement, const Values& values,
+                               const std::vector<ShardId>& shards) {
+  constexpr TypeOid unknown = 705;
+  const auto& spans = statement.insert->row_spans;
+  std::map<int, std::set<int>> places;  // of each parameter: a shard's rows, or -1 for outside of the rows
+  for (const parser::ParameterUse& use : statement.parameter_uses) {
+    const auto behind = std::ranges::upper_bound(spans, use.begin, {}, &SourceSpan::begin);
+    const auto row = static_cast<std::size_t>(behind - spans.begin());
+    const bool outside = row == 0 || use.begin >= spans.back().end;
+    places[use.parameter].insert(outside ? -1 : static_cast<int>(shards[row - 1].value()));
+  }
+  for (const auto& [parameter, where] : places) {
+    const auto index = static_cast<std::size_t>(parameter - 1);
+    const TypeOid declared = index < values.parameters.size() ? values.parameters[index].declared : 0;
+    if (where.size() < 2 || (declared != 0 && declared != unknown)) continue;
+    return fail(sqlstate::feature_not_supported,
+                fmt::format("${} stands in rows for several shards and its type is not declared", parameter),
+                "declare its type when you prepare the statement, or give each row a parameter of its own");
+  }
+  return {};
 }
 
 SplitPart part_of(const parser::Statement& statement, std::string_view sql, ShardId shard,
@@ -34,12 +75,7 @@ SplitPart part_of(const parser::Statement& statement, std::string_view sql, Shar
   }
   SplitPart part{
       .shard = shard, .sql = rewritten(sql, statement.span, {{all, std::move(list)}}), .parameters = {}, .rows = {}};
-  for (const parser::ParameterUse& use : statement.parameter_uses) {
-    const auto behind = std::ranges::upper_bound(spans, use.begin, {}, &SourceSpan::begin);
-    const bool here = within(use.begin, all) ? std::ranges::binary_search(rows, behind - spans.begin() - 1)
-                                             : within(use.begin, statement.span);
-    if (here) part.parameters.push_back(use.parameter);
-  }
+  renumber(part);
   part.rows = std::move(rows);
   return part;
 }
@@ -55,6 +91,8 @@ Result<SplitPlan> split(const parser::Statement& statement, const Values& values
   BindScratch scratch;
   const auto shards = row_shards(plan, topology, values, scratch);
   if (!shards) return std::unexpected(shards.error());
+  if (const Result<void> certain = types_are_certain(statement, values, *shards); !certain)
+    return std::unexpected(certain.error());
   std::map<ShardId, std::vector<std::uint32_t>> rows;
   for (std::uint32_t row = 0; row < shards->size(); ++row) rows[(*shards)[row]].push_back(row);
   SplitPlan out{.parts = {},

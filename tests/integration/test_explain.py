@@ -67,16 +67,16 @@ def test_hints_are_offered_with_what_they_need(tessera, proxy, servers, database
             assert without == with_hints + " (which takes hints: true in the configuration)"
 
 
-def test_a_transaction_that_a_statement_without_a_key_has_bound(proxy, database):
+def test_a_transaction_that_stays_on_the_shard_of_its_first_statement(proxy, database):
     with log_in(proxy, database) as connection:
         for harmless in ("savepoint a", "set local work_mem = '2MB'", "listen x", "show tessera.pools"):
             connection.ask(wire.query("begin"))
             assert not errors(connection.ask(wire.query(harmless))), harmless
             assert not errors(connection.ask(wire.query("select v from t where id = 200"))), harmless
             connection.ask(wire.query("rollback"))
-        connection.ask(wire.query("begin"))
-        connection.ask(wire.query("select 1"))
-        assert "the transaction's first statement bound it to its shard, even without a key" in refusal(connection, "select v from t where id = 200")["H"]
+        connection.ask(wire.query("begin; select 1"))
+        told = next(found for found in (errors(connection.ask(wire.query(f"select v from t where id = {i}"))) for i in (1, 200)) if found)[0]
+        assert "began together with other statements" in told["D"] and "begin with a statement that names the key" in told["H"]
 
 
 def test_keys_on_several_shards_are_not_told_to_name_a_key(proxy, database):

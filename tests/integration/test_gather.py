@@ -134,9 +134,6 @@ def test_what_it_cannot_do_is_refused(both):
             replies = connection.ask(wire.query(query))
             assert code(replies) == "0A000", (query, errors(replies), rows(replies))
             assert rows(connection.ask(wire.query("select count(*) from users"))) == [["40"]]
-        connection.ask(wire.query("begin"))
-        assert code(connection.ask(wire.query("select count(*) from users"))) == "0A000"
-        connection.ask(wire.query("rollback"))
         replies = connection.ask(wire.parse("select id from users order by id"), wire.bind(), wire.execute(limit=2), wire.SYNC)
         assert code(replies) == "0A000"
 
