@@ -133,7 +133,9 @@ private:
   // Rows wait for their turn in the kernel; what happens before there are rows (settings) does not.
   bool is_congested() const override {
     if (lent() && scatter_.failure_) return false;
-    return scatter_.concluded_ || (sent() && (!in_turn() || scatter_.events_.congested()));
+    // Only who relays waits for the client: only he is resumed when it has read.
+    const bool client_is_slow = scatter_.relaying() == this && scatter_.events_.congested();
+    return scatter_.concluded_ || (sent() && (!in_turn() || client_is_slow));
   }
 
   // Rows come in runs that may be cut anywhere; what is held is cut into messages.

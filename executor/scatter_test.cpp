@@ -26,11 +26,13 @@ protected:
     for (const std::string& value : values) bytes += row(value);
     server_[shard].answer("E", bytes + complete("SELECT " + std::to_string(values.size())));
   }
-  void start(const Request& request, const pool::Settings& settings = pool::no_settings()) {
+  void start(const Request& request, const pool::Settings& settings = pool::no_settings(),
+             Combine combine = Combine::concatenate, const std::vector<std::vector<std::uint32_t>>& rows_of = {}) {
     run([&](const std::vector<Place>& places, Events events) {
       std::vector<Piece> pieces;
       for (const Place& place : places) pieces.push_back({.place = place});
-      return std::make_unique<Scatter>(request, pieces, Combine::concatenate, settings, lane_.loop, std::move(events));
+      for (std::size_t i = 0; i < rows_of.size(); ++i) pieces[i].rows = rows_of[i];
+      return std::make_unique<Scatter>(request, pieces, combine, settings, lane_.loop, std::move(events));
     });
   }
 };
@@ -94,6 +96,50 @@ TEST_F(ScatterTest, SettingsArePutInPlaceOnAllShardsBeforeRowsFlow) {
     execution_->resume();
   });
   ASSERT_TRUE(finish());
+  EXPECT_TRUE(*result_) << message();
+}
+
+TEST_F(ScatterTest, OfASplitRowsComeInTheOrderOfTheStatement) {
+  rows(0, {"b", "e"});
+  rows(1, {"c"});
+  rows(2, {"a", "d"});
+  start({.sql = "INSERT …"}, pool::no_settings(), Combine::by_row, {{1, 4}, {2}, {0, 3}});
+  ASSERT_TRUE(finish());
+  ASSERT_TRUE(*result_) << message();
+  EXPECT_EQ(client_, columns() + row("a") + row("b") + row("c") + row("d") + row("e") + complete("SELECT 5"));
+}
+
+TEST_F(ScatterTest, OfAReplicateTheClientGetsTheFirstAnswerAndTheOthersMustAgree) {
+  for (std::size_t i = 0; i < shards; ++i) rows(i, {"same"});
+  start({.sql = "UPDATE …"}, pool::no_settings(), Combine::first);
+  ASSERT_TRUE(finish());
+  ASSERT_TRUE(*result_) << message();
+  EXPECT_EQ(client_, columns() + row("same") + complete("SELECT 1"));
+  forget();
+  rows(2, {"same", "one more"});
+  start({.sql = "UPDATE …"}, pool::no_settings(), Combine::first);
+  ASSERT_TRUE(finish());
+  ASSERT_FALSE(*result_);
+  EXPECT_EQ(result_->error().code.view(), "XX001");
+}
+
+TEST_F(ScatterTest, OfAReplicateASlowClientHoldsUpOnlyWhatItReads) {
+  for (std::size_t i = 0; i < shards; ++i) rows(i, {"same"});
+  server_[1].answer("E", "");
+  server_[1].answer("S", "");
+  takes_ = 1;
+  start({.sql = "UPDATE …"}, pool::no_settings(), Combine::first);
+  ASSERT_TRUE(lane_.eventually([&] { return congested_ && server_[1].times_asked("S") == 1; }));
+  for (const std::string& part : {row("same"), complete("SELECT 1") + ready()}) {
+    server_[1].say(part);
+    std::this_thread::sleep_for(20ms);
+  }
+  lane_.on([&] {
+    takes_ = SIZE_MAX;
+    congested_ = false;
+    execution_->resume();
+  });
+  ASSERT_TRUE(finish()) << "nobody is left waiting";
   EXPECT_TRUE(*result_) << message();
 }
 

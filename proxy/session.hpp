@@ -348,7 +348,7 @@ private:
   std::optional<Error> scatter_problem(const std::vector<ShardId>& shards, bool writes) const;
   Got prepare_scatter(const std::vector<ShardId>& shards, bool writes);
   std::vector<executor::Place> places_of(const std::vector<ShardId>& shards);
-  void count_scatter(const std::vector<ShardId>& shards, router::StatementCounters* counters);
+  void count_scatter(const Spread& spread, const std::vector<ShardId>& shards, router::StatementCounters* counters);
   bool bind_scatter(const PreparedStatement& statement, const postgres::BindView& bind, std::string_view whole,
                     const Target& target);
   bool execute_scatter(Portal& portal, std::int32_t max_rows);
@@ -380,6 +380,7 @@ private:
   void run_everywhere(std::string sql, executor::Everywhere::Order order, ExecutionDone done);
   void command_done(const router::PlannedStatement& planned, const std::string& sql, const Result<void>& result,
                     bool simple);
+  void commit_failed();
   void let_go(pool::Backend& backend);
   void transaction_over();
   void drop_others();

@@ -8,6 +8,7 @@
 #include "proxy/row_builder.hpp"
 #include "proxy/session.hpp"
 #include "proxy/show.hpp"
+#include "router/rewrite.hpp"
 
 namespace tessera::proxy {
 
@@ -16,10 +17,6 @@ using parser::StatementKind;
 using pool::Backend;
 
 namespace {
-
-std::string_view text_of(const Statement& statement, std::string_view sql) {
-  return sql.substr(statement.span.begin, statement.span.end - statement.span.begin);
-}
 
 std::string complete(std::string_view tag) {
   std::string message;
@@ -122,11 +119,11 @@ void Session::apply_effect(const router::PlannedStatement& planned, const Undo& 
       break;
     case StatementKind::savepoint:
       settings_.savepoint(name);
-      lazy_.record_savepoint(name, text_of(statement, sql), parameters_);
+      lazy_.record_savepoint(name, router::text_of(sql, statement.span), parameters_);
       break;
     case StatementKind::release_savepoint:
       settings_.release(name);
-      lazy_.record_release(name, text_of(statement, sql));
+      lazy_.record_release(name, router::text_of(sql, statement.span));
       break;
     case StatementKind::rollback_to_savepoint:
       settings_.rollback_to(name);
@@ -135,15 +132,15 @@ void Session::apply_effect(const router::PlannedStatement& planned, const Undo& 
       break;
     case StatementKind::set:
       apply_set(statement, sql);
-      lazy_.record(text_of(statement, sql));
+      lazy_.record(router::text_of(sql, statement.span));
       break;
     case StatementKind::set_transaction:
       set_characteristics(statement);
-      lazy_.record(text_of(statement, sql));
+      lazy_.record(router::text_of(sql, statement.span));
       break;
     case StatementKind::reset:
       if (statement.setting) reset_setting(statement.setting->name);
-      lazy_.record(text_of(statement, sql));
+      lazy_.record(router::text_of(sql, statement.span));
       break;
     case StatementKind::unlisten:
       if (options_.listen != nullptr && statement.channel) change_channels(statement);
@@ -170,7 +167,7 @@ void Session::apply_effect(const router::PlannedStatement& planned, const Undo& 
       if (planned.plan.effects.temporary_objects) apply_ddl(planned);  // SELECT … INTO TEMP
       for (const SettingChange& change : undo.changes) apply_change(change);
       if (!undo.changes.empty()) lazy_.forget();
-      if (statement.command == "SET CONSTRAINTS") lazy_.record(text_of(statement, sql));
+      if (statement.command == "SET CONSTRAINTS") lazy_.record(router::text_of(sql, statement.span));
       break;
   }
   settings_changed();

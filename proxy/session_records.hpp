@@ -20,6 +20,7 @@ namespace tessera::proxy {
 
 // A statement over several shards.
 struct Spread {
+  parser::StatementKind kind = parser::StatementKind::empty;
   router::Plan plan;
   // The one of these that the operator says, if it is one of them.
   std::shared_ptr<const router::GatherPlan> gather;

@@ -69,7 +69,7 @@ bool Session::start_scatter(executor::Request request, const Spread& spread, rou
   request.bound = take_bound();
   emit_local_deferred();
   note_text(request.sql);
-  count_scatter(shards, counters);
+  count_scatter(spread, shards, counters);
   if (gather != nullptr)
     start_gather(std::move(request), *gather, shards);
   else if (spread.plan.op == router::Operator::replicate && !spread.copies.empty())
@@ -144,12 +144,13 @@ std::vector<executor::Place> Session::places_of(const std::vector<ShardId>& shar
   return places;
 }
 
-void Session::count_scatter(const std::vector<ShardId>& shards, router::StatementCounters* counters) {
+void Session::count_scatter(const Spread& spread, const std::vector<ShardId>& shards,
+                            router::StatementCounters* counters) {
   DatabaseMetrics& metrics = options_.database->metrics();
   metrics.scattered.add();
   ++statements_;
   for (const ShardId shard : shards)
-    metrics.shards[shard.value()].statements[static_cast<std::size_t>(StatementClass::select)].add();
+    metrics.shards[shard.value()].statements[static_cast<std::size_t>(class_of(spread.kind))].add();
   scatter_counters_ = counters;
   if (counters == nullptr) return;
   ++counters->calls;

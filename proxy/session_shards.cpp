@@ -11,6 +11,7 @@
 
 #include "executor/commit.hpp"
 #include "proxy/session.hpp"
+#include "router/rewrite.hpp"
 
 namespace tessera::proxy {
 
@@ -192,8 +193,7 @@ bool Session::run_for_all(const router::PlannedTextRef& text, const std::string&
     run_commit(done);
     return true;
   }
-  const parser::SourceSpan span = statement.span;
-  run_everywhere(ends(statement.kind) ? "ROLLBACK" : sql.substr(span.begin, span.end - span.begin),
+  run_everywhere(ends(statement.kind) ? "ROLLBACK" : std::string(router::text_of(sql, statement.span)),
                  executor::Everywhere::Order::at_once, done);
   return true;
 }
@@ -231,7 +231,7 @@ void Session::command_done(const router::PlannedStatement& planned, const std::s
   if (!error)
     apply_effect(planned, Undo{.sql = sql});
   else if (ends(kind))
-    settings_.rollback();
+    commit_failed();
   if (ends(kind)) transaction_over();
   conclude(std::move(error), std::move(completion), simple);
 }
@@ -247,6 +247,12 @@ void Session::let_go(Backend& backend) {
     parked_.push_back(&backend);
   else
     release(backend);
+}
+
+// Some of its connections may have committed what it had SET: none of them is used again.
+void Session::commit_failed() {
+  settings_.rollback();
+  for (Backend* backend : participants()) backend->mark_spoiled();
 }
 
 // It has ended on all of its connections, or ends with them.
@@ -330,7 +336,9 @@ void Session::end_autocommit(bool commit, std::optional<Error> error, std::strin
                      completion = std::move(completion)](const Result<void>& result) mutable {
     take_execution();
     if (commit && !result) error = execution_error(result.error());
-    if (commit && result)
+    if (commit && !result)
+      commit_failed();
+    else if (commit)
       settings_.commit();
     else
       settings_.rollback();

@@ -234,7 +234,7 @@ Result<Spread> Session::spread_of(const router::PlannedStatement& planned, route
   if (planned.uses_temporary)
     return fail(sqlstate::feature_not_supported,
                 "a statement over several shards cannot use temporary objects of the session");
-  Spread spread{.copies = planned.plan.copies};
+  Spread spread{.kind = planned.plan.kind, .copies = planned.plan.copies};
   if (plan.op == router::Operator::gather) {
     auto gather = options_.database->gather(values, view(), *routing(), in_transaction_ || lazy_.open());
     if (!gather) return std::unexpected(gather.error());

@@ -15,8 +15,6 @@ from talk import code, errors, eventually, log_in, rows
 from test_cancel import cancel
 from test_gather import QUERIES as GATHERED
 
-USERS = "select id, name from users where id < 0 order by id"
-
 
 @pytest.fixture(scope="module")
 def both(shards, new_database, tmp_path_factory):
@@ -344,3 +342,25 @@ def test_a_client_that_goes_behind_its_commit_has_committed(alone):
     with log_in(proxy, database) as connection:
         counts = {count for _, count in rows(connection.ask(wire.query("select id / 100, count(*) from kept group by 1")))}
     assert counts <= {"8"}, counts
+
+
+def test_a_commit_that_breaks_off_is_told_and_leaves_no_setting_behind(shards, new_database, tessera):
+    """One shard refuses when another has committed: 08007 with their names, and what was SET there serves nobody."""
+    four = shards(SHARDS)
+    database = new_database(four, "create table kept (id bigint primary key, parent bigint references kept deferrable initially deferred)")
+    rule = {"type": "hash", "shards": [f"s{i}" for i in range(SHARDS)]}
+    proxy = tessera({"workers": 1, "databases": {database: database_config(four, database, rules={"r": rule}, tables={"kept": {"rule": "r", "key": "id"}}, pool={"size": 1})}})
+    with log_in(proxy, database) as connection:
+        for i in range(-8, 0):
+            connection.ask(wire.query(f"insert into kept values ({i})"))
+        on = {number: [int(i) for i in server.run("select id from kept order by 1", database).split()] for number, server in enumerate(four)}
+        first, last = [ids for ids in on.values() if ids][0][0], [ids for ids in on.values() if ids][-1][0]
+        for statement in ("begin", f"update kept set parent = id where id = {first}", "set timezone = 'Asia/Tokyo'", f"update kept set parent = 999 where id = {last}"):
+            assert code(connection.ask(wire.query(statement))) is None
+        (told,) = errors(connection.ask(wire.query("commit")))
+        assert told["C"] == "08007" and "committed on" in told["D"] and "rolled back on" in told["D"] and connection.status == "I"
+        assert rows(connection.ask(wire.query(f"select parent from kept where id = {first}"))) == [[str(first)]]
+        assert rows(connection.ask(wire.query(f"select parent from kept where id = {last}"))) == [[None]]
+    with log_in(proxy, database) as other:
+        for i in range(-8, 0):
+            assert rows(other.ask(wire.query(f"select current_setting('timezone') = 'Asia/Tokyo' from kept where id = {i}"))) == [["f"]]

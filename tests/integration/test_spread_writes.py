@@ -12,11 +12,12 @@ from test_spanning_transactions import extended, told
 MORE = """
 create table kept (id bigint primary key, v text check (v <> 'bad'), n int default 7, tags text[]);
 create table colors (code text primary key, name text, n int);
-create table late (id bigint primary key, other bigint, unique (id, other) deferrable initially deferred);
+create table late (id bigint primary key, parent bigint references late deferrable initially deferred);
 """
 ALL = {
     "kept": "select id, v, n, tags from kept",
     "colors": "select code, name, n from colors",
+    "late": "select id, parent from late",
 }
 
 
@@ -31,8 +32,8 @@ def both(shards, new_database, tmp_path_factory):
 def pair(both):
     _, one, proxy, database, servers = both
     for server, name in [*((server, database) for server in servers)]:
-        server.run("truncate kept, colors", name)
-    one.execute("truncate kept, colors")
+        server.run("truncate kept, colors, late", name)
+    one.execute("truncate kept, colors, late")
     with wire.connect(proxy.host, proxy.port, "app", database, "app") as sharded, wire.connect(one.info.host, one.info.port, "app", one.info.dbname, "app") as plain:
         yield sharded, plain
 
@@ -46,6 +47,7 @@ def same_rows(both, pair):
     assert len(copies) == 1, copies
 
 
+LATE = "insert into late values " + ", ".join(f"({i}, {{0}})" for i in range(100, 120))
 MANY = "insert into kept (id, v) values " + ", ".join(f"({i}, 'v{i}')" for i in range(20))
 SCRIPTS = {
     "rows for all shards": [MANY, "insert into kept values (30, 'a', 1, '{x}'), (31, null, default, null), (32, 'it''s', 2 + 3, '{}')"],
@@ -64,6 +66,7 @@ SCRIPTS = {
     "a reference table": ["insert into colors values ('r', 'red', 1), ('g', 'green', 2), ('b', 'blue', null)", "insert into colors values ('r', 'again', 1)", "insert into colors (code, name) values ('r', 'new'), ('y', 'yellow') on conflict (code) do update set name = excluded.name returning *", "update colors set n = coalesce(n, 0) + 1",
                           "update colors set n = n where code = 'g' returning code, n", "delete from colors where code = 'b'", "begin", "delete from colors", "select count(*) from colors", "rollback", "truncate colors"],
     "a reference table in a transaction": ["begin", "insert into colors values ('r', 'red', 1)", "insert into kept (id, v) values (1, 'r'), (2, 'r'), (3, 'x')", "select k.id, c.name from kept k join colors c on c.code = k.v order by 1", "update colors set name = 'rot'", "select k.id, c.name from kept k join colors c on c.code = k.v order by 1", "commit"],
+    "what only COMMIT finds": [LATE.format(999), "insert into late values (1, 1), (2, 2), (3, 3), (4, 4)", "begin", LATE.format(999), "select count(*) from late", "commit", "begin", "update late set parent = 999", "commit", "update late set parent = 999"],
     "what is wrong": ["insert into kept (id, v) values (1, 'a'), (2, 'b', 3)", "insert into kept (id, nothing) values (1, 'a'), (2, 'b')", "update kept set nothing = 1", "delete from kept where nothing", "insert into kept (id, n) values (1, 'x'), (2, 'y')", "update kept set n = 'x'"],
     "rows of one statement on one shard": ["insert into kept (id, v) values (1, 'a')", "update kept set v = 'b' where id = 1", "delete from kept where id = 1"],
 }
