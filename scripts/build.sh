@@ -5,7 +5,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 preset=${1:-release}
 [ $# -gt 0 ] && shift
-case $preset in release | debug | asan | tsan | fuzz) ;; *) die "no preset '$preset': release, debug, asan, tsan, fuzz" ;; esac
+case $preset in release | debug | asan | tsan) ;; *) die "no preset '$preset': release, debug, asan, tsan" ;; esac
 "$ROOT/scripts/install.sh" build
 [ $# -gt 0 ] || set -- all
 build_preset "$preset" "$@"

@@ -25,12 +25,12 @@ if [ ${#targets[@]} = 0 ]; then
 fi
 [ ${#targets[@]} -gt 0 ] || die "there is no *_fuzz.cpp"
 say "building ${targets[*]}"
-build_preset fuzz "${targets[@]}"
+build_preset asan "${targets[@]}"
 
 # Runs one target; what it has to say comes at its end, in one piece.
 fuzz() {
   local target=$1 program corpus=$ROOT/.cache/fuzz/$1 log=$ROOT/.cache/fuzz/$1.log cases=()
-  program=$(find "$ROOT/build/fuzz" -type f -name "$target" -perm -u+x | head -1)
+  program=$(find "$ROOT/build/asan" -type f -name "$target" -perm -u+x | head -1)
   [ -n "$program" ] || die "$target was not built"
   mkdir -p "$corpus"
   while IFS= read -r folder; do cases+=("$folder"); done < <(find "$ROOT" -path "$ROOT/build" -prune -o -type d -path "*/fuzz_cases/$target" -print)
