@@ -1,5 +1,7 @@
 #include "executor/everywhere.hpp"
 
+#include <fmt/format.h>
+
 #include "wire/postgres/frontend.hpp"
 
 namespace tessera::executor {
@@ -8,8 +10,11 @@ using pool::Backend;
 
 class Everywhere::Part final : public Branch {
 public:
-  Part(Everywhere& everywhere, bool first, const Place& place)
-      : Branch(everywhere, place, pool::no_settings()), everywhere_(everywhere), first_(first) {}
+  Part(Everywhere& everywhere, bool first, const Place& place, const pool::Settings& settings)
+      : Branch(everywhere, place, settings), everywhere_(everywhere), first_(first) {}
+
+  bool own() const { return !lent(); }
+  std::string_view shard() const { return endpoint()->name; }
 
   Result<void> send() {
     if (!postgres::append_query(backend_->out(), everywhere_.sql_)) return std::unexpected(too_long());
@@ -41,9 +46,11 @@ private:
     return false;
   }
   void on_backend_turn(Backend&) override {
-    if (error_) return everywhere_.failed(*error_);
+    if (error_) return everywhere_.part_failed(*error_);
     if (everywhere_.failure_) return everywhere_.failed(*everywhere_.failure_);
-    if (std::exchange(finished_, false)) everywhere_.part_done();
+    if (!std::exchange(finished_, false)) return;
+    check_in();
+    everywhere_.part_done();
   }
   bool is_congested() const override { return false; }
 
@@ -52,11 +59,11 @@ private:
   bool finished_ = false;
 };
 
-Everywhere::Everywhere(std::string sql, const std::vector<Place>& places, Order order, net::EventLoop& loop,
-                       Events events)
+Everywhere::Everywhere(std::string sql, const std::vector<Place>& places, Order order, const pool::Settings& settings,
+                       net::EventLoop& loop, Events events)
     : Execution({}, loop, std::move(events)), sql_(std::move(sql)), order_(order) {
   for (const Place& place : places) {
-    auto part = std::make_unique<Part>(*this, parts_.empty(), place);
+    auto part = std::make_unique<Part>(*this, parts_.empty(), place, settings);
     parts_.push_back(part.get());
     add(std::move(part));
   }
@@ -66,6 +73,18 @@ void Everywhere::part_done() {
   if (++done_ == parts_.size()) return conclude({});
   if (order_ == Order::at_once) return;
   if (const Result<void> sent = parts_[done_]->send(); !sent) failed(sent.error());
+}
+
+// That what one shard has done another cannot do says that they differ: which one, the server does not know to tell.
+void Everywhere::part_failed(Error error) {
+  if (order_ == Order::in_turn && done_ > 0) {
+    if (!error.detail.empty()) error.detail += '\n';
+    error.detail += fmt::format("on shard {}", parts_[done_]->shard());
+    if (parts_[done_]->own()) error.detail += "; it has been done on";
+    for (std::size_t i = 0; i < done_ && parts_[done_]->own(); ++i)
+      error.detail += fmt::format("{} {}", i == 0 ? "" : ",", parts_[i]->shard());
+  }
+  failed(error);
 }
 
 }  // namespace tessera::executor

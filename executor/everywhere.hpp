@@ -1,5 +1,6 @@
-// Everywhere: one command without rows (SAVEPOINT, SET, ROLLBACK …) on all connections of a transaction, at the same
-// time or in turn. The client gets the first one's answer.
+// Everywhere: one command without rows (SAVEPOINT, SET, ROLLBACK, CREATE TABLE …) on several shards, at the same time
+// or in turn: on connections of a transaction, or, what cannot run in one (VACUUM), on others. The client gets the
+// first one's answer.
 #pragma once
 
 #include <string>
@@ -13,13 +14,15 @@ namespace tessera::executor {
 class Everywhere final : public Execution {
 public:
   enum class Order : std::uint8_t { at_once, in_turn };
-  // `places`: lent, in a transaction. `sql`: one statement.
-  Everywhere(std::string sql, const std::vector<Place>& places, Order order, net::EventLoop& loop, Events events);
+  // `sql`: one statement. `settings`: for connections that are not lent.
+  Everywhere(std::string sql, const std::vector<Place>& places, Order order, const pool::Settings& settings,
+             net::EventLoop& loop, Events events);
 
 private:
   class Part;
   Branch* relaying() const override { return nullptr; }
   void part_done();
+  void part_failed(Error error);
 
   std::string sql_;
   const Order order_;

@@ -115,6 +115,7 @@ public:
   // True: it has its connection and its first messages are on their way; otherwise that, or failure, comes later.
   bool acquire();
   pool::Backend* backend() const { return backend_; }
+  const pool::EndpointRef& endpoint() const { return endpoint_; }
   bool sent() const { return sent_; }
   void resume();
   // Nothing is sent that is not yet; what is lent is stopped.

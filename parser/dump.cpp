@@ -178,8 +178,8 @@ private:
       const std::string schema = t.schema.empty() ? "" : t.schema + ".";
       const std::string alias = t.alias == t.name ? "" : " as " + t.alias;
       const std::string block = t.block == no_index ? "" : fmt::format(" block {}", t.block);
-      line("table {}: {}{}{} {}{} {}{}{}{}", i, schema, t.name, alias, name_of(use_names, t.use), block, span(t.span),
-           t.only ? " only" : "", t.nullable ? " nullable" : "", t.locked ? " locked" : "");
+      line("table {}: {}{}{} {}{} {}{}{}{}{}", i, schema, t.name, alias, name_of(use_names, t.use), block, span(t.span),
+           t.index ? " index" : "", t.only ? " only" : "", t.nullable ? " nullable" : "", t.locked ? " locked" : "");
     }
   }
 
@@ -273,12 +273,30 @@ private:
     for (const Assignment& a : i.conflict_assignments) assignment("  conflict set", a);
   }
 
+  void definition() {
+    constexpr std::string_view kinds[] = {"unique", "primary key", "exclusion", "foreign key"};
+    const Definition& d = *s_.definition;
+    for (const Definition::Column& c : d.columns)
+      line("column {} {}{}", c.name, c.type, c.collation.empty() ? "" : " collate " + c.collation);
+    for (const Definition::Constraint& c : d.constraints) {
+      line("constraint {} ({}){} {}", kinds[static_cast<std::size_t>(c.kind)], fmt::join(c.columns, ", "),
+           c.references == no_index ? ""
+                                    : fmt::format(" references {} ({})", c.references, fmt::join(c.referenced, ", ")),
+           span(c.span));
+    }
+    if (!d.changed_columns.empty()) line("changes columns ({})", fmt::join(d.changed_columns, ", "));
+    if (d.complete) line("complete");
+    if (d.moves) line("moves");
+    if (d.parent != no_index) line("parent {}", d.parent);
+  }
+
   void details() {
     if (s_.insert) insert();
     if (const auto& c = s_.copy) {
       line("copy {}{}{} format {} ({})", c->from ? "from" : "to", c->stdio ? " stdio" : "", c->query ? " query" : "",
            c->format, fmt::join(c->columns, ", "));
     }
+    if (s_.definition) definition();
     if (const auto& v = s_.setting) {
       line("setting {} = `{}` ({}){}{}", v->name, v->value, fmt::join(v->values, " | "), v->local ? " local" : "",
            v->to_default ? " default" : "");

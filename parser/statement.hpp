@@ -107,6 +107,7 @@ struct TableRef {
   TableUse use = TableUse::read;
   BlockIndex block = 0;   // no_index: it stands in no query block (DDL, COPY t, LOCK, TRUNCATE, INTO)
   SourceSpan span;        // of the (qualified) name
+  bool index = false;     // it names an index (ddl_target)
   bool only = false;      // ONLY t
   bool aliased = false;   // an alias is written
   bool renamed = false;   // …with names for its columns: t AS a (x, y)
@@ -257,6 +258,30 @@ struct Copy {
   std::string format;  // "text", "csv", "binary"
 };
 
+// What a definition says of a table, which is the statement's first: CREATE TABLE, ALTER TABLE, CREATE UNIQUE INDEX, ….
+struct Definition {
+  struct Column {
+    std::string name;
+    std::string type;       // canonical; empty: not told
+    std::string collation;  // without its schema; empty: the type's
+    friend bool operator==(const Column&, const Column&) = default;
+  };
+  struct Constraint {
+    enum class Kind { unique, primary_key, exclusion, foreign_key };
+    Kind kind = Kind::unique;
+    std::vector<std::string> columns;     // empty names: expressions. exclusion: those that must be equal
+    TableIndex references = no_index;     // foreign_key
+    std::vector<std::string> referenced;  // foreign_key; empty: the other table's primary key
+    SourceSpan span;                      // its first word
+  };
+  std::vector<Column> columns;               // that it adds
+  bool complete = false;                     // CREATE TABLE: they are all that the table has
+  std::vector<Constraint> constraints;       // that it adds, unique indexes included
+  std::vector<std::string> changed_columns;  // dropped, renamed, or of another type from now on
+  bool moves = false;                        // the table gets another name or schema
+  TableIndex parent = no_index;              // PARTITION OF, INHERITS: the first parent
+};
+
 struct Setting {                    // SET, RESET, SHOW
   std::string name;                 // lower-case; "time zone" is "timezone"; "all" for RESET ALL / SHOW ALL
   std::string value;                // SET: the text of the value as written; empty for DEFAULT
@@ -336,6 +361,7 @@ struct Statement {
   // At most one of these, by kind.
   std::optional<Insert> insert;
   std::optional<Copy> copy;
+  std::optional<Definition> definition;
   std::optional<Setting> setting;
   std::optional<Transaction> transaction;
   std::optional<Prepared> prepared;

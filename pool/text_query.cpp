@@ -42,19 +42,7 @@ void TextQuery::on_relay(std::string_view bytes) {
     error_ = Error{sqlstate::program_limit_exceeded, "the answer is too large", {}, {}, 0};
     return;
   }
-  buffer_.append(bytes);
-  std::string_view left = buffer_;
-  postgres::FrameHeader header;
-  while (postgres::peek_frame(left, postgres::max_message_length, header) == postgres::FrameStatus::complete) {
-    if (header.type == postgres::backend::data_row) {
-      postgres::DataRowReader reader(postgres::frame_body(left, header));
-      Row& row = answer_.results.back().emplace_back();
-      postgres::Value value;
-      while (reader.next(value)) row.push_back(value ? std::optional<std::string>(*value) : std::nullopt);
-    }
-    left.remove_prefix(header.total_size());
-  }
-  buffer_.erase(0, buffer_.size() - left.size());
+  rows_.take(bytes, answer_.results.back());
 }
 
 bool TextQuery::on_error(const ExpectedReply&, const postgres::ErrorFields& fields) {

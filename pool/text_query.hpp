@@ -8,12 +8,13 @@
 #include <vector>
 
 #include "pool/pool.hpp"
+#include "pool/text_rows.hpp"
 
 namespace tessera::pool {
 
 class TextQuery final : public BackendOwner, public PoolClient {
 public:
-  using Row = std::vector<std::optional<std::string>>;
+  using Row = TextRows::Row;
   struct Answer {
     std::vector<std::vector<Row>> results;  // one for each query
     ParameterMap parameters;                // what the server reports to a session with these settings
@@ -55,7 +56,7 @@ private:
   Done done_;
   Backend* backend_ = nullptr;
   Answer answer_;
-  std::string buffer_;  // a row that was cut
+  TextRows rows_;
   std::size_t bytes_ = 0;
   bool ready_ = false;
   std::optional<Error> error_;

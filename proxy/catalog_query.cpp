@@ -33,7 +33,11 @@ SELECT n.nspname, c.relname, c.relkind,
          JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid
            AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> c.oid
          JOIN pg_catalog.pg_class rc ON rc.oid = d.refobjid JOIN pg_catalog.pg_namespace rn ON rn.oid = rc.relnamespace
-         WHERE r.ev_class = c.oid), '') ELSE '' END,
+         WHERE r.ev_class = c.oid), '') WHEN c.relkind = 'S' THEN coalesce((
+         SELECT pg_catalog.min(on_.nspname || '.' || oc.relname) FROM pg_catalog.pg_depend d
+         JOIN pg_catalog.pg_class oc ON oc.oid = d.refobjid JOIN pg_catalog.pg_namespace on_ ON on_.oid = oc.relnamespace
+         WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
+           AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype IN ('a', 'i')), '') ELSE '' END,
        coalesce(a.attidentity <> '', false) OR EXISTS (SELECT FROM pg_catalog.pg_attrdef ad WHERE ad.adrelid = a.attrelid AND ad.adnum = a.attnum
          AND a.attgenerated = '' AND pg_catalog.pg_get_expr(ad.adbin, ad.adrelid) LIKE '%nextval(%'),
        CASE WHEN a.attnum IS NOT DISTINCT FROM first.attnum THEN coalesce((
@@ -48,7 +52,13 @@ SELECT n.nspname, c.relname, c.relkind,
        EXISTS (SELECT FROM pg_catalog.pg_class s WHERE s.relname = c.relname AND s.relnamespace = 'pg_catalog'::pg_catalog.regnamespace),
        CASE WHEN a.attgenerated <> '' THEN '' ELSE coalesce(
          (SELECT pg_catalog.pg_get_expr(ad.adbin, ad.adrelid) FROM pg_catalog.pg_attrdef ad WHERE ad.adrelid = a.attrelid AND ad.adnum = a.attnum),
-         (SELECT t.typdefault FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid AND t.typtype = 'd'), '') END
+         (SELECT t.typdefault FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid AND t.typtype = 'd'), '') END,
+       CASE WHEN a.attnum IS NOT DISTINCT FROM first.attnum THEN coalesce((
+         SELECT pg_catalog.string_agg(ic.relname, E'\n' ORDER BY ic.relname) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
+         WHERE i.indrelid = c.oid), '') ELSE '' END,
+       CASE WHEN a.attnum IS NOT DISTINCT FROM first.attnum THEN coalesce((
+         SELECT ic.relname FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
+         WHERE i.indrelid = c.oid AND i.indisprimary), '') ELSE '' END
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 CROSS JOIN LATERAL (SELECT pg_catalog.min(f.attnum) FROM pg_catalog.pg_attribute f
@@ -74,7 +84,7 @@ SELECT p.proname, pg_catalog.max(CASE p.provolatile WHEN 'v' THEN 3 WHEN 's' THE
        pg_catalog.bool_or(p.proretset)
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 JOIN pg_catalog.pg_language l ON l.oid = p.prolang GROUP BY p.proname ORDER BY p.proname)";
-constexpr std::size_t relation_columns = 17;
+constexpr std::size_t relation_columns = 19;
 constexpr std::size_t function_columns = 8;
 
 // In the order of the query's rows: that of a relation's columns counts.
@@ -187,6 +197,8 @@ void add_relation_row(router::Catalog& catalog, const Row& row) {
     relation.depends_on = split(text(row, 11), '\n');
     relation.unique_indexes = unique_indexes(text(row, 13));
     relation.hidden_by_system = flag(row, 15);
+    relation.indexes = split(text(row, 17), '\n');
+    for (router::UniqueIndex& index : relation.unique_indexes) index.primary = index.name == text(row, 18);
   }
   if (text(row, 3).empty()) return;
   router::Column& column = relations.back().columns.emplace_back();

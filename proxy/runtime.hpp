@@ -65,6 +65,7 @@ struct Routing {
   std::shared_ptr<const router::Topology> topology;
   std::shared_ptr<const router::Catalog> catalog;
   std::uint64_t version = 0;
+  std::uint64_t reading = 0;  // that the catalog comes from: they grow with each that begins
   // When a worker has last begun to compare the catalog with the servers'.
   mutable std::atomic<TimePoint> looked_at = Clock::now();
 };

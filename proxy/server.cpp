@@ -312,7 +312,9 @@ Result<RoutingRef> Server::make_routing(const DatabaseRuntime& database,
                                         const std::shared_ptr<const router::Catalog>& catalog) {
   auto routing = std::make_shared<Routing>();
   routing->version = next_routing_version_.fetch_add(1);
-  auto topology = router::Topology::build(*database.settings, *catalog, routing->version);
+  routing->reading = newest_reading_[database.settings->name];
+  auto topology = router::Topology::build(std::shared_ptr<const config::Database>(database.config, database.settings),
+                                          *catalog, routing->version);
   if (!topology) return std::unexpected(topology.error());
   routing->topology = std::move(*topology);
   routing->catalog = catalog;

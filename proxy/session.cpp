@@ -157,6 +157,7 @@ bool Session::handle(char type, std::string_view whole) {
   if (wait_for_copy()) return false;
   if (type == frontend::terminate) return handle_terminate();
   if (discard_until_sync() && type != frontend::sync) return true;
+  if (awaited_reading_ != 0 && is_settled() && begins_request(type) && wait_for_catalog()) return false;
   // Of a transaction that is open in name only: what has been asked on the side may fail, and it with that.
   if ((lazy_.open() || aside_ != Aside::none) && wait_for_replies() == Got::wait) return false;
   if (breaks_copy_ || breaks_copy(type)) return break_copy(whole);

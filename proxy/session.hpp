@@ -27,6 +27,7 @@
 #include <vector>
 
 #include "executor/everywhere.hpp"
+#include "executor/inquiry.hpp"
 #include "executor/scatter.hpp"
 #include "net/stream.hpp"
 #include "pool/pool.hpp"
@@ -126,7 +127,8 @@ private:
     cancel,
     opening,
     copy,
-    client
+    client,
+    catalog
   };
   enum class Got : std::uint8_t { ready, wait, refused };
   // Does the client leave: did it say so, or did its stream just end?
@@ -323,6 +325,7 @@ private:
   std::optional<Error> too_much_prepared(std::size_t more) const;
   const router::PlannedText& current_plan(PreparedStatement& statement);
   bool discard_until_sync() const;
+  Got ready_to_plan();
   Got wait_for_effects();
   Got wait_for_replies();
   Got wait_for_definition(std::string_view name);
@@ -341,6 +344,7 @@ private:
                            bool single);
   bool start_scatter(executor::Request request, const Spread& spread, router::StatementCounters* counters);
   void lock_copies(executor::Request request, const Spread& spread);
+  void run_in_turn(const executor::Request& request, const Spread& spread);
   std::vector<executor::Piece> pieces_of(const Spread& spread);
   void run_scatter(executor::Request request, const Spread& spread);
   void start_gather(executor::Request request, const router::GatherPlan& plan, std::vector<ShardId> shards);
@@ -422,6 +426,13 @@ private:
   void apply_effect(const router::PlannedStatement& planned, const Undo& undo);
   bool delays_planning(const router::PlannedText& text) const;
   void apply_ddl(const router::PlannedStatement& planned);
+  // session_catalog.cpp
+  void note_definition();
+  void refresh_catalog();
+  bool wait_for_catalog();
+  Got read_own_catalog();
+  void own_catalog_read(const Result<void>& result);
+  void take_own_catalog(const std::vector<executor::Inquiry::Rows>& results);
   void discard_all();
   void clean_parked();
 
@@ -504,10 +515,13 @@ private:
   bool autocommit_ = false;                // the transaction is that of one statement which writes several shards
   pool::Pool* waiting_in_ = nullptr;
   std::uint8_t pins_ = 0;
-  ShardId temporary_shard_;               // where the temporary objects are, if pinned by them
-  BackendId sequence_backend_;            // the last connection on which this session may have advanced a sequence…
-  bool advanced_sequences_ = false;       // …if it has
-  bool catalog_stale_ = false;            // DDL has succeeded; the catalog is read again when its transaction has ended
+  ShardId temporary_shard_;          // where the temporary objects are, if pinned by them
+  BackendId sequence_backend_;       // the last connection on which this session may have advanced a sequence…
+  bool advanced_sequences_ = false;  // …if it has
+  bool catalog_stale_ = false;       // definitions have succeeded: the catalog is read again behind their transaction…
+  std::uint64_t awaited_reading_ = 0;     // …this reading, which the next statement waits for
+  bool catalog_behind_ = false;           // …and inside it, before the next statement
+  std::optional<Error> catalog_problem_;  // the rules do not fit what it has defined
   std::uint64_t code_defined_under_ = 0;  // the version of the routing when this session last defined a function
   ShardId cursor_shard_;                  // likewise the last cursor WITH HOLD
   bool needs_reset_ = false;
@@ -519,7 +533,8 @@ private:
   bool unnamed_on_backend_ = false;
   bool in_transaction_ = false;  // on the current connection, as far as was sent and answered
   bool transaction_failed_ = false;
-  bool handling_extended_ = false;   // the message at hand belongs to the extended protocol
+  bool handling_extended_ = false;  // the message at hand belongs to the extended protocol
+  bool holds_tables_ = false;  // this transaction has defined, emptied or locked tables: others cannot see into them
   bool may_have_written_ = false;    // something was sent whose outcome a lost connection leaves unknown
   std::optional<Error> wait_error_;  // what the wait ended with
   bool unreached_ = false;           // …and it was for a connection

@@ -33,6 +33,12 @@ bool may_advance_sequences(const router::PlannedStatement& planned) {
   const bool only_changes_rows = kind == StatementKind::update || kind == StatementKind::delete_;
   return planned.plan.effects.writes && !(only_changes_rows && !planned.advances_sequences);
 }
+
+// May it keep others from reading a table until its transaction ends?
+bool holds_tables(StatementKind kind) {
+  return kind == StatementKind::ddl || kind == StatementKind::truncate || kind == StatementKind::lock_table ||
+         kind == StatementKind::maintenance;
+}
 }  // namespace
 
 // Pins and marks are set before anything is sent: should the statement fail, the session is held more firmly than it
@@ -54,6 +60,7 @@ void Session::before_sending(const router::PlannedText& text, std::string_view s
     if (effects.opaque_code || planned.changes_hidden_state || planned.plan.kind == StatementKind::other)
       backend_->mark_dirty();
     if (planned.changes_hidden_state) may_have_written_ = true;
+    holds_tables_ = holds_tables_ || holds_tables(planned.plan.kind);
     // Whether it changes settings of the transaction is not known.
     if ((effects.opaque_code || planned.changes_hidden_state) && in_transaction_) lazy_.forget();
     if (planned.loads_library) {
@@ -129,6 +136,7 @@ void Session::apply_effect(const router::PlannedStatement& planned, const Undo& 
       settings_.rollback_to(name);
       lazy_.record_rollback_to(name);
       transaction_failed_ = false;
+      catalog_behind_ = catalog_behind_ || catalog_stale_;
       break;
     case StatementKind::set:
       apply_set(statement, sql);
@@ -184,7 +192,7 @@ void Session::apply_ddl(const router::PlannedStatement& planned) {
     else if (effects.temporary_objects)
       settings_.add_temporary(table.name, effects.until_commit);
   }
-  if (!effects.temporary_objects) catalog_stale_ = true;
+  if (!effects.temporary_objects) note_definition();
 }
 
 // What other connections of this session hold must go, too.
@@ -203,6 +211,7 @@ bool Session::delays_planning(const router::PlannedText& text) const {
       case StatementKind::deallocate:
       case StatementKind::rollback:
       case StatementKind::rollback_to_savepoint:
+      case StatementKind::ddl:
         return true;
       case StatementKind::commit:  // ends SET LOCAL and ON COMMIT DROP
         if (settings_.ends_with_transaction()) return true;

@@ -65,6 +65,11 @@ const router::PlannedText& Session::current_plan(PreparedStatement& statement) {
 
 // Statements whose effect on planning is not known yet must answer first. Inside a unit the server is asked to by
 // Flush.
+Session::Got Session::ready_to_plan() {
+  if (const Got got = wait_for_effects(); got != Got::ready) return got;
+  return read_own_catalog();
+}
+
 Session::Got Session::wait_for_effects() {
   if (!undo_log_.delays_planning() || backend_ == nullptr) return Got::ready;
   if (unit_open_) postgres::append_flush(backend_->out());
@@ -168,7 +173,7 @@ std::string Session::take_bound() {
 // ---- Parse ----------------------------------------------------------------------------------------------------------
 
 bool Session::handle_parse(std::string_view whole) {
-  if (wait_for_effects() == Got::wait) return false;
+  if (const Got got = ready_to_plan(); got != Got::ready) return got == Got::refused;
   thread_local postgres::ParseView parse;
   if (!postgres::parse_parse(body_of(whole), parse)) {
     refuse(postgres::invalid_message("Parse"));
@@ -357,7 +362,7 @@ bool Session::unnamed_is_here() {
 // ---- Bind -----------------------------------------------------------------------------------------------------------
 
 bool Session::handle_bind(std::string_view whole) {
-  if (wait_for_effects() == Got::wait) return false;
+  if (const Got got = ready_to_plan(); got != Got::ready) return got == Got::refused;
   thread_local postgres::BindView bind;
   if (!postgres::parse_bind(body_of(whole), bind)) {
     refuse(postgres::invalid_message("Bind"));

@@ -25,7 +25,9 @@ struct Spread {
   // The one of these that the operator says, if it is one of them.
   std::shared_ptr<const router::GatherPlan> gather;
   std::shared_ptr<const router::SplitPlan> split;
-  std::vector<std::string> copies;  // replicate: the tables to be locked, written ones first
+  std::vector<std::string> copies;   // replicate: the tables to be locked, written ones first
+  bool outside_transaction = false;  // no transaction may be open where it runs
+  std::string command;
 };
 
 // A statement that the client has prepared.

@@ -233,10 +233,10 @@ bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) 
     if (lazy_.none()) lazy_.forget();
     // What else is under way may write as well.
     if (backend_ == nullptr || backend_->replies().empty()) {
-      may_have_written_ = false;
+      may_have_written_ = holds_tables_ = false;
       if (lazy_.none()) end_portals();
     }
-    if (std::exchange(catalog_stale_, false)) options_.database->catalog_changed(options_.identity);
+    refresh_catalog();
   }
   last_activity_ = options_.database->loop().now();
   transaction_failed_ = status == TransactionStatus::failed;

@@ -53,12 +53,24 @@ bool Session::start_scatter(executor::Request request, const Spread& spread, rou
   const std::vector<ShardId> shards = gather == nullptr ? spread.plan.shards
                                       : transaction     ? gather->sources()
                                                         : gather->shards();
-  std::optional<Error> problem = scatter_problem(shards, spread.plan.writes);
+  const bool own_transaction = spread.plan.writes && !spread.outside_transaction;
+  std::optional<Error> problem = scatter_problem(shards, own_transaction);
+  // The merge node's connection is not part of the transaction, and would wait for it.
+  if (!problem && gather != nullptr && transaction && holds_tables_)
+    problem =
+        Error{sqlstate::feature_not_supported,
+              "rows of several shards cannot be put together in a transaction that has defined, emptied or locked "
+              "tables",
+              {},
+              "send it before that, or after COMMIT",
+              0};
+  if (!problem && !transaction && spread.kind == parser::StatementKind::lock_table)
+    problem = Error{SqlState("25P01"), "LOCK TABLE can only be used in transaction blocks", {}, {}, 0};
   if (!problem && gather != nullptr && gather->in_transaction != transaction)
     problem = Error{
         SqlState("34000"), "the statement must be sent again: a transaction has begun since it was bound", {}, {}, 0};
   if (!problem) {
-    if (const Got got = prepare_scatter(shards, spread.plan.writes); got != Got::ready) return got == Got::refused;
+    if (const Got got = prepare_scatter(shards, own_transaction); got != Got::ready) return got == Got::refused;
     if (!in_transaction_) problem = own_connection_in_the_way(shards);
     if (in_transaction_ && gather != nullptr) problem = own_connection_in_the_way({gather->merge});
   }
@@ -72,7 +84,9 @@ bool Session::start_scatter(executor::Request request, const Spread& spread, rou
   count_scatter(spread, shards, counters);
   if (gather != nullptr)
     start_gather(std::move(request), *gather, shards);
-  else if (spread.plan.op == router::Operator::replicate && !spread.copies.empty())
+  else if (spread.plan.op == router::Operator::replicate && spread.copies.empty())
+    run_in_turn(request, spread);
+  else if (spread.plan.op == router::Operator::replicate)
     lock_copies(std::move(request), spread);
   else
     run_scatter(std::move(request), spread);
@@ -119,6 +133,26 @@ void Session::lock_copies(executor::Request request, const Spread& spread) {
     run_scatter(std::move(request), spread);
   };
   run_everywhere(sql, executor::Everywhere::Order::in_turn, done);
+}
+
+// A definition, or what concerns tables as a whole. Two such meet in the same order on all shards.
+void Session::run_in_turn(const executor::Request& request, const Spread& spread) {
+  std::string& out = host_.stream().out();
+  out += request.bound;
+  if (!request.simple && request.describe) postgres::append_no_data(out);
+  for (Backend* backend : participants()) {
+    backend->mark_dirty();  // as any definition: before_sending()
+    may_have_written_ = holds_tables_ = true;
+  }
+  if (spread.command.ends_with(" FUNCTION") || spread.command.ends_with(" PROCEDURE"))
+    code_defined_under_ = routing()->version;
+  const auto done = [this, simple = request.simple, kind = spread.kind](const Result<void>& result) {
+    if (result && kind == parser::StatementKind::ddl) note_definition();
+    scatter_done(result, simple);
+  };
+  run_execution(std::make_unique<executor::Everywhere>(request.sql, places_of(spread.plan.shards),
+                                                       executor::Everywhere::Order::in_turn, settings_.current(),
+                                                       options_.database->loop(), execution_events(done)));
 }
 
 // The merge node is a connection from the pool in any case: a transaction that made temporary tables could not be
@@ -247,6 +281,7 @@ void Session::scatter_done(const Result<void>& result, bool simple) {
   }
   if (autocommit_ && simple && !lost_participant_)
     return end_autocommit(!error, std::move(error), std::move(completion), true);
+  if (!in_transaction_) refresh_catalog();
   conclude(std::move(error), std::move(completion), simple);
 }
 

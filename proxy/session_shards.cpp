@@ -213,8 +213,8 @@ void Session::hand_over_commit() {
 }
 
 void Session::run_everywhere(std::string sql, executor::Everywhere::Order order, ExecutionDone done) {
-  run_execution(std::make_unique<executor::Everywhere>(std::move(sql), lent_places(), order, options_.database->loop(),
-                                                       execution_events(std::move(done))));
+  run_execution(std::make_unique<executor::Everywhere>(std::move(sql), lent_places(), order, pool::no_settings(),
+                                                       options_.database->loop(), execution_events(std::move(done))));
 }
 
 void Session::command_done(const router::PlannedStatement& planned, const std::string& sql, const Result<void>& result,
@@ -263,11 +263,11 @@ void Session::transaction_over() {
   std::vector<Backend*> all = participants();
   others_.clear();
   backend_ = nullptr;
-  in_transaction_ = transaction_failed_ = may_have_written_ = false;
+  in_transaction_ = transaction_failed_ = may_have_written_ = holds_tables_ = false;
   for (Backend* backend : all) let_go(*backend);
   lazy_.forget();
   channels_settled();
-  if (std::exchange(catalog_stale_, false)) options_.database->catalog_changed(options_.identity);
+  refresh_catalog();
 }
 
 void Session::drop_others() {
@@ -280,7 +280,7 @@ void Session::lose_transaction(const std::optional<Error>& untold) {
   if (backend_ != nullptr) others_.push_back(std::exchange(backend_, nullptr));
   drop_others();
   lost_participant_.reset();
-  in_transaction_ = may_have_written_ = false;
+  in_transaction_ = may_have_written_ = holds_tables_ = false;
   unnamed_on_backend_ = false;
   undo_log_.clear();
   portals_.clear();

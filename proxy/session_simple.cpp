@@ -70,7 +70,7 @@ bool Session::handle_query(std::string_view whole) {
   }
   if (const std::optional<bool> done = settle_unit()) return *done;
   if (refuse_inside_autocommit()) return true;
-  if (wait_for_effects() == Got::wait) return false;
+  if (const Got got = ready_to_plan(); got != Got::ready) return got == Got::refused;
   unnamed_.valid = false;  // a simple query ends the unnamed statement (exec_simple_query)
   parser::Fingerprint& print = scratch_print();
   router::PlannedTextRef keep;
@@ -234,7 +234,10 @@ Result<Spread> Session::spread_of(const router::PlannedStatement& planned, route
   if (planned.uses_temporary)
     return fail(sqlstate::feature_not_supported,
                 "a statement over several shards cannot use temporary objects of the session");
-  Spread spread{.kind = planned.plan.kind, .copies = planned.plan.copies};
+  Spread spread{.kind = planned.plan.kind,
+                .copies = planned.plan.copies,
+                .outside_transaction = planned.plan.effects.outside_transaction,
+                .command = planned.plan.command};
   if (plan.op == router::Operator::gather) {
     auto gather = options_.database->gather(values, view(), *routing(), in_transaction_ || lazy_.open());
     if (!gather) return std::unexpected(gather.error());
@@ -360,7 +363,7 @@ void Session::count(const router::PlannedText& text, ShardId shard) {
 bool Session::handle_function_call(std::string_view whole) {
   if (const std::optional<bool> done = settle_unit()) return *done;
   if (refuse_inside_autocommit()) return true;
-  if (wait_for_effects() == Got::wait) return false;
+  if (const Got got = ready_to_plan(); got != Got::ready) return got == Got::refused;
   std::optional<ShardId> shard = routing()->topology->default_shard();
   if (!shard && multi_shard() && backend_ == nullptr) {
     refuse({sqlstate::feature_not_supported,

@@ -72,6 +72,7 @@ std::string_view Session::state_name() const {
     case Wait::listening:
     case Wait::cancel:
     case Wait::effects:
+    case Wait::catalog:
     case Wait::copy:
       return "waiting for replies";
     case Wait::client:

@@ -58,6 +58,7 @@ public:
   const DatabaseRuntime& runtime() const { return *runtime_; }
   std::shared_ptr<const DatabaseRuntime> runtime_ref() const { return runtime_; }
   const config::Database& settings() const { return *runtime_->settings; }
+  std::shared_ptr<const config::Database> shared_settings() const { return {runtime_->config, runtime_->settings}; }
   std::size_t shard_count() const { return runtime_->primaries.size(); }
   DatabaseMetrics& metrics() { return *metrics_; }
   net::EventLoop& loop() { return *loop_; }
@@ -83,8 +84,13 @@ public:
   // Routing needs the catalog before the first statement can be planned. True: it is there. False: it is being loaded
   // through `identity`'s pool, and `then` is called with the outcome.
   bool ensure_catalog(const pool::IdentityRef& identity, std::function<void(const Result<void>&)> then);
-  // After DDL through us: load again, soon.
-  void catalog_changed(const pool::IdentityRef& identity);
+  // The shard whose catalog counts.
+  ShardId catalog_shard() const;
+  // After definitions through us: read again. The number of that reading.
+  std::uint64_t catalog_changed(const pool::IdentityRef& identity);
+  // True: statements are planned by that reading, or a later one. False: not yet, and `then` is called when they are,
+  // or when it has failed.
+  bool await_catalog(std::uint64_t reading, std::function<void(const Result<void>&)> then);
 
   // Made when it is first asked for; valid while the session that asks is in a message, or holds a connection of it.
   pool::Pool& pool(const pool::IdentityRef& identity, const std::string& user, ShardId shard);
@@ -149,7 +155,6 @@ public:
 
 private:
   void drop_superseded();
-  ShardId catalog_shard() const;
   void check_catalog(TimePoint now);
   bool look_is_due(TimePoint now, TimePoint looked_at);
   void look_unasked(TimePoint now);

@@ -34,7 +34,13 @@ ShardId WorkerDatabase::catalog_shard() const {
   return ShardId(0);
 }
 
-void WorkerDatabase::catalog_changed(const pool::IdentityRef& identity) {
+bool WorkerDatabase::await_catalog(std::uint64_t reading, std::function<void(const Result<void>&)> then) {
+  if (routing_ && routing_->reading >= reading) return true;
+  waiting_for_catalog_.push_back(std::move(then));
+  return false;
+}
+
+std::uint64_t WorkerDatabase::catalog_changed(const pool::IdentityRef& identity) {
   loading_catalog_ = true;
   const std::uint64_t reading = next_reading.fetch_add(1, std::memory_order_relaxed);
   run(pool(identity, identity->user, catalog_shard()), pool::no_settings(), catalog_queries(),
@@ -48,6 +54,7 @@ void WorkerDatabase::catalog_changed(const pool::IdentityRef& identity) {
         const Result<void> failed = std::unexpected(answer.error());
         for (auto& waiting : std::exchange(waiting_for_catalog_, {})) waiting(failed);
       });
+  return reading;
 }
 
 // Migrations may go to the servers past us. One worker's look serves all; a database that nobody uses is left in peace.

@@ -110,7 +110,7 @@ private:
     }
     if (auto same = same_moment(plan_, values_); !same) return same;
     std::ranges::sort(scratch_.shards);
-    out.op = plan_.insert_rows ? Operator::split : Operator::scatter;
+    out.op = plan_.insert_rows ? Operator::split : plan_.replicates ? Operator::replicate : Operator::scatter;
     out.shards.assign(scratch_.shards.begin(), scratch_.shards.end());
     out.mistake = std::move(mistake_);
     return {};

@@ -33,6 +33,13 @@ const Relation* Catalog::find(std::string_view schema, std::string_view name) co
   return found == by_name_.end() ? nullptr : &relations[found->second];
 }
 
+const Relation* Catalog::find_indexed(std::string_view schema, std::string_view index) const {
+  const auto found = std::ranges::find_if(relations, [schema, index](const Relation& relation) {
+    return relation.schema == schema && std::ranges::find(relation.indexes, index) != relation.indexes.end();
+  });
+  return found == relations.end() ? nullptr : &*found;
+}
+
 void Catalog::index() {
   by_name_.clear();
   children_.clear();

@@ -45,6 +45,7 @@ struct KeyColumn {
 struct UniqueIndex {
   std::string name;
   std::vector<std::string> columns;  // empty names: expressions
+  bool primary = false;
 };
 
 struct Relation {
@@ -54,10 +55,12 @@ struct Relation {
   Kind kind = Kind::table;
   std::vector<Column> columns;  // in attribute order, dropped ones left out
   bool complete = true;         // `columns` are all there are, in their order (not so offline, without `columns`)
-  std::vector<std::string> depends_on;  // a view's base relations (through views), as "schema.name"
-  std::vector<std::string> parents;     // what it is a partition of or inherits from, as "schema.name"
+  // A view's base relations (through views), as "schema.name"; the table that a sequence belongs to.
+  std::vector<std::string> depends_on;
+  std::vector<std::string> parents;  // what it is a partition of or inherits from, as "schema.name"
   std::vector<UniqueIndex> unique_indexes;
-  bool hidden_by_system = false;  // pg_catalog has one of that name, which an unqualified name means
+  std::vector<std::string> indexes;  // all of them, in the relation's schema
+  bool hidden_by_system = false;     // pg_catalog has one of that name, which an unqualified name means
   // Of a view: the same rows on every shard whose base tables have the same rows; no code that reads tables runs in it.
   bool steady = false;
   bool runs_code = true;
@@ -82,6 +85,8 @@ struct Catalog {
   // Whose code may leave something in the session (session_code.hpp): unqualified names in lower case.
   std::unordered_set<std::string> session_functions, session_views;
   const Relation* find(std::string_view schema, std::string_view name) const;
+  // The relation that an index belongs to.
+  const Relation* find_indexed(std::string_view schema, std::string_view index) const;
   // Its partitions and the tables that inherit from it, on all levels.
   std::vector<const Relation*> descendants(const Relation& relation) const;
   // Whether a view of that name, in any schema, has volatile code.

@@ -96,6 +96,7 @@ std::string describe(const PlanTemplate& plan, const Topology& topology) {
                   plan.preferred_shard ? fmt::format(", rather {}", topology.shard_name(*plan.preferred_shard)) : "",
                   plan.read_only ? ", read only" : "", plan.insert_rows ? ", a shard for each row" : "");
   for (const Component& component : plan.components) text += describe(component, topology);
+  if (plan.replicates) text += "same on each\n";
   if (!plan.copies.empty()) text += fmt::format("copies: {}\n", fmt::join(plan.copies, ", "));
   for (const std::string& note : plan.notes) text += fmt::format("note: {}\n", note);
   if (plan.gathers) return text + "if several shards: gathered\n";

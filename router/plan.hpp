@@ -64,7 +64,7 @@ struct Component {
 enum class Placement : std::uint8_t {
   any_shard,      // touches no table, or reference tables and system catalogs only, and reads
   by_components,  // see components
-  every_shard,    // must reach all shards: writes of reference tables (and DDL, which is refused)
+  every_shard,    // must reach all shards: writes of reference tables, definitions
   session  // the proxy itself or the session's state answers (see StatementKind): BEGIN, SET, LISTEN, SHOW tessera.…
 };
 
@@ -85,6 +85,8 @@ struct PlanTemplate {
   std::optional<Error> refusal;       // refused whatever the values are
   std::optional<Error> many_refusal;  // refused when more than one shard is concerned; none: rows may be concatenated
   bool gathers = false;               // …unless it is gathered (router/gather.hpp): then this stands for the rest only
+  // Several shards do the same, each to its own, for the first one's answer.
+  bool replicates = false;
   // every_shard: the reference tables that it concerns, as the statement names them, the one that it writes first.
   std::vector<std::string> copies;
   // It may write on several shards, and a text such as 'now' could mean a moment, which would be another on each.
@@ -99,7 +101,7 @@ enum class Operator : std::uint8_t {
   scatter,    // same SQL to `shards`, rows concatenated in shard order, numbers of rows added up
   gather,     // rows of `shards` put together on one of them, and the statement run there: router/gather.hpp
   split,      // INSERT of rows, each to its own of `shards`: router/split.hpp
-  replicate,  // a write of a reference table: the same SQL to `shards`, which are all, for the first one's answer
+  replicate,  // a write of a reference table, a definition: the same SQL to `shards`, for the first one's answer
   session     // no shard decided by the plan
 };
 

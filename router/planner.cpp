@@ -255,6 +255,13 @@ void Planning::refuse_all(Error error) {
   if (!out_.refusal) out_.refusal = std::move(error);
 }
 
+// A new view, or a new partition, which is where those are that it is made of.
+bool Planning::is_placed_by_others(const parser::TableRef& table) const {
+  if (!statement_.definition || table.use != parser::TableUse::ddl_target) return false;
+  if (statement_.command == "CREATE VIEW") return &table == &statement_.tables.back();
+  return statement_.definition->parent != no_index && &table == &statement_.tables.front();
+}
+
 // False: refused.
 bool Planning::resolve_tables() {
   if (!tables_.empty()) return !out_.refusal;
@@ -268,7 +275,10 @@ bool Planning::resolve_tables() {
     // The name of something that is only now created says nothing.
     const bool made_temporary = table.use == parser::TableUse::ddl_target && statement_.effects.temporary_objects;
     if (made_temporary) tables_.back() = {.kind = ResolvedTable::Kind::temporary, .name = table.name};
-    if (auto& refusal = tables_.back().refusal) {
+    auto& refusal = tables_.back().refusal;
+    const bool rows = statement_.kind != Kind::ddl && statement_.kind != Kind::maintenance;
+    if (!refusal && rows) refusal = tables_.back().rows_refusal;
+    if (refusal && !is_placed_by_others(table)) {
       refusal->position = position_of(request_.sql, table.span.begin);
       refuse_all(*refusal);
     }

@@ -2,7 +2,7 @@
 // the kind of statement. Spread over files by theme: planner.cpp (dispatch, hints), tables.cpp (names), facts.cpp (what
 // conditions and equalities imply), components.cpp (which tables share a shard), select_plan.cpp (may rows be
 // concatenated?), write_plan.cpp, insert_plan.cpp, write_checks.cpp (may several shards write?), replicate_plan.cpp,
-// utility_plan.cpp. Internal to router.
+// definition_plan.cpp (DDL), utility_plan.cpp. Internal to router.
 #pragma once
 
 #include <optional>
@@ -39,9 +39,13 @@ struct ResolvedTable {
   const TableRouting* routing = nullptr;  // sharded; of the partitioned parent, for a partition
   const Relation* relation = nullptr;     // may be null
   ShardId shard;
-  bool moody = false;            // a view whose rows may differ between shards that have the same tables
-  std::string name;              // for messages
-  std::optional<Error> refusal;  // why statements on it cannot be planned, without a position
+  bool moody = false;                 // a view whose rows may differ between shards that have the same tables
+  std::string name;                   // for messages
+  bool listed = false;                // in the configuration; or it is a partition of one that is
+  bool everywhere = false;            // a view over tables that every shard has
+  std::optional<Error> refusal;       // why it is not known where it is, without a position…
+  std::optional<Error> rows_refusal;  // …or how statements on its rows can be planned
+  bool is_known() const { return listed || relation != nullptr; }
 };
 ResolvedTable resolve_table(const parser::TableRef& table, const PlanRequest& request);
 
@@ -52,6 +56,7 @@ bool hides_system(const std::vector<std::string>& search_path);
 Error refuse(const PlanRequest& request, std::string message, parser::SourceSpan span, std::string hint);
 // "by a hint …", and what that needs where the configuration does not allow hints.
 std::string by_hint(const PlanRequest& request);
+std::string on_each_shard(const PlanRequest& request);
 
 class ParameterTypes;
 
@@ -98,6 +103,7 @@ private:
   bool read_only() const;
   std::vector<parser::FunctionCall> calls(const parser::Block& block) const;
   bool resolve_tables();
+  bool is_placed_by_others(const parser::TableRef& table) const;
   void refuse_all(Error error);
   bool uses(ResolvedTable::Kind kind) const;
   const parser::TableRef* first_table(ResolvedTable::Kind kind) const;
@@ -162,9 +168,22 @@ private:
   std::optional<Error> generated_key(const ResolvedTable& table, parser::SourceSpan span) const;
   std::optional<Error> default_refusal(const std::vector<parser::Assignment>& assignments,
                                        const ResolvedTable& table) const;
+  // definition_plan.cpp
+  void definition();
+  struct Home;
+  std::optional<Home> home_of(std::size_t table) const;
+  std::optional<Home> home_of_targets();
+  std::optional<Home> home_of_view();
+  void is_elsewhere(std::size_t table);
+  bool on_every_shard();
+  void on_one_shard(ShardId shard);
+  std::optional<Error> constraint_refusal() const;
+  std::optional<Error> unique_refusal(const parser::Definition::Constraint& constraint) const;
+  std::optional<Error> foreign_key_refusal(const parser::Definition::Constraint& constraint) const;
+  std::optional<Error> key_change_refusal() const;
+  std::optional<Error> misfit() const;
   // utility_plan.cpp
   void copy();
-  void definition();
   void whole_tables();
   void code();
   bool place_targets(parser::TableUse use, std::string_view command);

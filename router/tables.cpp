@@ -72,14 +72,15 @@ void place(const TableRouting& routing, const PlanRequest& request, ResolvedTabl
   table.kind = Kind::sharded;
   table.routing = &routing;
   if (!routing.key_types.empty()) return;
-  table.refusal =
-      Error{sqlstate::feature_not_supported,
-            fmt::format("the type of the sharding key of table \"{}\" is not known", table.name),
-            {},
-            request.catalog.loaded
-                ? "the table is not in the shards' catalog; create it there, or give its key_type in the configuration"
-                : "without a server the configuration must say it: key_type, beside the table's key",
-            0};
+  table.rows_refusal =
+      request.catalog.loaded
+          ? Error{sqlstate::undefined_table, fmt::format("relation \"{}\" does not exist", table.name),
+                  "the configuration lists it, but it is not in the shards' catalog", "create it through Tessera", 0}
+          : Error{sqlstate::feature_not_supported,
+                  fmt::format("the type of the sharding key of table \"{}\" is not known", table.name),
+                  {},
+                  "without a server the configuration must say it: key_type, beside the table's key",
+                  0};
 }
 
 void place_unlisted(const PlanRequest& request, ResolvedTable& table) {
@@ -99,9 +100,10 @@ void place_unlisted(const PlanRequest& request, ResolvedTable& table) {
 // A view over reference tables alone: the same everywhere, if its query is steady. Code in it may read other tables.
 void place_reference_view(const Relation& view, const PlanRequest& request, ResolvedTable& table) {
   table.kind = Kind::reference;
+  table.everywhere = true;
   table.moody = !view.steady;
   if (!view.runs_code) return;
-  table.refusal =
+  table.rows_refusal =
       Error{sqlstate::feature_not_supported,
             fmt::format("view \"{}\" calls functions that may use sharded or reference tables, and would see those of "
                         "one shard only",
@@ -132,7 +134,8 @@ void place_view(const Relation& view, const PlanRequest& request, ResolvedTable&
       continue;
     }
     if (routing->kind == TableRouting::Kind::sharded) {
-      table.refusal =
+      table.everywhere = true;
+      table.rows_refusal =
           Error{sqlstate::feature_not_supported,
                 fmt::format("view \"{}\" reads the sharded table \"{}\", and views over sharded tables are not "
                             "supported yet",
@@ -190,6 +193,31 @@ bool ambiguous(const std::string& name, const PlanRequest& request) {
   return false;
 }
 
+// An index is where its table is.
+ResolvedTable resolve_index(const parser::TableRef& index, const PlanRequest& request) {
+  const auto of_table = [&](std::string_view schema) -> std::optional<ResolvedTable> {
+    const Relation* relation = request.catalog.find_indexed(schema, index.name);
+    if (relation == nullptr) return std::nullopt;
+    parser::TableRef table = index;
+    table.schema = relation->schema;
+    table.name = relation->name;
+    table.index = false;
+    return resolve_table(table, request);
+  };
+  if (!index.schema.empty()) {
+    if (auto found = of_table(index.schema)) return *std::move(found);
+  } else {
+    for (const std::string& schema : request.session.search_path)
+      if (auto found = of_table(schema)) return *std::move(found);
+  }
+  ResolvedTable unknown{.name = index.name};
+  if (request.session.temporary_tables.empty())
+    place_unlisted(request, unknown);
+  else
+    unknown.kind = Kind::temporary;  // perhaps of one of those
+  return unknown;
+}
+
 }  // namespace
 
 ResolvedTable resolve_table(const parser::TableRef& table, const PlanRequest& request) {
@@ -201,10 +229,12 @@ ResolvedTable resolve_table(const parser::TableRef& table, const PlanRequest& re
     resolved.kind = Kind::temporary;
     return resolved;
   }
+  if (table.index) return resolve_index(table, request);
   const std::string schema{table.schema.empty() ? schema_of(table.name, request) : std::string_view(table.schema)};
   if (schema.empty() || system_schema(schema)) return resolved;
   resolved.relation = request.catalog.find(schema, table.name);
   const TableRouting* routing = routing_of(schema, table.name, request);
+  resolved.listed = routing != nullptr;
   if (routing != nullptr) {
     place(*routing, request, resolved);
   } else if (resolved.relation != nullptr && resolved.relation->kind == Relation::Kind::view) {
@@ -239,6 +269,10 @@ Error refuse(const PlanRequest& request, std::string message, parser::SourceSpan
 std::string by_hint(const PlanRequest& request) {
   return fmt::format("by a hint /* tessera: shard=… */{}",
                      request.session.hints_allowed ? "" : " (which takes hints: true in the configuration)");
+}
+
+std::string on_each_shard(const PlanRequest& request) {
+  return fmt::format("run it on each shard, directly or {}", by_hint(request));
 }
 
 }  // namespace tessera::router

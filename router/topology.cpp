@@ -12,6 +12,7 @@ namespace tessera::router {
 
 struct Topology::Contents {
   std::uint64_t version = 0;
+  std::shared_ptr<const config::Database> configured;  // may be null
   std::vector<std::string> shards;
   std::optional<ShardId> default_shard;
   std::vector<TableRouting> tables;
@@ -121,6 +122,7 @@ public:
     } else {
       routing.kind = TableRouting::Kind::sharded;
       routing.key_columns = table.key;
+      routing.rule_name = table.rule;
       auto types = key_types(table, catalog_);
       if (!types) return std::unexpected(types.error());
       routing.key_types = std::move(*types);
@@ -167,6 +169,15 @@ Result<std::shared_ptr<const Topology>> Topology::build(const config::Database& 
   return std::shared_ptr<const Topology>(new Topology(std::move(builder.contents)));
 }
 
+Result<std::shared_ptr<const Topology>> Topology::build(const std::shared_ptr<const config::Database>& database,
+                                                        const Catalog& catalog, std::uint64_t version) {
+  auto built = build(*database, catalog, version);
+  if (!built) return built;
+  auto contents = std::make_shared<Contents>(*(*built)->contents_);
+  contents->configured = database;
+  return std::shared_ptr<const Topology>(new Topology(std::move(contents)));
+}
+
 std::vector<Error> Topology::problems(const config::Database& database, const Catalog& catalog) {
   Builder builder(database, catalog);
   std::vector<Error> problems;
@@ -176,6 +187,23 @@ std::vector<Error> Topology::problems(const config::Database& database, const Ca
   note(builder.shards());
   for (const config::Table& table : database.tables) note(builder.table(table));
   return problems;
+}
+
+std::optional<Error> Topology::misfit(const Relation& relation) const {
+  if (contents_->configured == nullptr) return std::nullopt;
+  const config::Database& configured = *contents_->configured;
+  const auto listed = std::ranges::find_if(configured.tables, [&relation](const config::Table& table) {
+    return table.schema == relation.schema && table.name == relation.name;
+  });
+  if (listed == configured.tables.end()) return std::nullopt;
+  Catalog alone;
+  alone.loaded = true;
+  alone.relations.push_back(relation);
+  alone.index();
+  Builder builder(configured, alone);
+  if (auto shards = builder.shards(); !shards) return shards.error();
+  auto fits = builder.table(*listed);
+  return fits ? std::nullopt : std::optional(std::move(fits.error()));
 }
 
 Topology::Topology(std::shared_ptr<const Contents> contents) : contents_(std::move(contents)) {}

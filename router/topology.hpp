@@ -48,6 +48,7 @@ struct TableRouting {
   std::string name;
   Kind kind = Kind::plain;
   RuleId rule;                           // sharded
+  std::string rule_name;                 // sharded: as configured
   std::vector<std::string> key_columns;  // sharded
   std::vector<KeyType> key_types;  // sharded, as long as key_columns; empty: not known, the table cannot be routed
   ShardId shard;                   // plain
@@ -60,6 +61,9 @@ public:
   // are built from the configuration's key_type, or left to be refused when they are used.
   static Result<std::shared_ptr<const Topology>> build(const config::Database& database, const Catalog& catalog,
                                                        std::uint64_t version);
+  // …and remembers the configuration, for misfit().
+  static Result<std::shared_ptr<const Topology>> build(const std::shared_ptr<const config::Database>& database,
+                                                       const Catalog& catalog, std::uint64_t version);
   // Why it fails: the first problem of each table. Empty: it does not.
   static std::vector<Error> problems(const config::Database& database, const Catalog& catalog);
 
@@ -74,6 +78,9 @@ public:
   // A rule bound to a key type: the same configured rule over a bigint and over a text key are two.
   const Rule& rule(RuleId id) const;
   std::string_view rule_name(RuleId id) const;
+  // Why the rules would not fit any more if this (listed) relation were as it is here. None also if that cannot be
+  // told.
+  std::optional<Error> misfit(const Relation& relation) const;
   // Two tables are co-located when they have the same RuleId (rule and key types).
 
 private:

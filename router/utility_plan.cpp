@@ -1,4 +1,4 @@
-// COPY, DDL, TRUNCATE, LOCK, maintenance, CALL and DO: whole tables, or what cannot be looked into.
+// COPY, TRUNCATE, LOCK, maintenance, CALL and DO: whole tables, or what cannot be looked into.
 #include <algorithm>
 #include <fmt/core.h>
 
@@ -10,12 +10,6 @@ namespace tessera::router {
 using parser::no_index;
 using parser::TableUse;
 using Kind = ResolvedTable::Kind;
-
-namespace {
-std::string on_each_shard(const PlanRequest& request) {
-  return fmt::format("run it on each shard, directly or {}", by_hint(request));
-}
-}  // namespace
 
 // The tables that are acted on as a whole must be plain ones. False: refused.
 bool Planning::place_targets(TableUse use, std::string_view command) {
@@ -47,33 +41,36 @@ void Planning::copy() {
   query_without_scatter("COPY");
 }
 
-void Planning::definition() {
-  if (!place_targets(TableUse::ddl_target, out_.command)) return;
-  const bool targets = contains(statement_.tables, TableUse::ddl_target, &parser::TableRef::use);
-  if (!targets && !statement_.effects.temporary_objects) {
-    out_.placement = Placement::every_shard;
-    return refuse_all(refuse(request_,
-                             fmt::format("{}, which concerns every shard, is not supported yet", out_.command),
-                             statement_.span, on_each_shard(request_)));
-  }
-  query_without_scatter(out_.command);
-  // A view or table that is made of rows of several shards: a condition would make it another one.
-  if (out_.many_refusal && uses(Kind::sharded)) out_.many_refusal->hint = on_each_shard(request_);
-}
-
+// LOCK, TRUNCATE, VACUUM and the like: each shard does it to its own part.
 void Planning::whole_tables() {
-  if (statement_.tables.empty()) {
+  const bool maintains = statement_.kind == parser::StatementKind::maintenance;
+  const auto on_each = [this](std::string message, parser::SourceSpan span) {
     out_.placement = Placement::every_shard;
-    return refuse_all(refuse(request_, fmt::format("{} of all shards is not supported yet", out_.command),
-                             statement_.span, on_each_shard(request_)));
+    refuse_all(refuse(request_, std::move(message), span, on_each_shard(request_)));
+  };
+  if (statement_.effects.opaque_code)
+    return on_each(fmt::format("{} on all shards is not supported", out_.command), statement_.span);
+  const auto count = [this](Kind kind) { return std::ranges::count(tables_, kind, &ResolvedTable::kind); };
+  const auto all = std::ssize(tables_);
+  if (const parser::TableRef* catalog = first_table(Kind::catalog))
+    return on_each(fmt::format("{} on the system catalog \"{}\", of which every shard has its own, is not supported",
+                               out_.command, catalog->name),
+                   catalog->span);
+  if (statement_.kind == parser::StatementKind::truncate && count(Kind::reference) == all) return replicate();
+  const auto views = std::ranges::count(tables_, true, &ResolvedTable::everywhere);
+  if (count(Kind::sharded) + count(Kind::reference) + views == 0 && all > 0) return query_without_scatter(out_.command);
+  if (count(Kind::plain) + count(Kind::temporary) > views) {
+    return on_each(
+        fmt::format("{} of tables that are on every shard together with others is not supported", out_.command),
+        statement_.span);
   }
-  const bool copies =
-      std::ranges::all_of(tables_, [](const ResolvedTable& table) { return table.kind == Kind::reference; });
-  if (statement_.kind == parser::StatementKind::truncate && copies) return replicate();
-  for (const TableUse use : {TableUse::truncate_target, TableUse::lock, TableUse::ddl_target, TableUse::read}) {
-    if (!place_targets(use, out_.command)) return;
+  out_.replicates = true;
+  if (count(Kind::sharded) != all || all == 0 || maintains) {
+    out_.placement = Placement::every_shard;
+    return;
   }
-  query_without_scatter(out_.command);
+  out_.placement = Placement::by_components;
+  add_components(request_, tables_, no_index, out_, component_of_, driving_);
 }
 
 // DO, CALL and what else there may be: anything could happen in there, so it happens on the one server, if the database

@@ -1,7 +1,8 @@
 // Turns the syntax tree of one statement into a `Statement`. One `Builder` lives for one statement; its member
 // functions follow the grammar and are spread over files by theme: utility.cpp (dispatch), sessions.cpp, definition.cpp
-// (DDL), select.cpp, from.cpp, modify.cpp (INSERT, UPDATE, DELETE, MERGE), expressions.cpp, conditions.cpp. Not
-// included from outside the folder. Recursion is bounded by `nesting_bound`, which the entry point checks first.
+// and table_definition.cpp (DDL), select.cpp, from.cpp, modify.cpp (INSERT, UPDATE, DELETE, MERGE), expressions.cpp,
+// conditions.cpp. Not included from outside the folder. Recursion is bounded by `nesting_bound`, which the entry point
+// checks first.
 #pragma once
 
 #include <map>
@@ -24,6 +25,9 @@ struct JoinSide {
   std::vector<TableIndex> tables;  // the tables whose rows come through it, those behind subqueries included
   std::vector<Merged> merged;
 };
+
+// What the name of an object names.
+enum class Named { nothing, relation, index, part_of_relation };
 
 class Builder {
 public:
@@ -70,11 +74,17 @@ private:
   void definition(const Node* node);
   void create_table_as(const PgQuery__CreateTableAsStmt& node);
   void defined_tables(const Message& message, TableUse use);
-  void object_table(const Node* object, std::size_t behind);
+  void object_table(const Node* object, Named named);
   void dropped_tables(const PgQuery__DropStmt& node);
   SourceSpan find_name(std::string_view name) const;
   bool names_temporary_schema() const;
   std::string definition_command() const;  // the server's command tag: "CREATE TABLE"
+  // table_definition.cpp
+  void define_column(const PgQuery__ColumnDef& node);
+  void define_constraint(const PgQuery__Constraint& node);
+  void define_unique_index(const PgQuery__IndexStmt& node);
+  void alter_column(const PgQuery__AlterTableCmd& node);
+  void rename(const PgQuery__RenameStmt& node);
   // select.cpp
   Query select(const SelectNode& node, const Place& place);
   void with_clause(const PgQuery__WithClause* node, BlockIndex block, const Scope* outer, WithScope& with);
@@ -150,6 +160,8 @@ private:
   Statement out_;
   std::map<std::string, int, std::less<>> name_uses_;  // how often the tree names a relation, for WITH queries
   std::unordered_map<const PgQuery__SubLink*, Query> sub_queries_;
+  std::string column_;               // the one that is being defined
+  const Message* parent_ = nullptr;  // of the table that is being defined
 };
 
 // What a filter expression is a filter of: the rows of `tables`. `full_join`: of none, but equalities are still told.

@@ -83,8 +83,10 @@ std::string Builder::definition_command() const {
   return result;
 }
 
-// A name in a list of strings; `behind` strings at its end name a part of the table (a column, a trigger).
-void Builder::object_table(const Node* object, std::size_t behind) {
+// A name in a list of strings; that of a part of the table (a column, a trigger) has one more at its end.
+void Builder::object_table(const Node* object, Named named) {
+  if (named == Named::nothing) return;
+  const std::size_t behind = named == Named::part_of_relation ? 1 : 0;
   const auto* names_list = as<PgQuery__List>(object);
   if (names_list == nullptr) return;
   const auto names = strings(list(names_list->items, names_list->n_items));
@@ -96,12 +98,11 @@ void Builder::object_table(const Node* object, std::size_t behind) {
   table.use = TableUse::ddl_target;
   table.block = no_index;
   table.span = find_name(table.name);
+  table.index = named == Named::index;
   out_.tables.push_back(std::move(table));
 }
 
 namespace {
-
-enum class Named { nothing, relation, part_of_relation };
 
 Named named_by(PgQuery__ObjectType type) {
   switch (type) {
@@ -111,6 +112,8 @@ Named named_by(PgQuery__ObjectType type) {
     case PG_QUERY__OBJECT_TYPE__OBJECT_FOREIGN_TABLE:
     case PG_QUERY__OBJECT_TYPE__OBJECT_SEQUENCE:
       return Named::relation;
+    case PG_QUERY__OBJECT_TYPE__OBJECT_INDEX:
+      return Named::index;
     case PG_QUERY__OBJECT_TYPE__OBJECT_COLUMN:
     case PG_QUERY__OBJECT_TYPE__OBJECT_TABCONSTRAINT:
     case PG_QUERY__OBJECT_TYPE__OBJECT_TRIGGER:
@@ -122,6 +125,13 @@ Named named_by(PgQuery__ObjectType type) {
   }
 }
 
+bool lists_all_columns(const PgQuery__CreateStmt& node) {
+  return node.n_inh_relations == 0 && node.of_typename == nullptr &&
+         std::ranges::none_of(list(node.table_elts, node.n_table_elts), [](const Node* element) {
+           return element->node_case == PG_QUERY__NODE__NODE_TABLE_LIKE_CLAUSE;
+         });
+}
+
 bool is_body(const Message& message) {
   return as<SelectNode>(message) != nullptr || as<PgQuery__InsertStmt>(message) != nullptr ||
          as<PgQuery__UpdateStmt>(message) != nullptr || as<PgQuery__DeleteStmt>(message) != nullptr;
@@ -131,15 +141,18 @@ bool is_body(const Message& message) {
 
 void Builder::dropped_tables(const PgQuery__DropStmt& node) {
   const Named named = named_by(node.remove_type);
-  if (named == Named::nothing) return;
-  for (const Node* object : list(node.objects, node.n_objects)) object_table(object, named == Named::relation ? 0 : 1);
+  for (const Node* object : list(node.objects, node.n_objects)) object_table(object, named);
 }
 
 void Builder::defined_tables(const Message& message, TableUse use) {
   if (const auto* table = as<PgQuery__RangeVar>(message)) {
-    add_table(*table, use, no_index);
+    const TableIndex index = add_table(*table, use, no_index);
+    if (&message == parent_) out_.definition->parent = index;
     return;
   }
+  if (const auto* column = as<PgQuery__ColumnDef>(message)) define_column(*column);
+  if (const auto* constraint = as<PgQuery__Constraint>(message)) define_constraint(*constraint);
+  if (const auto* command = as<PgQuery__AlterTableCmd>(message)) alter_column(*command);
   const bool refers = message.descriptor == &pg_query__constraint__descriptor ||
                       message.descriptor == &pg_query__table_like_clause__descriptor || is_body(message);
   const TableUse below = refers ? TableUse::read : use;
@@ -168,6 +181,7 @@ void Builder::definition(const Node* node) {
   out_.effects.writes = true;
   out_.effects.outside_transaction = needs_no_transaction(node);
   out_.command = definition_command();
+  out_.definition.emplace();
   if (names_temporary_schema()) out_.effects.temporary_objects = true;
   const auto note_persistence = [this](const PgQuery__RangeVar* table) {
     if (table != nullptr && std::string_view(table->relpersistence) == "t") out_.effects.temporary_objects = true;
@@ -181,22 +195,27 @@ void Builder::definition(const Node* node) {
       return note_persistence(node->view_stmt->view);
     case PG_QUERY__NODE__NODE_DROP_STMT:
       return dropped_tables(*node->drop_stmt);
-    case PG_QUERY__NODE__NODE_COMMENT_STMT: {
-      const Named named = named_by(node->comment_stmt->objtype);
-      if (named != Named::nothing) object_table(node->comment_stmt->object, named == Named::relation ? 0 : 1);
-      return;
-    }
-    case PG_QUERY__NODE__NODE_SEC_LABEL_STMT: {
-      const Named named = named_by(node->sec_label_stmt->objtype);
-      if (named != Named::nothing) object_table(node->sec_label_stmt->object, named == Named::relation ? 0 : 1);
-      return;
-    }
+    case PG_QUERY__NODE__NODE_COMMENT_STMT:
+      return object_table(node->comment_stmt->object, named_by(node->comment_stmt->objtype));
+    case PG_QUERY__NODE__NODE_SEC_LABEL_STMT:
+      return object_table(node->sec_label_stmt->object, named_by(node->sec_label_stmt->objtype));
     case PG_QUERY__NODE__NODE_GRANT_ROLE_STMT:
       out_.command += " ROLE";
       return;
     case PG_QUERY__NODE__NODE_CREATE_STMT:
       note_persistence(node->create_stmt->relation);
       out_.effects.until_commit = node->create_stmt->oncommit == PG_QUERY__ON_COMMIT_ACTION__ONCOMMIT_DROP;
+      out_.definition->complete = lists_all_columns(*node->create_stmt);
+      if (node->create_stmt->n_inh_relations > 0) parent_ = content(node->create_stmt->inh_relations[0]);
+      break;
+    case PG_QUERY__NODE__NODE_INDEX_STMT:
+      if (node->index_stmt->unique) define_unique_index(*node->index_stmt);
+      break;
+    case PG_QUERY__NODE__NODE_RENAME_STMT:
+      rename(*node->rename_stmt);
+      break;
+    case PG_QUERY__NODE__NODE_ALTER_OBJECT_SCHEMA_STMT:
+      out_.definition->moves = true;
       break;
     case PG_QUERY__NODE__NODE_CREATE_SEQ_STMT:
       note_persistence(node->create_seq_stmt->sequence);
@@ -204,9 +223,10 @@ void Builder::definition(const Node* node) {
     default:
       break;
   }
-  if (out_.command.ends_with(" INDEX") && node->node_case != PG_QUERY__NODE__NODE_INDEX_STMT) return;  // names an index
   if (out_.command.ends_with(" TYPE")) return;
   defined_tables(*message, TableUse::ddl_target);
+  if (out_.command != "ALTER INDEX") return;
+  for (TableRef& table : out_.tables) table.index = true;
 }
 
 }  // namespace tessera::parser::postgres

@@ -116,6 +116,8 @@ TESSERA_NODE(PartitionCmd, pg_query__partition_cmd__descriptor)
 TESSERA_NODE(MultiAssignRef, pg_query__multi_assign_ref__descriptor)
 TESSERA_NODE(AIndirection, pg_query__a__indirection__descriptor)
 TESSERA_NODE(IndexElem, pg_query__index_elem__descriptor)
+TESSERA_NODE(ColumnDef, pg_query__column_def__descriptor)
+TESSERA_NODE(Constraint, pg_query__constraint__descriptor)
 TESSERA_NODE(LockingClause, pg_query__locking_clause__descriptor)
 TESSERA_NODE(WindowDef, pg_query__window_def__descriptor)
 #undef TESSERA_NODE

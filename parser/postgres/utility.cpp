@@ -218,7 +218,8 @@ bool Builder::maintenance(const Node* node) {
   out_.effects.outside_transaction = needs_no_transaction(node);
   const bool names_index = node->node_case == PG_QUERY__NODE__NODE_REINDEX_STMT &&
                            node->reindex_stmt->kind == PG_QUERY__REINDEX_OBJECT_TYPE__REINDEX_OBJECT_INDEX;
-  if (!names_index) defined_tables(*content(node), TableUse::ddl_target);
+  defined_tables(*content(node), TableUse::ddl_target);
+  if (names_index) out_.tables.front().index = true;
   return true;
 }
 
