@@ -99,7 +99,7 @@ protected:
   }
   void everywhere(const std::string& sql, Everywhere::Order order) {
     run_lent([&](const std::vector<Place>& places, Events events) {
-      return std::make_unique<Everywhere>(sql, places, order, lane_.loop, std::move(events));
+      return std::make_unique<Everywhere>(sql, places, order, pool::no_settings(), lane_.loop, std::move(events));
     });
   }
   // None is in a transaction: each is idle, or gone.

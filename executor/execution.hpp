@@ -23,8 +23,9 @@ struct Request {
   std::vector<postgres::Oid> types;  // declared parameter types
   std::string bind;   // body of the client's Bind behind the two names (formats, values, result formats); empty: none
   std::string bound;  // for the client when the servers have taken the parameters: BindComplete
-  bool describe = true;  // the client wants a RowDescription
-  bool simple = false;   // came as a simple query: ReadyForQuery ends the answer
+  std::int32_t limit = 0;  // of rows; 0: none
+  bool describe = true;    // the client wants a RowDescription
+  bool simple = false;     // came as a simple query: ReadyForQuery ends the answer
 };
 
 // Where a part of the statement runs: on a connection of its own, or on one that `lender` has in its transaction.

@@ -66,8 +66,8 @@ public:
     bind({}, {});
     execute({.hide_completion = true, .ordered = true});
   }
-  void execute(pool::ExpectedReply expected) {
-    sent_ = sent_ && postgres::append_execute(backend_.out(), "");
+  void execute(pool::ExpectedReply expected, std::int32_t limit = 0) {
+    sent_ = sent_ && postgres::append_execute(backend_.out(), "", limit);
     expected.kind = ReplyKind::execute;
     backend_.replies().expect(std::move(expected));
   }
@@ -184,7 +184,7 @@ public:
       sender.parse(gather_.plan_.statement, types_);
       sender.bind(values, values.result_formats);
       sender.describe('P');
-      sender.execute({});
+      sender.execute({}, gather_.request_.limit);
       sender.sync(ran);
       sender.query("COMMIT", ended);
     });

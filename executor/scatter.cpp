@@ -20,17 +20,8 @@ public:
       : Branch(scatter, piece.place, settings), scatter_(scatter), index_(index), piece_(std::move(piece)) {}
 
   const Piece& piece() const { return piece_; }
-  bool described() const { return described_; }
-  const std::string& description() const { return description_; }
-  // Of those that are held, the next one; empty: there is none.
-  std::string_view next_row() {
-    if (next_row_ == row_ends_.size()) return {};
-    const std::size_t begin = next_row_ == 0 ? 0 : row_ends_[next_row_ - 1];
-    return std::string_view(rows_).substr(begin, row_ends_[next_row_++] - begin);
-  }
-
-private:
-  Result<void> begin(Backend& backend) override {
+  // What it is to run, when it is its turn.
+  Result<void> send(Backend& backend) {
     const bool built = piece_.sql.empty() ? append_whole(backend.out()) : append_piece(backend.out());
     if (!built) return std::unexpected(too_long());
     postgres::append_sync(backend.out());
@@ -42,6 +33,19 @@ private:
         {.kind = ReplyKind::execute, .delivery = delivery, .hide_completion = true, .ordered = true});
     backend.replies().expect({.kind = ReplyKind::sync, .delivery = Delivery::ignore});
     return {};
+  }
+  bool described() const { return described_; }
+  const std::string& description() const { return description_; }
+  // Of those that are held, the next one; empty: there is none.
+  std::string_view next_row() {
+    if (next_row_ == row_ends_.size()) return {};
+    const std::size_t begin = next_row_ == 0 ? 0 : row_ends_[next_row_ - 1];
+    return std::string_view(rows_).substr(begin, row_ends_[next_row_++] - begin);
+  }
+
+private:
+  Result<void> begin(Backend& backend) override {
+    return index_ == 0 || scatter_.order_ == Order::at_once ? send(backend) : Result<void>();
   }
 
   // The client's own statement and values.
@@ -56,7 +60,7 @@ private:
       out += 'B';
       for (int shift = 24; shift >= 0; shift -= 8) out += static_cast<char>(length >> shift);
       out += bind;
-      built = postgres::append_describe(out, 'P', "") && postgres::append_execute(out, "");
+      built = postgres::append_describe(out, 'P', "") && postgres::append_execute(out, "", request.limit);
     }
     return built;
   }
@@ -80,17 +84,19 @@ private:
     }
     return postgres::append_parse(out, "", piece_.sql, types) &&
            postgres::append_bind(out, "", "", values, {formats, all.result_formats}) &&
-           postgres::append_describe(out, 'P', "") && postgres::append_execute(out, "");
+           postgres::append_describe(out, 'P', "") && postgres::append_execute(out, "", request.limit);
   }
 
   // The client gets nothing of its answer.
   bool silent() const { return scatter_.combine_ == Combine::first && index_ != 0; }
-  bool in_turn() const { return scatter_.combine_ != Combine::concatenate || index_ == scatter_.current_; }
+  bool in_turn() const {
+    return scatter_.combine_ != Combine::concatenate || scatter_.holds() || index_ == scatter_.current_;
+  }
 
   void on_relay(std::string_view bytes) override {
     if (!described_)
       description_.append(bytes);
-    else if (scatter_.combine_ == Combine::by_row)
+    else if (scatter_.holds())
       hold(bytes);
     else
       scatter_.events_.relay(bytes);
@@ -150,9 +156,9 @@ private:
     }
     if (scatter_.held_ > most_bytes && !error_)
       error_ = Error{sqlstate::configuration_limit_exceeded,
-                     "the rows that this INSERT returns are too many to be put into their order",
+                     "the rows that this statement returns are too many to be held",
                      {},
-                     "insert fewer rows at once, or return less of them",
+                     "insert fewer rows at once, return less of them, or fetch all rows without a limit",
                      0};
   }
 
@@ -168,9 +174,9 @@ private:
   std::string tag_;
 };
 
-Scatter::Scatter(Request request, std::vector<Piece> pieces, Combine combine, const pool::Settings& settings,
-                 net::EventLoop& loop, Events events)
-    : Execution(std::move(request), loop, std::move(events)), combine_(combine) {
+Scatter::Scatter(Request request, std::vector<Piece> pieces, Combine combine, Order order,
+                 const pool::Settings& settings, net::EventLoop& loop, Events events)
+    : Execution(std::move(request), loop, std::move(events)), combine_(combine), order_(order) {
   for (Piece& piece : pieces) {
     auto part = std::make_unique<Part>(*this, parts_.size(), std::move(piece), settings);
     parts_.push_back(part.get());
@@ -179,11 +185,18 @@ Scatter::Scatter(Request request, std::vector<Piece> pieces, Combine combine, co
 }
 
 Branch* Scatter::relaying() const {
-  if (combine_ == Combine::by_row) return nullptr;
+  if (holds()) return nullptr;
   return current_ < parts_.size() ? parts_[current_] : nullptr;
 }
 
 namespace {
+
+// The oids of types that somebody has created are others on each server. As text their values are the same.
+bool same_type(const postgres::FieldView& a, const postgres::FieldView& b) {
+  constexpr postgres::Oid first_own = 16384;
+  if (a.type == b.type) return true;
+  return a.type >= first_own && b.type >= first_own && a.format == 0;  // text
+}
 
 // The columns as far as they must agree between shards: table oids differ.
 bool same_columns(std::string_view a, std::string_view b) {
@@ -196,7 +209,7 @@ bool same_columns(std::string_view a, std::string_view b) {
       !postgres::parse_row_description(b.substr(postgres::frame_header_size), right) || left.size() != right.size())
     return false;
   for (std::size_t i = 0; i < left.size(); ++i)
-    if (left[i].name != right[i].name || left[i].type != right[i].type ||
+    if (left[i].name != right[i].name || !same_type(left[i], right[i]) ||
         left[i].type_modifier != right[i].type_modifier || left[i].format != right[i].format)
       return false;
   return true;
@@ -232,19 +245,48 @@ void Scatter::part_done(std::string_view tag) {
                    "the copies of a reference table differ: shards have changed different numbers of rows",
                    fmt::format("{} and {}", rows_, rows), "compare the copies, and make them the same", 0});
   }
-  verb_ = tag.substr(0, space);
+  if (!tag.empty()) verb_ = tag.substr(0, space);
   rows_ = combine_ == Combine::first ? rows : rows_ + rows;
   ++done_;
-  if (combine_ == Combine::concatenate && ++current_ < parts_.size()) return parts_[current_]->resume();
+  if (order_ == Order::in_turn && done_ < parts_.size()) {
+    Backend& next = *parts_[done_]->backend();
+    if (const Result<void> sent = parts_[done_]->send(next); !sent) return failed(sent.error());
+    next.flush();
+  }
+  if (combine_ == Combine::concatenate && !holds() && ++current_ < parts_.size()) return parts_[current_]->resume();
   if (done_ < parts_.size()) return;
-  if (combine_ == Combine::by_row) relay_by_row();
+  if (holds()) return relay_held();
   const std::string whole = counts ? fmt::format("{} {}", verb_, rows_) : std::string(tag);
   if (!postgres::append_command_complete(completion_, whole)) completion_.clear();
   conclude({});
 }
 
-// Each row that was inserted has returned one.
-void Scatter::relay_by_row() {
+// At most as many rows as were asked for: more may be there, as far as the client is told. What returns none has no
+// limit.
+void Scatter::relay_held() {
+  const std::size_t limit = request_.limit > 0 ? static_cast<std::size_t>(request_.limit) : SIZE_MAX;
+  std::size_t relayed = 0;
+  const auto relay = [&](Part& part) {
+    const std::string_view row = relayed < limit ? part.next_row() : std::string_view();
+    if (row.empty()) return false;
+    events_.relay(row);
+    ++relayed;
+    return true;
+  };
+  for (Part* part : parts_of_rows())
+    if (part != nullptr) relay(*part);
+  for (Part* part : parts_)  // all of them; or what is not in the text of an INSERT: of a rule, say
+    while (relay(*part)) {
+    }
+  if (relayed == limit)
+    postgres::append_portal_suspended(completion_);
+  else if (!postgres::append_command_complete(completion_, fmt::format("{} {}", verb_, rows_)))
+    completion_.clear();
+  conclude({});
+}
+
+// Of a Split: where each row has gone. Each that was inserted has returned one.
+std::vector<Scatter::Part*> Scatter::parts_of_rows() const {
   std::vector<Part*> part_of_row;
   for (Part* part : parts_) {
     for (const std::uint32_t row : part->piece().rows) {
@@ -252,10 +294,7 @@ void Scatter::relay_by_row() {
       part_of_row[row] = part;
     }
   }
-  for (Part* part : part_of_row)
-    if (part != nullptr) events_.relay(part->next_row());
-  for (Part* part : parts_)  // of what is not in the text: a rule, say
-    for (std::string_view row = part->next_row(); !row.empty(); row = part->next_row()) events_.relay(row);
+  return part_of_row;
 }
 
 }  // namespace tessera::executor

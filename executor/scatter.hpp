@@ -1,6 +1,9 @@
 // Scatter and Concat: one statement runs on several shards at the same time, and the client gets the rows of one shard
 // after the other, in shard order, and the sum of their counts. Nothing is buffered: shards whose turn has not come
-// wait with their rows in the kernel. What writes runs on connections that a transaction lends.
+// wait with their rows in the kernel. What writes runs on connections that a transaction lends; and on one shard after
+// the other, so that two of them that lock the same rows cannot wait for each other.
+//
+// With a limit each shard gives that many rows at most; they are held, and the first of them relayed.
 //
 // Likewise Split, where each shard has a statement of its own with its rows of an INSERT, and the rows that these
 // return come in the order of the statement; and Replicate, where each shard does the same, and the client gets the
@@ -33,10 +36,11 @@ enum class Combine : std::uint8_t {
 
 class Scatter final : public Execution {
 public:
-  // Held in memory with Combine::by_row.
+  // Held in memory with Combine::by_row, or with a limit.
   static constexpr std::size_t most_bytes = 256 * 1024 * 1024;
 
-  Scatter(Request request, std::vector<Piece> pieces, Combine combine, const pool::Settings& settings,
+  enum class Order : std::uint8_t { at_once, in_turn };
+  Scatter(Request request, std::vector<Piece> pieces, Combine combine, Order order, const pool::Settings& settings,
           net::EventLoop& loop, Events events);
 
 private:
@@ -44,10 +48,13 @@ private:
   Branch* relaying() const override;
   void part_described(std::size_t index);
   void part_done(std::string_view tag);
-  void relay_by_row();
+  void relay_held();
+  std::vector<Part*> parts_of_rows() const;
+  bool holds() const { return combine_ == Combine::by_row || request_.limit > 0; }
 
   std::vector<Part*> parts_;
   const Combine combine_;
+  const Order order_;
   std::size_t current_ = 0;  // whose rows go to the client
   std::size_t held_ = 0;     // bytes of rows
   std::size_t done_ = 0;     // parts

@@ -27,12 +27,13 @@ protected:
     server_[shard].answer("E", bytes + complete("SELECT " + std::to_string(values.size())));
   }
   void start(const Request& request, const pool::Settings& settings = pool::no_settings(),
-             Combine combine = Combine::concatenate, const std::vector<std::vector<std::uint32_t>>& rows_of = {}) {
+             Combine combine = Combine::concatenate, const std::vector<std::vector<std::uint32_t>>& rows_of = {},
+             Scatter::Order order = Scatter::Order::at_once) {
     run([&](const std::vector<Place>& places, Events events) {
       std::vector<Piece> pieces;
       for (const Place& place : places) pieces.push_back({.place = place});
       for (std::size_t i = 0; i < rows_of.size(); ++i) pieces[i].rows = rows_of[i];
-      return std::make_unique<Scatter>(request, pieces, combine, settings, lane_.loop, std::move(events));
+      return std::make_unique<Scatter>(request, pieces, combine, order, settings, lane_.loop, std::move(events));
     });
   }
 };

@@ -318,6 +318,7 @@ private:
   std::optional<Error> portal_refusal(std::string_view name, bool on_server, std::size_t bytes);
   bool awaits_portals_end(std::string_view name);
   void end_portals();
+  void end_scatter_portals();
   Portal* find_portal(std::string_view name);
   std::span<const router::Values::Parameter> parameters_of(const postgres::BindView& bind,
                                                            const PreparedStatement& statement);
@@ -353,9 +354,10 @@ private:
   Got prepare_scatter(const std::vector<ShardId>& shards, bool writes);
   std::vector<executor::Place> places_of(const std::vector<ShardId>& shards);
   void count_scatter(const Spread& spread, const std::vector<ShardId>& shards, router::StatementCounters* counters);
+  static std::optional<Error> parameter_count_error(const PreparedStatement& statement, const postgres::BindView& bind);
   bool bind_scatter(const PreparedStatement& statement, const postgres::BindView& bind, std::string_view whole,
                     const Target& target);
-  bool execute_scatter(Portal& portal, std::int32_t max_rows);
+  bool execute_scatter(std::string_view name, Portal& portal, std::int32_t max_rows);
   bool describes_later() const;
   std::optional<Error> own_connection_in_the_way(const std::vector<ShardId>& shards);
   executor::Events execution_events(ExecutionDone done);
@@ -369,6 +371,11 @@ private:
   // ---- session_shards.cpp
   bool spans() const { return !others_.empty(); }
   bool may_span() const;
+  bool may_begin_around_unit() const;
+  Got begin_around_unit();
+  std::optional<Error> implicit_refusal(const router::PlannedText& text) const;
+  static bool is_for_transaction(const parser::Statement& statement);
+  bool keeps_snapshot() const;
   Got change_shard(ShardId wanted);
   bool has_joined(ShardId shard) const;
   Got rest();
@@ -462,6 +469,7 @@ private:
   void on_checkout_failed(const Error& reason) override;
   void undo(std::uint32_t tag, bool skipped);
   void undo_failed(const pool::ExpectedReply& expected);
+  bool is_undone_by_loss(pool::Backend& backend);
   void lost_mid_statement(pool::Backend& backend, const Error& reason);
   bool relay_in_clients_words(const postgres::ErrorFields& fields, const std::string& statement);
   void note_latency();
@@ -535,6 +543,8 @@ private:
   bool transaction_failed_ = false;
   bool handling_extended_ = false;  // the message at hand belongs to the extended protocol
   bool holds_tables_ = false;  // this transaction has defined, emptied or locked tables: others cannot see into them
+  bool unit_has_effects_ = false;    // the unit at hand, outside of a transaction, has set something
+  bool copies_first_ = false;        // the transaction's first statement, at hand, writes copies of a reference table
   bool may_have_written_ = false;    // something was sent whose outcome a lost connection leaves unknown
   std::optional<Error> wait_error_;  // what the wait ended with
   bool unreached_ = false;           // …and it was for a connection

@@ -37,6 +37,12 @@ bool Session::wait_for_catalog() {
   return !there;
 }
 
+// What was sent before and decides how the next statement is planned has happened.
+Session::Got Session::ready_to_plan() {
+  if (const Got got = wait_for_effects(); got != Got::ready) return got;
+  return read_own_catalog();
+}
+
 // Inside the transaction: its own catalog is read on one of its connections before anything else is planned.
 Session::Got Session::read_own_catalog() {
   if (!catalog_behind_ || !in_transaction_ || !multi_shard() || in_failed_transaction()) return Got::ready;

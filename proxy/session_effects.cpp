@@ -62,7 +62,10 @@ void Session::before_sending(const router::PlannedText& text, std::string_view s
     if (planned.changes_hidden_state) may_have_written_ = true;
     holds_tables_ = holds_tables_ || holds_tables(planned.plan.kind);
     // Whether it changes settings of the transaction is not known.
-    if ((effects.opaque_code || planned.changes_hidden_state) && in_transaction_) lazy_.forget();
+    if (effects.opaque_code || planned.changes_hidden_state) {
+      unit_has_effects_ = true;
+      if (in_transaction_) lazy_.forget();
+    }
     if (planned.loads_library) {
       pins_ |= pin_library;
       backend_->mark_spoiled();
@@ -137,6 +140,7 @@ void Session::apply_effect(const router::PlannedStatement& planned, const Undo& 
       lazy_.record_rollback_to(name);
       transaction_failed_ = false;
       catalog_behind_ = catalog_behind_ || catalog_stale_;
+      end_scatter_portals();
       break;
     case StatementKind::set:
       apply_set(statement, sql);
@@ -232,7 +236,10 @@ void Session::begin_effects(const router::PlannedTextRef& text, std::string_view
   undo.sql = sql;
   undo_log_.charge(undo, sql.size());
   undo.changes = std::move(changes);
-  if (!in_transaction_) settings_.begin();
+  if (!in_transaction_) {
+    settings_.begin();
+    unit_has_effects_ = true;
+  }
   for (const router::PlannedStatement& planned : text->statements)
     if (planned.plan.kind == StatementKind::begin) in_transaction_ = true;
   if (!delays_planning(*text)) return;

@@ -65,11 +65,6 @@ const router::PlannedText& Session::current_plan(PreparedStatement& statement) {
 
 // Statements whose effect on planning is not known yet must answer first. Inside a unit the server is asked to by
 // Flush.
-Session::Got Session::ready_to_plan() {
-  if (const Got got = wait_for_effects(); got != Got::ready) return got;
-  return read_own_catalog();
-}
-
 Session::Got Session::wait_for_effects() {
   if (!undo_log_.delays_planning() || backend_ == nullptr) return Got::ready;
   if (unit_open_) postgres::append_flush(backend_->out());
@@ -447,6 +442,7 @@ bool Session::handle_bind(std::string_view whole) {
 std::optional<Error> Session::extended_refusal(const router::PlannedText& text, std::string_view sql) const {
   if (std::optional<Error> problem = unreadable(sql)) return problem;
   if (std::optional<Error> problem = mixed_refusal(text)) return problem;
+  if (std::optional<Error> problem = implicit_refusal(text)) return problem;
   if (!multi_shard() || in_failed_transaction()) return {};
   for (const router::PlannedStatement& planned : text.statements)
     if (names_sql_prepared(planned))
@@ -491,7 +487,7 @@ Session::Got Session::go_home(const router::PlannedText& text) {
   if (engaged()) {
     if (in_transaction_) return engage_for_statement(*home);
     if (backend_->endpoint().shard == *home) return Got::ready;
-    if (!unit_prepares_only_) return refuse_second_shard(*home);
+    if (!unit_prepares_only_) return change_shard(*home);
   } else {
     const std::optional<ShardId> before = deferred_shard();
     if (!before || *before == *home) return Got::ready;

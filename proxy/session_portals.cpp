@@ -46,6 +46,12 @@ bool Session::awaits_portals_end(std::string_view name) {
   return portal != nullptr && !portal->on_server() && portal->unit != unit_ && wait_for_replies() == Got::wait;
 }
 
+// Those that were bound behind the savepoint are gone; which those are is not recorded.
+void Session::end_scatter_portals() {
+  if (unnamed_portal_.scatter) unnamed_portal_ = {};
+  portals_.erase_if([](const Portal& portal) { return portal.scatter != nullptr; });
+}
+
 // No transaction is open: portals have ended, but for those of the unit at hand.
 void Session::end_portals() {
   const auto ended = [&](const Portal& portal) { return portal.unit != unit_; };
@@ -159,6 +165,12 @@ bool Session::handle_execute(std::string_view whole) {
   if (awaits_portals_end(execute.portal)) return false;
   Portal* portal = find_portal(execute.portal);
   if (portal == nullptr) return forward_portal(whole, ReplyKind::execute, 0);
+  if (portal->plan) {
+    if (auto problem = implicit_refusal(*portal->plan)) {
+      refuse(*problem);
+      return true;
+    }
+  }
   if (portal->local) {
     if (wait_for_replies() == Got::wait) return false;
     if (portal->executed) {
@@ -179,7 +191,7 @@ bool Session::handle_execute(std::string_view whole) {
     portal->executed = true;
     return execute_local(*portal);
   }
-  if (portal->scatter) return execute_scatter(*portal, execute.max_rows);
+  if (portal->scatter) return execute_scatter(execute.portal, *portal, execute.max_rows);
   std::uint32_t tag = 0;
   if (portal->plan) {
     const Got got = settle();

@@ -240,7 +240,7 @@ bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) 
   }
   last_activity_ = options_.database->loop().now();
   transaction_failed_ = status == TransactionStatus::failed;
-  error_in_unit_ = false;
+  error_in_unit_ = unit_has_effects_ = false;
   retry_.used = false;
   if (expected.note != nullptr && expected.kind == ReplyKind::query)
     note_time(*static_cast<router::StatementCounters*>(expected.note));
@@ -297,7 +297,8 @@ void Session::on_copy(const ExpectedReply&, char) {}
 bool Session::on_parameter(std::string_view name, std::string_view value, bool forwarding) {
   if (joining_ || (trying_ && !tried_) || aside_ == Aside::opening) reported_.set(name, value);
   if (trying_ || aside_ != Aside::none) return false;  // it will be undone
-  if (joining_ && spans()) return false;               // the client knows it
+  // One that joins the others, or is made ready for that: the client knows what the transaction has set.
+  if (spans() && (joining_ || wait_ == Wait::prepare)) return false;
   // The client is told when its view changes, and only then: what settings do while they are restored is no news to it.
   const bool had = parameters_.contains(name) || (greeting_ && greeting_->parameters.contains(name));
   if (had && parameter(name) == value && !forwarding) return false;
@@ -395,10 +396,22 @@ bool stays_in_transaction(parser::StatementKind kind, bool now) {
 }
 }  // namespace
 
+// A transaction whose COMMIT has not been sent is undone with its connection.
+bool Session::is_undone_by_loss(Backend& backend) {
+  if (!in_transaction_ || joining_ || committing_) return false;
+  return std::ranges::none_of(backend.replies().queue(), [this](const ExpectedReply& expected) {
+    const Undo* const entry = undo_log_.find(expected.tag);
+    return entry != nullptr && entry->effects &&
+           std::ranges::any_of(entry->effects->statements, [](const router::PlannedStatement& planned) {
+             return !stays_in_transaction(planned.plan.kind, true) || planned.plan.effects.opaque_code;
+           });
+  });
+}
+
 // Every request that was under way gets an answer: failed, or, where data may have been written, unknown.
 void Session::lost_mid_statement(Backend& backend, const Error& reason) {
   Error error = reason;
-  if (may_have_written_) {
+  if (may_have_written_ && !is_undone_by_loss(backend)) {
     error.code = sqlstate::transaction_resolution_unknown;
     error.detail = "the statement may or may not have taken effect";
     error.hint = "look at the data before repeating it";

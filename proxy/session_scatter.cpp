@@ -48,6 +48,10 @@ Session::Got Session::prepare_scatter(const std::vector<ShardId>& shards, bool w
 }
 
 bool Session::start_scatter(executor::Request request, const Spread& spread, router::StatementCounters* counters) {
+  if (lazy_.failed()) {
+    refuse(failed_transaction_error());
+    return true;
+  }
   const bool transaction = in_transaction_ || lazy_.open();
   const router::GatherPlan* gather = spread.gather.get();
   const std::vector<ShardId> shards = gather == nullptr ? spread.plan.shards
@@ -55,6 +59,14 @@ bool Session::start_scatter(executor::Request request, const Spread& spread, rou
                                                         : gather->shards();
   const bool own_transaction = spread.plan.writes && !spread.outside_transaction;
   std::optional<Error> problem = scatter_problem(shards, own_transaction);
+  copies_first_ = !spread.copies.empty() && (copies_first_ || !in_transaction_);
+  if (!problem && !spread.copies.empty() && !copies_first_ && keeps_snapshot())
+    problem = Error{sqlstate::feature_not_supported,
+                    "a reference table can be written in a transaction of this isolation level by its first statement "
+                    "only: each shard would see it as it was when it joined the transaction",
+                    {},
+                    "write it first, or use READ COMMITTED",
+                    0};
   // The merge node's connection is not part of the transaction, and would wait for it.
   if (!problem && gather != nullptr && transaction && holds_tables_)
     problem =
@@ -78,6 +90,7 @@ bool Session::start_scatter(executor::Request request, const Spread& spread, rou
     refuse(*problem);
     return true;
   }
+  copies_first_ = false;
   request.bound = take_bound();
   emit_local_deferred();
   note_text(request.sql);
@@ -102,9 +115,12 @@ void Session::run_scatter(executor::Request request, const Spread& spread) {
   const Combine combine = spread.plan.op == router::Operator::replicate ? Combine::first
                           : spread.split && spread.split->returns_each  ? Combine::by_row
                                                                         : Combine::concatenate;
+  // What has locked its tables need not wait for its turn.
+  const auto order = spread.plan.writes && combine != Combine::first ? executor::Scatter::Order::in_turn
+                                                                     : executor::Scatter::Order::at_once;
   executor::Events events = statement_events(request.simple);
-  run_execution(std::make_unique<executor::Scatter>(std::move(request), pieces_of(spread), combine, settings_.current(),
-                                                    options_.database->loop(), std::move(events)));
+  run_execution(std::make_unique<executor::Scatter>(std::move(request), pieces_of(spread), combine, order,
+                                                    settings_.current(), options_.database->loop(), std::move(events)));
 }
 
 // What each shard runs.
@@ -299,6 +315,7 @@ bool Session::make_failed_current() {
 void Session::conclude(std::optional<Error> error, std::string completion, bool simple) {
   std::string& out = host_.stream().out();
   stop_waiting();
+  if (error) completion.clear();  // what a part of it has said
   if (lost_participant_) {
     if (!error) error = *lost_participant_;
     completion.clear();
@@ -323,9 +340,28 @@ void Session::conclude(std::optional<Error> error, std::string completion, bool 
   if (!blocked() && !ending_) host_.resume_reading();
 }
 
+// Each shard gets its own part of the parameters, and would not miss one.
+std::optional<Error> Session::parameter_count_error(const PreparedStatement& statement,
+                                                    const postgres::BindView& bind) {
+  const auto& planned = statement.plan->statements.front();
+  const auto used = static_cast<std::size_t>(planned.statement ? planned.statement->parameter_count : 0);
+  const std::size_t wanted = std::max(used, statement.parameter_types().size());
+  if (bind.parameters.size() == wanted) return {};
+  return Error{sqlstate::protocol_violation,
+               fmt::format("bind message supplies {} parameters, but prepared statement \"{}\" requires {}",
+                           bind.parameters.size(), bind.statement, wanted),
+               {},
+               {},
+               0};
+}
+
 bool Session::bind_scatter(const PreparedStatement& statement, const postgres::BindView& bind, std::string_view whole,
                            const Target& target) {
   const router::Plan& plan = target.spread.plan;
+  if (auto problem = parameter_count_error(statement, bind)) {
+    refuse(*problem);
+    return true;
+  }
   if (engaged() && !in_transaction_ && unit_prepares_only_ && unit_open_) return leave_side_unit();
   if (!engaged() && describes_later()) {
     // What was asked about the statement itself is answered by one of the shards, before all of them run it.
@@ -333,6 +369,7 @@ bool Session::bind_scatter(const PreparedStatement& statement, const postgres::B
     if (got != Got::ready) return got == Got::refused;
     return leave_side_unit();
   }
+  if (engaged() && may_begin_around_unit()) return begin_around_unit() == Got::refused;
   if (engaged() && !in_transaction_) {
     refuse({sqlstate::feature_not_supported,
             fmt::format("this statement concerns {} shards and cannot run behind others in a pipeline",
@@ -359,17 +396,21 @@ bool Session::bind_scatter(const PreparedStatement& statement, const postgres::B
   return true;
 }
 
-bool Session::execute_scatter(Portal& portal, std::int32_t max_rows) {
-  if (max_rows > 0) {
+bool Session::execute_scatter(std::string_view name, Portal& portal, std::int32_t max_rows) {
+  if (described_ && described_ != portal.scatter) {
+    refuse(undescribed());
+    return true;
+  }
+  if (portal.executed && portal.scatter->limit > 0) {
     refuse({sqlstate::feature_not_supported,
-            "a portal over several shards cannot be read in parts",
+            "a portal over several shards cannot be read on where a row limit has stopped it",
             {},
             "fetch all rows at once (no row limit)",
             0});
     return true;
   }
-  if (described_ && described_ != portal.scatter) {
-    refuse(undescribed());
+  if (portal.executed && portal.spread.plan.writes) {
+    refuse({SqlState("55000"), fmt::format("portal \"{}\" cannot be run", name), {}, {}, 0});
     return true;
   }
   if (portal.executed) {  // to its end, the server would say
@@ -377,6 +418,7 @@ bool Session::execute_scatter(Portal& portal, std::int32_t max_rows) {
     if (!postgres::append_command_complete(complete, "SELECT 0")) return true;
     return answer_in_unit(std::move(complete));
   }
+  portal.scatter->limit = std::max(max_rows, 0);
   const bool taken = start_scatter(*portal.scatter, portal.spread, portal.counters);
   portal.executed = scatter_ != nullptr;
   if (portal.executed) described_.reset();

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "executor/commit.hpp"
+#include "parser/character.hpp"
 #include "proxy/session.hpp"
 #include "router/rewrite.hpp"
 
@@ -28,8 +29,35 @@ bool Session::may_span() const {
          options_.database->settings().cross_shard_transactions != config::CrossShardTransactions::single_shard;
 }
 
+// A unit of messages outside of a transaction is one all the same, and what it has sent so far is part of it if BEGIN
+// follows: then other shards can join. It ends with the unit.
+bool Session::may_begin_around_unit() const {
+  return unit_open_ && !in_transaction_ && lazy_.none() && !unit_has_effects_ && pins_ == 0 &&
+         options_.mode != config::PoolMode::statement &&
+         options_.database->settings().cross_shard_transactions != config::CrossShardTransactions::single_shard;
+}
+
+Session::Got Session::begin_around_unit() {
+  constexpr std::string_view name = "tessera begin";  // the client's unnamed statement and portal stay
+  std::string& out = backend_->out();
+  const bool built = postgres::append_parse(out, name, "BEGIN") && postgres::append_bind(out, name, name, {}) &&
+                     postgres::append_execute(out, name) && postgres::append_close(out, 'P', name) &&
+                     postgres::append_close(out, 'S', name);
+  if (!built) return Got::refused;
+  for (const pool::ReplyKind kind : {pool::ReplyKind::parse, pool::ReplyKind::bind, pool::ReplyKind::execute,
+                                     pool::ReplyKind::close, pool::ReplyKind::close})
+    expect(kind, 0, pool::Delivery::ignore);
+  leave_side_unit();
+  lazy_.begin("BEGIN", parameters_);
+  lazy_.join();
+  settings_.begin();
+  autocommit_ = autocommit_until_sync_ = true;
+  return Got::wait;
+}
+
 // Inside a transaction: makes a connection to another shard current.
 Session::Got Session::change_shard(ShardId wanted) {
+  if (may_begin_around_unit()) return begin_around_unit();
   if (!may_span()) return refuse_second_shard(wanted);
   if (unit_open_) {
     leave_side_unit();
@@ -135,6 +163,33 @@ bool is_command(const Statement& statement) {
   }
 }
 }  // namespace
+
+// Does it begin, end or govern a transaction?
+bool Session::is_for_transaction(const Statement& statement) {
+  switch (statement.kind) {
+    case StatementKind::begin:
+    case StatementKind::prepare_transaction:
+      return true;
+    case StatementKind::set:
+      return statement.setting && statement.setting->local;
+    case StatementKind::reset:
+      return false;
+    case StatementKind::set_transaction:
+      return !is_for_session(statement);
+    default:
+      return is_command(statement);
+  }
+}
+
+// Does each shard's part of the transaction see what was there when its first statement ran?
+bool Session::keeps_snapshot() const {
+  const auto says = [](std::string_view text) {
+    std::string lower(text);
+    std::ranges::transform(lower, lower.begin(), parser::to_lower);
+    return lower.contains("repeatable") || lower.contains("serializable");
+  };
+  return says(lazy_.opening()) || says(settings_.effective("default_transaction_isolation"));
+}
 
 // Is this statement for all shards of the transaction? What can only fail may do so on the current one.
 bool Session::is_for_all(const router::PlannedText& text) const {
@@ -263,7 +318,7 @@ void Session::transaction_over() {
   std::vector<Backend*> all = participants();
   others_.clear();
   backend_ = nullptr;
-  in_transaction_ = transaction_failed_ = may_have_written_ = holds_tables_ = false;
+  in_transaction_ = transaction_failed_ = may_have_written_ = holds_tables_ = copies_first_ = false;
   for (Backend* backend : all) let_go(*backend);
   lazy_.forget();
   channels_settled();
@@ -280,7 +335,7 @@ void Session::lose_transaction(const std::optional<Error>& untold) {
   if (backend_ != nullptr) others_.push_back(std::exchange(backend_, nullptr));
   drop_others();
   lost_participant_.reset();
-  in_transaction_ = may_have_written_ = holds_tables_ = false;
+  in_transaction_ = may_have_written_ = holds_tables_ = copies_first_ = false;
   unnamed_on_backend_ = false;
   undo_log_.clear();
   portals_.clear();
@@ -321,6 +376,26 @@ bool Session::refuse_inside_autocommit() {
           "send Sync before it",
           0});
   return true;
+}
+
+// Behind such a statement its servers are in a transaction block, and the client is not: what asks for one would think
+// that it has one.
+std::optional<Error> Session::implicit_refusal(const router::PlannedText& text) const {
+  if (!autocommit_ || !autocommit_until_sync_) return {};
+  for (const router::PlannedStatement& planned : text.statements) {
+    const StatementKind kind = planned.plan.kind;
+    const bool fits = (!planned.statement || !is_for_transaction(*planned.statement)) &&
+                      kind != StatementKind::declare_cursor && kind != StatementKind::lock_table &&
+                      !planned.plan.effects.outside_transaction;
+    if (fits) continue;
+    return Error{sqlstate::feature_not_supported,
+                 fmt::format("{} cannot follow a statement over several shards without a Sync between them",
+                             planned.plan.command),
+                 {},
+                 "send Sync before it",
+                 0};
+  }
+  return {};
 }
 
 // It had not begun on any server.
@@ -365,6 +440,12 @@ bool Session::sync_autocommit() {
   }
   if (rest() == Got::wait) return false;
   emit_local_deferred();
+  if (!in_transaction_ && !spans()) {
+    // It was to begin around what had failed.
+    cancel_autocommit();
+    local_sync();
+    return true;
+  }
   end_autocommit(!skip_local_ && !in_failed_transaction(), {}, {}, false);
   return true;
 }

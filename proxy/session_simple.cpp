@@ -70,6 +70,13 @@ bool Session::handle_query(std::string_view whole) {
   }
   if (const std::optional<bool> done = settle_unit()) return *done;
   if (refuse_inside_autocommit()) return true;
+  if (autocommit_ && lazy_.failed()) {
+    // The statement's own transaction has lost a connection while the others joined it.
+    const Error lost = failed_transaction_error();
+    cancel_autocommit();
+    refuse(lost);
+    return true;
+  }
   if (const Got got = ready_to_plan(); got != Got::ready) return got == Got::refused;
   unnamed_.valid = false;  // a simple query ends the unnamed statement (exec_simple_query)
   parser::Fingerprint& print = scratch_print();

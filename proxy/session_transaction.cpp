@@ -245,6 +245,7 @@ bool Session::lazy_savepoint(const Statement& statement, std::string_view sql, s
     settings_.release(name);
     reply = complete("RELEASE");
   } else {
+    end_scatter_portals();
     reply = complete("ROLLBACK") + tell_parameters(lazy_.rollback_to(name));
     settings_.rollback_to(name);
   }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <map>
 #include <set>
+#include <unordered_map>
 
 #include "parser/lexer.hpp"
 #include "router/planning.hpp"
@@ -27,15 +28,16 @@ bool returns_each(const parser::Statement& statement, std::string_view sql) {
 void renumber(SplitPart& part) {
   std::string sql;
   std::size_t copied = 0;
+  std::unordered_map<int, std::size_t> numbers;  // by what they were
   parser::Lexer lexer(part.sql, {});
   for (parser::Token token = lexer.next(); token.kind != parser::TokenKind::end; token = lexer.next()) {
     if (token.kind != parser::TokenKind::parameter) continue;
     int number = 0;
     std::from_chars(part.sql.data() + token.begin + 1, part.sql.data() + token.end, number);
-    auto known = std::ranges::find(part.parameters, number);
-    if (known == part.parameters.end()) known = part.parameters.insert(known, number);
-    sql += part.sql.substr(copied, token.begin - copied);
-    sql += fmt::format("${}", known - part.parameters.begin() + 1);
+    const auto [known, added] = numbers.emplace(number, numbers.size() + 1);
+    if (added) part.parameters.push_back(number);
+    sql.append(part.sql, copied, token.begin - copied);
+    sql += fmt::format("${}", known->second);
     copied = token.end;
   }
   part.sql = sql + part.sql.substr(copied);
