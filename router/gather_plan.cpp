@@ -7,6 +7,7 @@
 
 #include "parser/lexer.hpp"
 #include "router/contains.hpp"
+#include "router/first_rows.hpp"
 #include "router/partial_aggregates.hpp"
 #include "router/planning.hpp"
 #include "router/rewrite.hpp"
@@ -56,7 +57,6 @@ public:
     return text;
   }
 
-private:
   // Those that the statement names, or all. A name may mean something else, then a column too many is copied.
   std::string columns(TableIndex index) const {
     std::string list;
@@ -67,6 +67,7 @@ private:
     return list;  // may be none: SELECT FROM t
   }
 
+private:
   bool needs_all(TableIndex index) const {
     const TableRef& table = statement_.tables[index];
     if (table.renamed || names_.unreadable()) return true;
@@ -375,6 +376,9 @@ Result<GatherPlan> Planning::gather(const PlanTemplate& plan, const Values& valu
     }
   }
   const FragmentWriter writer(request_, tables_);
+  const bool one_table = tables_.size() == 1 && tables_.front().kind == Kind::sharded;
+  const auto only_first =
+      one_table ? first_rows(request_, tables_.front(), calls(statement_.blocks.front())) : std::nullopt;
   for (TableIndex i = 0; i < tables_.size(); ++i) {
     GatherFragment fragment;
     if (tables_[i].kind == Kind::sharded)
@@ -385,7 +389,7 @@ Result<GatherPlan> Planning::gather(const PlanTemplate& plan, const Values& valu
       fragment.shards = {out.merge};
     else
       continue;
-    fragment.query = writer.query(i);
+    fragment.query = only_first ? fmt::format("SELECT{} {}", writer.columns(i), *only_first) : writer.query(i);
     auto same = std::ranges::find_if(out.fragments, [&](const GatherFragment& other) {
       return other.query == fragment.query && other.shards == fragment.shards;
     });
