@@ -295,6 +295,8 @@ private:
     if (const auto& c = s_.copy) {
       line("copy {}{}{} format {} ({})", c->from ? "from" : "to", c->stdio ? " stdio" : "", c->query ? " query" : "",
            c->format, fmt::join(c->columns, ", "));
+      for (const CopyOption& o : c->options) line("  option {} `{}` ({})", o.name, o.value, fmt::join(o.columns, ", "));
+      if (c->where) line("  where");
     }
     if (s_.definition) definition();
     if (const auto& v = s_.setting) {

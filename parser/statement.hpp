@@ -250,12 +250,22 @@ struct Insert {
   std::vector<Assignment> conflict_assignments;
 };
 
+// Of COPY, in either spelling: (NULL 'x', FORCE_NULL (a)) or NULL AS 'x' FORCE NULL a.
+struct CopyOption {
+  std::string name;                  // "format", "delimiter", "null", "header", …
+  std::string value;                 // a truth value: "true" or "false"; FORCE_QUOTE *: "*"; empty: none
+  std::vector<std::string> columns;  // a list's
+  friend bool operator==(const CopyOption&, const CopyOption&) = default;
+};
+
 struct Copy {
   bool from = false;   // COPY … FROM
   bool stdio = false;  // STDIN / STDOUT; else a file or program on the server
   bool query = false;  // COPY (…) TO: the query is `Statement::inner`
   std::vector<std::string> columns;
   std::string format;  // "text", "csv", "binary"
+  std::vector<CopyOption> options;
+  bool where = false;  // COPY … FROM … WHERE
 };
 
 // What a definition says of a table, which is the statement's first: CREATE TABLE, ALTER TABLE, CREATE UNIQUE INDEX, ….

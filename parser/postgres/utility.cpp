@@ -159,6 +159,33 @@ bool Builder::rows(const Node* node) {
   }
 }
 
+namespace {
+CopyOption copy_option(const PgQuery__DefElem& node) {
+  CopyOption option{.name = node.defname, .value = {}, .columns = {}};
+  if (node.arg == nullptr) return option;
+  switch (node.arg->node_case) {
+    case PG_QUERY__NODE__NODE_STRING:
+      option.value = node.arg->string->sval;
+      break;
+    case PG_QUERY__NODE__NODE_INTEGER:
+      option.value = std::to_string(node.arg->integer->ival);
+      break;
+    case PG_QUERY__NODE__NODE_BOOLEAN:
+      option.value = node.arg->boolean->boolval ? "true" : "false";
+      break;
+    case PG_QUERY__NODE__NODE_A_STAR:
+      option.value = "*";
+      break;
+    case PG_QUERY__NODE__NODE_LIST:
+      option.columns = strings(list(node.arg->list->items, node.arg->list->n_items));
+      break;
+    default:
+      break;
+  }
+  return option;
+}
+}  // namespace
+
 void Builder::copy(const PgQuery__CopyStmt& node) {
   out_.kind = StatementKind::copy;
   out_.command = "COPY";
@@ -169,9 +196,11 @@ void Builder::copy(const PgQuery__CopyStmt& node) {
   result.columns = strings(list(node.attlist, node.n_attlist));
   for (const Node* item : list(node.options, node.n_options)) {
     const auto* option = as<PgQuery__DefElem>(item);
-    if (option == nullptr || std::string_view(option->defname) != "format") continue;
-    if (const auto* format = as<PgQuery__String>(option->arg)) result.format = format->sval;
+    if (option == nullptr) continue;
+    result.options.push_back(copy_option(*option));
+    if (result.options.back().name == "format") result.format = result.options.back().value;
   }
+  result.where = content(node.where_clause) != nullptr;
   out_.effects.writes = result.from || !result.stdio;  // a file or program on the server is a write too
   if (node.relation != nullptr) {
     add_table(*node.relation, result.from ? TableUse::copy_from : TableUse::copy_to, no_index);
