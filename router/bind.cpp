@@ -202,25 +202,6 @@ private:
   // Whose rows an INSERT writes: the first component's.
   std::string_view target() const { return plan_.components.front().tables.front(); }
 
-  static bool changed_by_storing(const KeyValue& value, int modifier) {
-    if (modifier < 0) return false;
-    switch (value.type) {
-      case KeyType::numeric:
-        return numeric::special(value.bytes) || numeric::fractional_digits(value.bytes) > modifier;
-      case KeyType::varchar:
-        return value.bytes.ends_with(' ');  // only blanks are cut off without an error
-      case KeyType::time:
-      case KeyType::timestamp:
-      case KeyType::timestamptz: {
-        std::int64_t unit = 1'000'000;
-        for (int i = 0; i < modifier && unit > 1; ++i) unit /= 10;
-        return value.integer % unit != 0;
-      }
-      default:
-        return false;
-    }
-  }
-
   // A key that the rule has no place for is no row of any shard; one that is to be written is an error.
   Result<bool> add(const ShardTerm& term, bool inserting) {
     const auto location = topology_.rule(term.rule).locate(scratch_.key);
@@ -379,11 +360,8 @@ private:
 
   static TypeOid element_oid(TypeOid array_oid) { return oid_of(element_type_of(array_oid)); }
 
-  // Text that the server will see as other bytes; that of a bytea is text too, unless it comes in binary.
   bool foreign(std::string_view bytes, bool binary, KeyType type) const {
-    const bool text = class_of(type) == KeyType::text || type == KeyType::char_ || (type == KeyType::bytea && !binary);
-    if (values_.same_encoding || !text) return false;
-    return std::ranges::any_of(bytes, [](char c) { return static_cast<unsigned char>(c) >= 0x80; });
+    return !values_.same_encoding && is_foreign(bytes, binary, type);
   }
 
   Conversion value_of(const KeyOperand& operand, KeyType type, std::string& text, KeyValue& key, bool& null) {
@@ -449,6 +427,12 @@ Result<void> bind(const PlanTemplate& plan, const Topology& topology, const Valu
       return {};
     case Placement::by_components:
       break;
+  }
+  if (plan.copy_rows) {
+    if (auto same = same_moment(plan, values); !same) return same;
+    out.op = Operator::copy;
+    out.shards = topology.rule(*plan.components.front().rule).shards();
+    return {};
   }
   return Binder(plan, topology, values, scratch).run(out);
 }

@@ -91,10 +91,10 @@ std::string_view placement_text(const PlanTemplate& plan) {
 std::string describe(const PlanTemplate& plan, const Topology& topology) {
   std::string text = plan.command;
   if (plan.refusal) return text + '\n' + describe("refused", *plan.refusal);
-  text +=
-      fmt::format(": {}{}{}{}\n", placement_text(plan),
-                  plan.preferred_shard ? fmt::format(", rather {}", topology.shard_name(*plan.preferred_shard)) : "",
-                  plan.read_only ? ", read only" : "", plan.insert_rows ? ", a shard for each row" : "");
+  text += fmt::format(
+      ": {}{}{}{}\n", placement_text(plan),
+      plan.preferred_shard ? fmt::format(", rather {}", topology.shard_name(*plan.preferred_shard)) : "",
+      plan.read_only ? ", read only" : "", plan.insert_rows || plan.copy_rows ? ", a shard for each row" : "");
   for (const Component& component : plan.components) text += describe(component, topology);
   if (plan.replicates) text += "same on each\n";
   if (!plan.copies.empty()) text += fmt::format("copies: {}\n", fmt::join(plan.copies, ", "));
@@ -127,6 +127,9 @@ std::string describe(const Plan& plan, const PlanTemplate& plan_template, const 
       break;
     case Operator::split:
       text = fmt::format("split over {}, each row to its own\n", names(plan.shards, topology));
+      break;
+    case Operator::copy:
+      text = fmt::format("copy to {}, each row to its own\n", names(plan.shards, topology));
       break;
     case Operator::replicate:
       text = fmt::format("the same on {}, each its copy\n", names(plan.shards, topology));

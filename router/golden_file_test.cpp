@@ -9,6 +9,7 @@
 #include "config/load.hpp"
 #include "parser/postgres/parse.hpp"
 #include "router/builtin_functions.hpp"
+#include "router/copy.hpp"
 #include "router/gather.hpp"
 #include "router/golden.hpp"
 #include "router/split.hpp"
@@ -231,6 +232,11 @@ std::string explain(const File& file, const Topology& topology, const std::strin
     if (Plan plan; made.insert_rows && bind(made, topology, values, scratch, plan) && plan.op == Operator::split) {
       const auto parts = split(statement, values, topology, file.catalog, setup.session);
       text += parts ? describe(*parts, topology) : parts.error().message + '\n';
+    }
+    if (Plan plan; made.kind == parser::StatementKind::copy && bind(made, topology, values, scratch, plan) &&
+                   plan.op != Operator::route && plan.op != Operator::any) {
+      const auto rows = copy_plan(statement, values, topology, file.catalog, setup.session);
+      text += rows ? describe(*rows, topology) : rows.error().message + '\n';
     }
     if (Plan plan; made.gathers && bind(made, topology, values, scratch, plan) && plan.op == Operator::gather) {
       const auto gathered = gather(statement, values, topology, file.catalog, setup.session, false, 0);

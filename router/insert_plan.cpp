@@ -15,6 +15,7 @@ namespace {
 using parser::no_index;
 using parser::Operand;
 using Kind = ResolvedTable::Kind;
+}  // namespace
 
 // The modifier of a column's type as in ShardTerm::modifiers: "character varying(20)" -> 20, "numeric(10,2)" -> 2,
 // "timestamp(3) without time zone" -> 3, -1 for none. A char(n) only gains blanks or fails.
@@ -33,8 +34,6 @@ int modifier_of(std::string_view type_name, KeyType type) {
   // A negative scale rounds to tens: nothing certain is known of any number then.
   return error == std::errc{} && end == inside.data() + inside.size() && value >= 0 ? value : 0;
 }
-
-}  // namespace
 
 void Planning::insert() {
   if (!check_modifying_ctes()) return;

@@ -234,4 +234,28 @@ Conversion from_parameter(std::string_view bytes, bool binary, TypeOid declared,
   }
 }
 
+bool changed_by_storing(const KeyValue& value, int modifier) {
+  if (modifier < 0) return false;
+  switch (value.type) {
+    case KeyType::numeric:
+      return numeric::special(value.bytes) || numeric::fractional_digits(value.bytes) > modifier;
+    case KeyType::varchar:
+      return value.bytes.ends_with(' ');  // only blanks are cut off without an error
+    case KeyType::time:
+    case KeyType::timestamp:
+    case KeyType::timestamptz: {
+      std::int64_t unit = 1'000'000;
+      for (int i = 0; i < modifier && unit > 1; ++i) unit /= 10;
+      return value.integer % unit != 0;
+    }
+    default:
+      return false;
+  }
+}
+
+bool is_foreign(std::string_view bytes, bool binary, KeyType type) {
+  const bool text = class_of(type) == KeyType::text || type == KeyType::char_ || (type == KeyType::bytea && !binary);
+  return text && std::ranges::any_of(bytes, [](char c) { return static_cast<unsigned char>(c) >= 0x80; });
+}
+
 }  // namespace tessera::router

@@ -73,6 +73,12 @@ Conversion from_literal(std::string_view token, parser::LiteralKind kind, bool n
 Conversion from_parameter(std::string_view bytes, bool binary, TypeOid declared, KeyType column, KeyType cast,
                           std::string& scratch, KeyValue& out);
 
+// Whether a column with this modifier (ShardTerm::modifiers) rounds the value or cuts it off when it is stored.
+bool changed_by_storing(const KeyValue& value, int modifier);
+
+// Whether these bytes mean another text in another encoding. That of a bytea is text too, unless it comes in binary.
+bool is_foreign(std::string_view bytes, bool binary, KeyType type);
+
 // The key's text in the form directories, ranges and hints use; the inverse of from_text. `from_text` reads a key as
 // configured (range bounds, directory entries).
 std::string to_text(const KeyValue& value);

@@ -77,6 +77,8 @@ struct PlanTemplate {
   std::vector<Component> components;
   // The first component's term has the rows to be written: shards are united, and several mean a split.
   bool insert_rows = false;
+  // COPY … FROM STDIN into the first component's table: the rows come afterwards, and decide.
+  bool copy_rows = false;
   std::optional<ShardId> hinted_shard;  // by hint; overrides the components
   // placement == any_shard: where it runs unless a transaction has chosen a shard already. System catalogs tell what
   // the default shard has: tables that are not listed are nowhere else.
@@ -101,6 +103,7 @@ enum class Operator : std::uint8_t {
   scatter,    // same SQL to `shards`, rows concatenated in shard order, numbers of rows added up
   gather,     // rows of `shards` put together on one of them, and the statement run there: router/gather.hpp
   split,      // INSERT of rows, each to its own of `shards`: router/split.hpp
+  copy,       // COPY … FROM STDIN, each row to its own of `shards` (one is enough): router/copy.hpp
   replicate,  // a write of a reference table, a definition: the same SQL to `shards`, for the first one's answer
   session     // no shard decided by the plan
 };
@@ -108,7 +111,7 @@ enum class Operator : std::uint8_t {
 struct Plan {
   Operator op = Operator::any;
   ShardId shard;                // route
-  std::vector<ShardId> shards;  // scatter, gather, split, replicate: ascending, at least two
+  std::vector<ShardId> shards;  // ascending, at least two; not with route, any, session
   bool writes = false;          // it changes rows
   // scatter, gather: what the servers would say of a key in it, for those who may not ask several.
   std::optional<Error> mistake;

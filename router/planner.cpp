@@ -170,6 +170,7 @@ void Planning::inner_statement() {
   inner.read_only = out_.read_only;
   out_ = std::move(inner);
   out_.gathers = false;  // the statement around it runs on one server
+  const bool reads_all = statement_.kind == Kind::copy && !out_.effects.writes;
   const bool one_shard =
       statement_.kind == Kind::explain || statement_.kind == Kind::declare_cursor || statement_.kind == Kind::copy;
   if (one_shard && out_.placement == Placement::every_shard) {
@@ -177,6 +178,10 @@ void Planning::inner_statement() {
                              statement_.span, fmt::format("say which shard: {}", by_hint(request_))));
   }
   const bool decided = out_.placement != Placement::by_components || out_.hinted_shard.has_value();
+  if (reads_all && !decided && !out_.many_refusal) {
+    out_.many_refusal = copy_option_refusal();
+    return;
+  }
   if (one_shard && !decided && !out_.many_refusal) {
     out_.many_refusal =
         refuse(request_, fmt::format("{} over rows of several shards is not supported yet", out_.command),

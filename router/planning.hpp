@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "router/copy.hpp"
 #include "router/gather.hpp"
 #include "router/planner.hpp"
 #include "router/rewrite.hpp"
@@ -60,6 +61,9 @@ std::string on_each_shard(const PlanRequest& request);
 
 class ParameterTypes;
 
+// The modifier of a column's type as in ShardTerm::modifiers, from its name.
+int modifier_of(std::string_view type_name, KeyType type);
+
 // An operand as it can be evaluated at each execution, when it is compared with, or stored in, a column of type
 // `column`; none if it is an expression.
 std::optional<KeyOperand> key_operand(const parser::Operand& operand, KeyType column, bool array,
@@ -93,6 +97,8 @@ public:
   Result<GatherPlan> gather(const PlanTemplate& plan, const Values& values, bool in_transaction,
                             std::uint32_t spread) const;
   std::optional<Error> transaction_refusal() const;
+  // copy_plan.cpp: after run(), of a COPY that is not refused.
+  Result<CopyPlan> copy_rows() const;
 
 private:
   // planner.cpp
@@ -182,8 +188,11 @@ private:
   std::optional<Error> foreign_key_refusal(const parser::Definition::Constraint& constraint) const;
   std::optional<Error> key_change_refusal() const;
   std::optional<Error> misfit() const;
-  // utility_plan.cpp
+  // copy_plan.cpp
   void copy();
+  std::optional<Error> copy_option_refusal() const;
+  std::optional<Error> copy_from_refusal(const ResolvedTable& table, const parser::TableRef& target) const;
+  // utility_plan.cpp
   void whole_tables();
   void code();
   bool place_targets(parser::TableUse use, std::string_view command);

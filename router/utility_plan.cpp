@@ -1,4 +1,4 @@
-// COPY, TRUNCATE, LOCK, maintenance, CALL and DO: whole tables, or what cannot be looked into.
+// TRUNCATE, LOCK, maintenance, CALL and DO: whole tables, or what cannot be looked into.
 #include <algorithm>
 #include <fmt/core.h>
 
@@ -16,9 +16,7 @@ bool Planning::place_targets(TableUse use, std::string_view command) {
   for (std::size_t i = 0; i < statement_.tables.size(); ++i) {
     const parser::TableRef& table = statement_.tables[i];
     if (table.use != use) continue;
-    const bool reads_any =
-        use == TableUse::copy_to && (tables_[i].kind == Kind::reference || tables_[i].kind == Kind::catalog);
-    if (tables_[i].kind == Kind::plain || tables_[i].kind == Kind::temporary || reads_any) continue;
+    if (tables_[i].kind == Kind::plain || tables_[i].kind == Kind::temporary) continue;
     const char* what = tables_[i].kind == Kind::sharded     ? "sharded table"
                        : tables_[i].kind == Kind::reference ? "reference table"
                                                             : "system catalog";
@@ -30,15 +28,6 @@ bool Planning::place_targets(TableUse use, std::string_view command) {
     return false;
   }
   return true;
-}
-
-void Planning::copy() {
-  // One that is understood is planned as a statement of its own.
-  if (statement_.copy->query) {
-    return refuse_all(refuse(request_, "the query of this COPY is not understood", statement_.span, {}));
-  }
-  if (!place_targets(TableUse::copy_from, "COPY") || !place_targets(TableUse::copy_to, "COPY")) return;
-  query_without_scatter("COPY");
 }
 
 // LOCK, TRUNCATE, VACUUM and the like: each shard does it to its own part.

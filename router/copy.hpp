@@ -1,0 +1,63 @@
+// COPY over several shards. FROM: each row goes to the shard of its own key, or, into a reference table, to all. TO:
+// the shards' streams one after another, as one.
+//
+// Pure: a function of the statement and the snapshots; made anew for each execution, since the options are literals.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/error.hpp"
+#include "base/ids.hpp"
+#include "parser/copy_splitter.hpp"
+#include "router/planner.hpp"
+
+namespace tessera::router {
+
+struct CopyKey {
+  std::string column;
+  KeyType type = KeyType::unsupported;
+  int modifier = -1;  // as in ShardTerm
+  friend bool operator==(const CopyKey&, const CopyKey&) = default;
+};
+
+struct CopyPlan {
+  bool from = false;
+  std::string table;  // as servers name it in errors; empty: COPY (query)
+  parser::CopyFormat format;
+  std::string encoding;  // as the statement says; empty: the client's
+  // FROM only:
+  std::optional<RuleId> rule;  // that decides on rows; none: each goes to all shards
+  std::vector<CopyKey> key;
+  // In which text such as 'now' would mean another moment on each shard.
+  std::vector<std::string> moments;
+  std::vector<parser::CopyColumn> columns;  // where in a row those of `key` stand, and behind them those of `moments`
+  bool same_encoding = true;                // the data's and the database's; as in Values
+  friend bool operator==(const CopyPlan&, const CopyPlan&) = default;
+};
+
+// For a COPY that bind leads to several shards.
+Result<CopyPlan> copy_plan(const parser::Statement& statement, const Values& values, const Topology& topology,
+                           const Catalog& catalog, const SessionView& session);
+
+std::string describe(const CopyPlan& plan, const Topology& topology);
+
+// Says of one row after the other where it goes.
+class CopyRouter {
+public:
+  CopyRouter(const CopyPlan& plan, std::shared_ptr<const Topology> topology);
+  // Whether all rows go to all shards, whatever is in them.
+  bool indifferent() const { return plan_.columns.empty(); }
+  // The shard of a row, or none: all. Errors: those of an INSERT of such a row, or a row that cannot be read.
+  Result<std::optional<ShardId>> shard_of(const parser::CopyRow& row);
+
+private:
+  const CopyPlan plan_;
+  const std::shared_ptr<const Topology> topology_;
+  parser::CopyFields fields_;
+  std::vector<std::string> texts_;
+  std::vector<KeyValue> key_;
+};
+
+}  // namespace tessera::router
