@@ -36,6 +36,8 @@ std::string_view outcome_name(const proxy::Explained& explained) {
       return "scatter";
     case router::Operator::split:
       return "split";
+    case router::Operator::copy:
+      return "copy";
     case router::Operator::replicate:
       return "replicate";
     case router::Operator::session:

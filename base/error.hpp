@@ -59,10 +59,11 @@ inline constexpr SqlState internal_error{"XX000"};
 
 struct Error {
   SqlState code = sqlstate::internal_error;
-  std::string message;  // one sentence, no trailing full stop, no secrets
-  std::string detail;   // may be empty
-  std::string hint;     // what would be right; may be empty
-  int position = 0;     // 1-based character in the statement that the client sent; 0: none
+  std::string message;       // one sentence, no trailing full stop, no secrets
+  std::string detail;        // may be empty
+  std::string hint;          // what would be right; may be empty
+  int position = 0;          // 1-based character in the statement that the client sent; 0: none
+  std::string context = {};  // where it happened, as a server's CONTEXT; may be empty
 
   friend bool operator==(const Error&, const Error&) = default;
 };

@@ -126,6 +126,7 @@ void Branch::resume() {
 void Branch::give_up() {
   if (!lent()) return pool_->forget(*this);
   if (!unsettled()) return;
+  on_give_up();
   for (pool::ExpectedReply& expected : backend_->replies().queue()) expected.delivery = pool::Delivery::ignore;
   execution_.events_.stop(*backend_);
   backend_->resume_reading();

@@ -58,7 +58,7 @@ public:
   void resume();  // the client can take more
   // A part that is not with its server yet cannot be cancelled there: it is given up, and the statement ends with
   // `reason`. Otherwise the servers will say so.
-  void cancel(const Error& reason);
+  virtual void cancel(const Error& reason);
   // A cancel request for one of its connections has been delivered.
   void cancel_delivered();
   // Something that it depends on is gone.
@@ -131,6 +131,8 @@ public:
 protected:
   virtual Result<void> begin(pool::Backend& backend) = 0;  // the first messages
   bool lent() const { return lender_ != nullptr; }
+  // The statement has failed, and what is lent is about to be stopped.
+  virtual void on_give_up() {}
   void check_in();
   void relay_notice(const postgres::ErrorFields& fields);
 

@@ -26,9 +26,13 @@ public:
     if (!built) return std::unexpected(too_long());
     postgres::append_sync(backend.out());
     const Delivery delivery = silent() ? Delivery::ignore : Delivery::forward;
+    if (!piece_.probe.empty()) {
+      backend.replies().expect({.kind = ReplyKind::parse, .delivery = Delivery::ignore});
+      backend.replies().expect({.kind = ReplyKind::describe_statement, .ordered = true});
+    }
     backend.replies().expect({.kind = ReplyKind::parse, .delivery = Delivery::ignore});
     backend.replies().expect({.kind = ReplyKind::bind, .delivery = Delivery::ignore});
-    backend.replies().expect({.kind = ReplyKind::describe_portal, .ordered = true});
+    if (piece_.probe.empty()) backend.replies().expect({.kind = ReplyKind::describe_portal, .ordered = true});
     backend.replies().expect(
         {.kind = ReplyKind::execute, .delivery = delivery, .hide_completion = true, .ordered = true});
     backend.replies().expect({.kind = ReplyKind::sync, .delivery = Delivery::ignore});
@@ -53,14 +57,18 @@ private:
     const Request& request = scatter_.request_;
     std::string bind("\0\0", 2);  // portal and statement: the unnamed ones
     bind += request.bind.empty() ? std::string(6, '\0') : request.bind;
-    bool built = postgres::append_parse(out, "", request.sql, request.types);
+    const std::string& probe = piece_.probe;
+    bool built = probe.empty() ||
+                 (postgres::append_parse(out, "", probe, request.types) && postgres::append_describe(out, 'S', ""));
+    built = built && postgres::append_parse(out, "", request.sql, request.types);
     built = built && bind.size() <= postgres::max_message_length - 4;
     if (built) {
       const auto length = static_cast<std::uint32_t>(bind.size() + 4);
       out += 'B';
       for (int shift = 24; shift >= 0; shift -= 8) out += static_cast<char>(length >> shift);
       out += bind;
-      built = postgres::append_describe(out, 'P', "") && postgres::append_execute(out, "", request.limit);
+      built = (!probe.empty() || postgres::append_describe(out, 'P', "")) &&
+              postgres::append_execute(out, "", request.limit);
     }
     return built;
   }
@@ -98,13 +106,16 @@ private:
       description_.append(bytes);
     else if (scatter_.holds())
       hold(bytes);
+    else if (copy_out_)
+      relay_copy(bytes);
     else
       scatter_.events_.relay(bytes);
   }
   void on_done(const pool::ExpectedReply& expected, char, std::string_view body) override {
     if (expected.kind == ReplyKind::bind && index_ == 0) {
       scatter_.events_.relay(scatter_.request_.bound);
-    } else if (expected.kind == ReplyKind::describe_portal) {
+    } else if (expected.kind == ReplyKind::describe_portal || expected.kind == ReplyKind::describe_statement) {
+      if (expected.kind == ReplyKind::describe_statement) drop_parameters();
       described_ = true;
       scatter_.part_described(index_);
     } else if (expected.kind == ReplyKind::execute) {
@@ -144,6 +155,24 @@ private:
     return scatter_.concluded_ || (sent() && (!in_turn() || client_is_slow));
   }
 
+  // Of a statement's description: what stands before its columns.
+  void drop_parameters() {
+    postgres::FrameHeader header;
+    if (postgres::peek_frame(description_, postgres::max_message_length, header) == postgres::FrameStatus::complete)
+      description_.erase(0, header.total_size());
+  }
+  bool on_error(const pool::ExpectedReply& expected, const postgres::ErrorFields& fields) override {
+    Branch::on_error(expected, fields);
+    if (error_ && !piece_.probe.empty()) error_->position = 0;  // perhaps in that
+    return false;
+  }
+
+  void relay_copy(std::string_view bytes) {
+    relayed_.clear();
+    copy_out_->append(bytes, relayed_);
+    if (!relayed_.empty()) scatter_.events_.relay(relayed_);
+  }
+
   // Rows come in runs that may be cut anywhere; what is held is cut into messages.
   void hold(std::string_view bytes) {
     rows_.append(bytes);
@@ -165,6 +194,8 @@ private:
   Scatter& scatter_;
   std::size_t index_;
   const Piece piece_;
+  std::optional<CopyOut> copy_out_ = piece_.copy_out;
+  std::string relayed_;
   std::string rows_;  // DataRow messages, held
   std::vector<std::size_t> row_ends_;
   std::size_t next_row_ = 0;
@@ -220,8 +251,10 @@ bool same_columns(std::string_view a, std::string_view b) {
 void Scatter::part_described(std::size_t index) {
   const Part& first = *parts_.front();
   if (index == 0) {
-    const bool none = first.description().starts_with(postgres::backend::no_data);
-    if (request_.describe && !(none && request_.simple)) events_.relay(first.description());
+    const bool none = first.piece().copy_out || first.description().starts_with(postgres::backend::no_data);
+    std::string nothing;
+    if (first.piece().copy_out) postgres::append_no_data(nothing);
+    if (request_.describe && !(none && request_.simple)) events_.relay(nothing.empty() ? first.description() : nothing);
   }
   if (!first.described()) return;  // they are compared when it is
   const bool same = std::ranges::all_of(parts_, [&first](const Part* part) {

@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "executor/copy_out.hpp"
 #include "executor/execution.hpp"
 
 namespace tessera::executor {
@@ -26,6 +27,9 @@ struct Piece {
   std::string sql = {};
   std::vector<int> parameters = {};
   std::vector<std::uint32_t> rows = {};
+  // COPY … TO STDOUT: what becomes of its stream; and a query with the same columns, since it does not tell them.
+  std::optional<CopyOut> copy_out = {};
+  std::string probe = {};
 };
 
 enum class Combine : std::uint8_t {

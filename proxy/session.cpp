@@ -111,6 +111,7 @@ std::uint64_t Session::longest_message(char type) const {
 
 // Handles the message at the front; returns the bytes it took, 0 when it is incomplete or must wait.
 std::size_t Session::handle_front(std::string_view bytes) {
+  if (copy_in_ != nullptr) return feed_copy(bytes);
   if (copy_left_ > 0) return pass_copy_data(bytes);
   FrameHeader header;
   const std::uint64_t cap = longest_message(bytes.front());

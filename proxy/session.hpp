@@ -1,7 +1,8 @@
 // One client's session after its login: takes the client's messages, finds the shard, leases a server connection and
 // relays. The heart of the proxy, split by theme: session.cpp (messages, sending, leases), session_simple.cpp (simple
 // queries), session_extended.cpp (Parse, Bind, …), session_transaction.cpp (lazy BEGIN), session_effects.cpp (what
-// statements do to the session), session_settings.cpp (SET and RESET), session_watch.cpp (time limits, SHOW),
+// statements do to the session), session_settings.cpp (SET and RESET), session_copy.cpp and
+// session_copy_shards.cpp (COPY FROM STDIN), session_watch.cpp (time limits, SHOW),
 // session_replies.cpp (what the server answers), session_shards.cpp (transactions over several shards), session_end.cpp
 // (how it ends).
 //
@@ -26,6 +27,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "executor/copy_in.hpp"
 #include "executor/everywhere.hpp"
 #include "executor/inquiry.hpp"
 #include "executor/scatter.hpp"
@@ -166,6 +168,12 @@ private:
   void copy_failed();
   void ask_what_was_swallowed();
   void note_swallowed(postgres::TransactionStatus status);
+
+  // ---- session_copy_shards.cpp
+  Result<std::shared_ptr<const router::CopyPlan>> copy_plan(const router::Values& values);
+  void run_copy(executor::Request request, const Spread& spread);
+  void leave_copy();
+  std::size_t feed_copy(std::string_view bytes);
 
   // ---- session_end.cpp
   bool handle_terminate();
@@ -566,6 +574,7 @@ private:
   UndoLog undo_log_;
   RetryBuffer retry_;
   std::unique_ptr<executor::Execution> scatter_;
+  executor::CopyIn* copy_in_ = nullptr;  // scatter_, if that is one
   router::StatementCounters* scatter_counters_ = nullptr;
   struct HeldNotification {
     std::string channel, message;

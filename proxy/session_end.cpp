@@ -106,6 +106,7 @@ void Session::on_client_gone() {
   if (scatter_)
     for (Backend* backend : scatter_->active()) host_.abandon(*backend);
   scatter_.reset();
+  copy_in_ = nullptr;
   if (waiting_in_ != nullptr) std::exchange(waiting_in_, nullptr)->forget(*this);
   if (options_.listen != nullptr) options_.listen->forget(*this);
   drop_others();

@@ -13,6 +13,7 @@
 #include "pool/pool.hpp"
 #include "proxy/setting_calls.hpp"
 #include "proxy/worker_database.hpp"
+#include "router/copy.hpp"
 #include "router/split.hpp"
 #include "wire/postgres/frontend.hpp"
 
@@ -25,6 +26,7 @@ struct Spread {
   // The one of these that the operator says, if it is one of them.
   std::shared_ptr<const router::GatherPlan> gather;
   std::shared_ptr<const router::SplitPlan> split;
+  std::shared_ptr<const router::CopyPlan> copy;  // of a COPY
   std::vector<std::string> copies;   // replicate: the tables to be locked, written ones first
   bool outside_transaction = false;  // no transaction may be open where it runs
   std::string command;

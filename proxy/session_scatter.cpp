@@ -111,6 +111,7 @@ executor::Events Session::statement_events(bool simple) {
 }
 
 void Session::run_scatter(executor::Request request, const Spread& spread) {
+  if (spread.copy && spread.copy->from) return run_copy(std::move(request), spread);
   using executor::Combine;
   const Combine combine = spread.plan.op == router::Operator::replicate ? Combine::first
                           : spread.split && spread.split->returns_each  ? Combine::by_row
@@ -127,6 +128,12 @@ void Session::run_scatter(executor::Request request, const Spread& spread) {
 std::vector<executor::Piece> Session::pieces_of(const Spread& spread) {
   std::vector<executor::Piece> pieces;
   for (const executor::Place& place : places_of(spread.plan.shards)) pieces.push_back({.place = place});
+  if (spread.copy) {
+    for (executor::Piece& piece : pieces) {
+      piece.probe = spread.copy->probe;
+      piece.copy_out.emplace(spread.copy->format, &piece == &pieces.front(), &piece == &pieces.back());
+    }
+  }
   if (!spread.split) return pieces;
   for (std::size_t i = 0; i < pieces.size(); ++i) {
     const router::SplitPart& part = spread.split->parts[i];
@@ -269,6 +276,7 @@ void Session::run_execution(std::unique_ptr<executor::Execution> execution) {
 // It has ended: what it was lent is the session's again. CommandComplete, if it was not relayed.
 std::string Session::take_execution() {
   const std::unique_ptr<executor::Execution> ended = std::move(scatter_);
+  if (copy_in_ != nullptr) leave_copy();
   unnamed_on_backend_ = false;
   last_activity_ = options_.database->loop().now();
   return ended->completion();

@@ -253,6 +253,10 @@ Result<Spread> Session::spread_of(const router::PlannedStatement& planned, route
     auto split = options_.database->split(values, view(), *routing());
     if (!split) return std::unexpected(split.error());
     spread.split = std::make_shared<const router::SplitPlan>(std::move(*split));
+  } else if (planned.plan.kind == StatementKind::copy) {
+    auto copy = copy_plan(values);
+    if (!copy) return std::unexpected(copy.error());
+    spread.copy = std::move(*copy);
   }
   spread.plan = std::move(plan);
   return spread;

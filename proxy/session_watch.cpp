@@ -84,7 +84,7 @@ std::string_view Session::state_name() const {
     case Wait::none:
       break;
   }
-  if (backend_ != nullptr && !backend_->replies().empty()) return "active";
+  if (scatter_ || (backend_ != nullptr && !backend_->replies().empty())) return "active";
   if (!lazy_.none() || (backend_ != nullptr && backend_->transaction_status() != TransactionStatus::idle))
     return "idle in transaction";
   return "idle";

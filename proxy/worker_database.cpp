@@ -406,25 +406,36 @@ void WorkerDatabase::adopt(std::unique_ptr<executor::Execution> commit, std::vec
   });
 }
 
-Result<router::GatherPlan> WorkerDatabase::gather(const router::Values& values, const PlanningView& view,
-                                                  const Routing& routing, bool in_transaction) {
-  if (misreads(values.sql, view.lexer))
+// The one statement of a text that is to run on several shards.
+Result<parser::Statement> WorkerDatabase::parsed_for_several(std::string_view sql, const PlanningView& view) {
+  if (misreads(sql, view.lexer))
     return fail(sqlstate::feature_not_supported,
                 "backslashes in a statement over several shards need standard_conforming_strings", "SET it to on");
-  const Result<std::vector<parser::Statement>> parsed = parser::postgres::parse(values.sql);
+  Result<std::vector<parser::Statement>> parsed = parser::postgres::parse(sql);
   if (!parsed) return std::unexpected(parsed.error());
-  return router::gather(parsed->front(), values, *routing.topology, *routing.catalog, view.session, in_transaction,
+  return std::move(parsed->front());
+}
+
+Result<router::GatherPlan> WorkerDatabase::gather(const router::Values& values, const PlanningView& view,
+                                                  const Routing& routing, bool in_transaction) {
+  const Result<parser::Statement> statement = parsed_for_several(values.sql, view);
+  if (!statement) return std::unexpected(statement.error());
+  return router::gather(*statement, values, *routing.topology, *routing.catalog, view.session, in_transaction,
                         gathered_++);
 }
 
 Result<router::SplitPlan> WorkerDatabase::split(const router::Values& values, const PlanningView& view,
                                                 const Routing& routing) {
-  if (misreads(values.sql, view.lexer))
-    return fail(sqlstate::feature_not_supported,
-                "backslashes in a statement over several shards need standard_conforming_strings", "SET it to on");
-  const Result<std::vector<parser::Statement>> parsed = parser::postgres::parse(values.sql);
-  if (!parsed) return std::unexpected(parsed.error());
-  return router::split(parsed->front(), values, *routing.topology, *routing.catalog, view.session);
+  const Result<parser::Statement> statement = parsed_for_several(values.sql, view);
+  if (!statement) return std::unexpected(statement.error());
+  return router::split(*statement, values, *routing.topology, *routing.catalog, view.session);
+}
+
+Result<router::CopyPlan> WorkerDatabase::copy(const router::Values& values, const PlanningView& view,
+                                              const Routing& routing) {
+  const Result<parser::Statement> statement = parsed_for_several(values.sql, view);
+  if (!statement) return std::unexpected(statement.error());
+  return router::copy_plan(*statement, values, *routing.topology, *routing.catalog, view.session);
 }
 
 // Idle connections are closed at once, the others when they come back: the servers may be restarted then.

@@ -18,6 +18,7 @@
 #include "proxy/metrics.hpp"
 #include "proxy/runtime.hpp"
 #include "proxy/statement_table.hpp"
+#include "router/copy.hpp"
 #include "router/gather.hpp"
 #include "router/plan_cache.hpp"
 #include "router/planner.hpp"
@@ -126,6 +127,7 @@ public:
   // Finishes a commit whose client has gone.
   void adopt(std::unique_ptr<executor::Execution> commit, std::vector<pool::Backend*> backends);
   Result<router::SplitPlan> split(const router::Values& values, const PlanningView& view, const Routing& routing);
+  Result<router::CopyPlan> copy(const router::Values& values, const PlanningView& view, const Routing& routing);
   Result<router::GatherPlan> gather(const router::Values& values, const PlanningView& view, const Routing& routing,
                                     bool in_transaction);
 
@@ -154,6 +156,7 @@ public:
   void shut_down(const Error& reason);
 
 private:
+  static Result<parser::Statement> parsed_for_several(std::string_view sql, const PlanningView& view);
   void drop_superseded();
   void check_catalog(TimePoint now);
   bool look_is_due(TimePoint now, TimePoint looked_at);

@@ -26,7 +26,10 @@ struct CopyPlan {
   bool from = false;
   std::string table;  // as servers name it in errors; empty: COPY (query)
   parser::CopyFormat format;
-  std::string encoding;  // as the statement says; empty: the client's
+  std::string probe;       // TO: a query with the same columns, whose description tells them
+  std::string sql;         // FROM: for each shard, with the columns by name, so that they mean the same everywhere
+  bool rewritten = false;  // it is not the client's text
+  std::string encoding;    // as the statement says; empty: the client's
   // FROM only:
   std::optional<RuleId> rule;  // that decides on rows; none: each goes to all shards
   std::vector<CopyKey> key;

@@ -9,6 +9,7 @@
 #include "router/key_class.hpp"
 #include "router/moment.hpp"
 #include "router/planning.hpp"
+#include "router/quote.hpp"
 #include "router/text.hpp"
 
 namespace tessera::router {
@@ -197,13 +198,35 @@ std::optional<Error> Planning::copy_from_refusal(const ResolvedTable& table, con
   return place_refusal();
 }
 
+// SELECT … FROM, of what COPY … TO takes.
+std::string Planning::table_query() const {
+  std::string columns;
+  for (const std::string& column : statement_.copy->columns)
+    columns += (columns.empty() ? "" : ", ") + quote_identifier(column);
+  return fmt::format("SELECT {} FROM ONLY {}", columns.empty() ? "*" : columns,
+                     text_of(request_.sql, statement_.tables.front().span));
+}
+
 Result<CopyPlan> Planning::copy_rows() const {
   const parser::Copy& copy = *statement_.copy;
   CopyPlan plan{.from = copy.from, .table = {}, .format = format_of(copy)};
   if (const CopyOption* encoding = find(copy, "encoding")) plan.encoding = encoding->value;
-  if (!copy.from) return plan;
+  if (!copy.from) {
+    plan.probe = copy.query ? std::string(text_of(request_.sql, statement_.inner.front().span)) : table_query();
+    return plan;
+  }
+  plan.sql = text_of(request_.sql, statement_.span);
   const ResolvedTable& table = tables_.front();
   plan.table = statement_.tables.front().name;
+  if (copy.columns.empty() && table.relation != nullptr && table.relation->complete) {
+    std::string columns;
+    for (const Column& column : table.relation->columns)
+      if (!column.generated) columns += (columns.empty() ? "" : ", ") + quote_identifier(column.name);
+    const parser::SourceSpan name = statement_.tables.front().span;
+    plan.rewritten = !columns.empty();
+    if (plan.rewritten)
+      plan.sql = rewritten(request_.sql, statement_.span, {{{name.end, name.end}, " (" + columns + ")"}});
+  }
   const auto add = [&](const std::string& column) {
     const auto position = position_in_row(copy, table.relation, column);
     if (!position) return false;
@@ -299,6 +322,7 @@ std::string describe(const CopyPlan& plan, const Topology& topology) {
   if (format.header) text += ", header";
   if (!plan.encoding.empty()) text += fmt::format(", encoding {}", plan.encoding);
   text += '\n';
+  if (plan.rewritten) text += fmt::format("  as: {}\n", plan.sql);
   if (!plan.from) return text;
   text += plan.rule ? fmt::format("  each row by rule {}\n", topology.rule_name(*plan.rule)) : "  each row to all\n";
   for (std::size_t i = 0; i < plan.columns.size(); ++i) {

@@ -191,6 +191,7 @@ private:
   // copy_plan.cpp
   void copy();
   std::optional<Error> copy_option_refusal() const;
+  std::string table_query() const;
   std::optional<Error> copy_from_refusal(const ResolvedTable& table, const parser::TableRef& target) const;
   // utility_plan.cpp
   void whole_tables();

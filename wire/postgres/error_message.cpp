@@ -34,6 +34,7 @@ bool append_our_error(std::string& out, const Error& error, Severity severity) {
   if (!error.detail.empty()) field(error_field::detail, error.detail);
   if (!error.hint.empty()) field(error_field::hint, error.hint);
   if (error.position > 0) field(error_field::position, std::to_string(error.position));
+  if (!error.context.empty()) field(error_field::where, error.context);
   writer.u8(0);
   return writer.finish();
 }
@@ -82,6 +83,7 @@ Error ErrorFields::to_error() const {
   error.message = find_or(error_field::message, "unknown error");
   error.detail = find_or(error_field::detail, "");
   error.hint = find_or(error_field::hint, "");
+  error.context = find_or(error_field::where, "");
   const std::string_view position = find_or(error_field::position, "");
   int value = 0;
   const auto [end, problem] = std::from_chars(position.data(), position.data() + position.size(), value);

@@ -53,7 +53,7 @@ public:
   // Takes the next field off a copy: `for (auto rest = fields; auto field = rest.next();)`.
   std::optional<ErrorField> next();
   bool is_fatal() const;  // FATAL or PANIC: the server closes the connection
-  // SQLSTATE, message, detail, hint, position. What is missing becomes XX000 and "unknown error".
+  // SQLSTATE, message, detail, hint, position, context. What is missing becomes XX000 and "unknown error".
   Error to_error() const;
 
 private:

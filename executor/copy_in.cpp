@@ -1,0 +1,229 @@
+#include "executor/copy_in.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <fmt/format.h>
+#include <utility>
+
+#include "wire/postgres/error_message.hpp"
+#include "wire/postgres/frontend.hpp"
+
+namespace tessera::executor {
+
+using parser::CopyRow;
+using pool::Backend;
+using pool::ReplyKind;
+
+namespace {
+constexpr std::size_t message_bytes = 64 * 1024;      // of CopyData
+constexpr std::size_t line_bytes = 16 * 1024 * 1024;  // for all shards' CopyLines
+}  // namespace
+
+class CopyIn::Part final : public Branch {
+public:
+  Part(CopyIn& copy, const Place& place, std::size_t most_line_bytes)
+      : Branch(copy, place, pool::no_settings()),
+        copy_(copy),
+        shard_(place.lent != nullptr ? place.lent->endpoint().name : place.pool->options().endpoint->name),
+        lines_(most_line_bytes) {}
+
+  const std::string& response() const { return response_; }
+  bool congested() const { return backend_ != nullptr && backend_->pending() > net::Stream::high_water; }
+
+  void put(const CopyRow& row) {
+    if (row.line > 0) lines_.add(row);
+    put(row.bytes);
+  }
+  void put(std::string_view bytes) {
+    rows_ += bytes;
+    if (rows_.size() >= message_bytes) send();
+  }
+  void finish() {
+    send();
+    if (backend_ == nullptr) return;
+    ended_ = true;
+    postgres::append_copy_done(backend_->out());
+    backend_->replies().end_copy_in();
+    backend_->flush();
+  }
+
+private:
+  void send() {
+    if (rows_.empty() || backend_ == nullptr) return;
+    const bool fits = postgres::append_copy_data(backend_->out(), rows_);
+    rows_.clear();
+    if (!fits) return copy_.failed(too_long());
+    backend_->flush();
+  }
+
+  Result<void> begin(Backend& backend) override {
+    if (!postgres::append_query(backend.out(), copy_.data_.plan->sql)) return std::unexpected(too_long());
+    backend.replies().expect({.kind = ReplyKind::query, .hide_completion = true, .ordered = true});
+    return {};
+  }
+  void on_give_up() override {
+    if (ended_ || error_) return;
+    ended_ = true;
+    if (!postgres::append_copy_fail(backend_->out(), "given up")) return;
+    backend_->replies().end_copy_in();
+    backend_->flush();
+  }
+  void on_relay(std::string_view bytes) override { response_.append(bytes); }
+  void on_copy(const pool::ExpectedReply&, char) override { begun_ = true; }
+  void on_done(const pool::ExpectedReply&, char, std::string_view body) override {
+    tag_ = body.substr(0, body.empty() ? 0 : body.size() - 1);
+  }
+  bool on_ready(const pool::ExpectedReply&, postgres::TransactionStatus) override {
+    finished_ = true;
+    return false;
+  }
+  bool on_error(const pool::ExpectedReply& expected, const postgres::ErrorFields& fields) override {
+    const bool first = !error_;
+    Branch::on_error(expected, fields);
+    if (!first || !error_) return false;
+    const router::CopyPlan& plan = *copy_.data_.plan;
+    if (!copy_.router_.indifferent()) error_->context = lines_.translate(error_->context, plan.table);
+    error_->context += fmt::format("{}shard \"{}\"", error_->context.empty() ? "" : "\n", shard_);
+    if (plan.rewritten) error_->position = 0;
+    return false;
+  }
+  bool on_notice(const postgres::ErrorFields& fields, bool forwarding) override {
+    if (forwarding) relay_notice(fields);
+    return false;
+  }
+  void on_backend_turn(Backend&) override {
+    copy_.events_.flush();
+    if (error_) return copy_.failed(*error_);
+    if (copy_.failure_) return copy_.failed(*copy_.failure_);
+    if (std::exchange(begun_, false)) copy_.part_begun();
+    if (std::exchange(finished_, false)) copy_.part_done(tag_);
+  }
+  void on_backend_drained(Backend&) override {
+    if (copy_.open() && !copy_.congested()) copy_.data_.go_on();
+  }
+  bool is_congested() const override { return false; }
+
+  CopyIn& copy_;
+  const std::string shard_;
+  CopyLines lines_;
+  std::string response_;
+  std::string rows_;  // for the next message
+  std::string tag_;
+  bool begun_ = false;
+  bool ended_ = false;  // the server knows that no more data comes
+  bool finished_ = false;
+};
+
+CopyIn::CopyIn(Request request, Data data, net::EventLoop& loop, Events events)
+    : Execution(std::move(request), loop, std::move(events)),
+      data_(std::move(data)),
+      splitter_(data_.plan->format, data_.most_bytes),
+      router_(*data_.plan, data_.topology) {
+  for (std::size_t i = 0; i < data_.places.size(); ++i) {
+    auto part = std::make_unique<Part>(*this, data_.places[i], line_bytes / data_.places.size());
+    const std::size_t shard = data_.shards[i].value();
+    part_of_shard_.resize(std::max(part_of_shard_.size(), shard + 1));
+    part_of_shard_[shard] = part.get();
+    parts_.push_back(part.get());
+    add(std::move(part));
+  }
+}
+
+bool CopyIn::congested() const {
+  return std::ranges::any_of(parts_, &Part::congested);
+}
+
+void CopyIn::part_begun() {
+  if (++begun_ < parts_.size()) return;
+  const std::string& response = parts_.front()->response();
+  if (!std::ranges::all_of(parts_, [&](const Part* part) { return part->response() == response; })) {
+    return failed({sqlstate::feature_not_supported,
+                   "the shards answer this COPY with different columns",
+                   {},
+                   "give the table the same columns on all shards",
+                   0});
+  }
+  std::string answer = std::exchange(request_.bound, {});
+  if (request_.describe && !request_.simple) postgres::append_no_data(answer);
+  events_.relay(answer + response);
+  events_.flush();
+  state_ = State::open;
+  data_.go_on();
+}
+
+// ---- data -----------------------------------------------------------------------------------------------------------
+
+void CopyIn::data(std::string_view bytes) {
+  if (!open()) return;
+  if (router_.indifferent()) {
+    for (Part* part : parts_) part->put(bytes);
+    return;
+  }
+  splitter_.feed(bytes);
+  pump();
+}
+
+void CopyIn::pump() {
+  while (open()) {
+    const Result<std::optional<CopyRow>> row = splitter_.next();
+    if (!row) return failed(placed(row.error(), splitter_.line()));
+    if (!*row) return;
+    take(**row);
+  }
+}
+
+void CopyIn::take(const CopyRow& row) {
+  Result<std::optional<ShardId>> shard;
+  if (row.kind == CopyRow::Kind::row) shard = router_.shard_of(row);
+  if (row.kind == CopyRow::Kind::broken) shard = fail(SqlState("22P04"), "the data of this COPY cannot be read");
+  if (shard && *shard) return part_of_shard_[(*shard)->value()]->put(row);
+  if (shard) {
+    for (Part* part : parts_) part->put(row);
+    return;
+  }
+  doubt_ = placed(shard.error(), row.line);
+  state_ = State::ended;
+  parts_.front()->put(row);
+  parts_.front()->finish();
+}
+
+void CopyIn::end() {
+  if (!open()) return;
+  splitter_.end();
+  if (!router_.indifferent()) pump();
+  if (!open()) return;
+  state_ = State::ended;
+  for (Part* part : parts_) part->finish();
+}
+
+void CopyIn::give_up(std::string_view reason) {
+  if (!open()) return;
+  failed(placed({sqlstate::query_canceled, fmt::format("COPY from stdin failed: {}", reason), {}, {}, 0},
+                splitter_.line()));
+}
+
+void CopyIn::part_done(std::string_view tag) {
+  if (doubt_) return failed(*doubt_);
+  const std::size_t space = tag.rfind(' ');
+  std::uint64_t rows = 0;
+  if (space != std::string_view::npos) std::from_chars(tag.data() + space + 1, tag.data() + tag.size(), rows);
+  const bool copies = !data_.plan->rule;
+  if (copies && done_ > 0 && rows != rows_) {
+    return failed({SqlState("XX001"),
+                   "the copies of a reference table differ: shards have taken different numbers of rows",
+                   fmt::format("{} and {}", rows_, rows), "compare the copies, and make them the same", 0});
+  }
+  rows_ = copies ? rows : rows_ + rows;
+  if (++done_ < parts_.size()) return;
+  if (!postgres::append_command_complete(completion_, fmt::format("COPY {}", rows_))) completion_.clear();
+  conclude({});
+}
+
+// As a server would say it.
+Error CopyIn::placed(Error error, std::uint64_t line) const {
+  error.context = fmt::format("COPY {}", data_.plan->table);
+  if (!router_.indifferent()) error.context += fmt::format(", line {}", line);
+  return error;
+}
+
+}  // namespace tessera::executor
