@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <charconv>
 #include <fmt/format.h>
+#include <functional>
+#include <numeric>
 #include <utility>
 
 #include "wire/postgres/error_message.hpp"
@@ -17,6 +19,14 @@ using pool::ReplyKind;
 namespace {
 constexpr std::size_t message_bytes = 64 * 1024;      // of CopyData
 constexpr std::size_t line_bytes = 16 * 1024 * 1024;  // for all shards' CopyLines
+
+// Of "COPY 5".
+std::uint64_t count_of(std::string_view tag) {
+  std::uint64_t rows = 0;
+  const std::size_t space = tag.rfind(' ');
+  if (space != std::string_view::npos) std::from_chars(tag.data() + space + 1, tag.data() + tag.size(), rows);
+  return rows;
+}
 }  // namespace
 
 class CopyIn::Part final : public Branch {
@@ -38,7 +48,12 @@ public:
     rows_ += bytes;
     if (rows_.size() >= message_bytes) send();
   }
+  bool ended() const { return ended_; }
+  const std::string& tag() const { return tag_; }
+  const std::optional<Error>& error() const { return error_; }
+  std::optional<std::uint64_t> error_line() const { return error_line_; }
   void finish() {
+    if (ended_ || error_ || backend_ == nullptr) return;
     send();
     if (backend_ == nullptr) return;
     ended_ = true;
@@ -57,6 +72,7 @@ private:
   }
 
   Result<void> begin(Backend& backend) override {
+    copy_.relay_bound();
     if (!postgres::append_query(backend.out(), copy_.data_.plan->sql)) return std::unexpected(too_long());
     backend.replies().expect({.kind = ReplyKind::query, .hide_completion = true, .ordered = true});
     return {};
@@ -82,7 +98,7 @@ private:
     Branch::on_error(expected, fields);
     if (!first || !error_) return false;
     const router::CopyPlan& plan = *copy_.data_.plan;
-    if (!copy_.router_.indifferent()) error_->context = lines_.translate(error_->context, plan.table);
+    if (!copy_.router_.indifferent()) error_->context = lines_.translate(error_->context, plan.table, error_line_);
     error_->context += fmt::format("{}shard \"{}\"", error_->context.empty() ? "" : "\n", shard_);
     if (plan.rewritten) error_->position = 0;
     return false;
@@ -93,10 +109,9 @@ private:
   }
   void on_backend_turn(Backend&) override {
     copy_.events_.flush();
-    if (error_) return copy_.failed(*error_);
     if (copy_.failure_) return copy_.failed(*copy_.failure_);
     if (std::exchange(begun_, false)) copy_.part_begun();
-    if (std::exchange(finished_, false)) copy_.part_done(tag_);
+    if (std::exchange(finished_, false)) copy_.part_done(*this);
   }
   void on_backend_drained(Backend&) override {
     if (copy_.open() && !copy_.congested()) copy_.data_.go_on();
@@ -109,6 +124,7 @@ private:
   std::string response_;
   std::string rows_;  // for the next message
   std::string tag_;
+  std::optional<std::uint64_t> error_line_;
   bool begun_ = false;
   bool ended_ = false;  // the server knows that no more data comes
   bool finished_ = false;
@@ -143,9 +159,7 @@ void CopyIn::part_begun() {
                    "give the table the same columns on all shards",
                    0});
   }
-  std::string answer = std::exchange(request_.bound, {});
-  if (request_.describe && !request_.simple) postgres::append_no_data(answer);
-  events_.relay(answer + response);
+  events_.relay(response);
   events_.flush();
   state_ = State::open;
   data_.go_on();
@@ -166,7 +180,7 @@ void CopyIn::data(std::string_view bytes) {
 void CopyIn::pump() {
   while (open()) {
     const Result<std::optional<CopyRow>> row = splitter_.next();
-    if (!row) return failed(placed(row.error(), splitter_.line()));
+    if (!row) return refuse(row.error(), splitter_.line());
     if (!*row) return;
     take(**row);
   }
@@ -181,19 +195,28 @@ void CopyIn::take(const CopyRow& row) {
     for (Part* part : parts_) part->put(row);
     return;
   }
-  doubt_ = placed(shard.error(), row.line);
-  state_ = State::ended;
   parts_.front()->put(row);
-  parts_.front()->finish();
+  refuse(shard.error(), row.kind == CopyRow::Kind::row ? row.line : UINT64_MAX);
+}
+
+// A row will not do, or what separates it from others. The servers may have better words, or something to say of an
+// earlier one.
+void CopyIn::refuse(const Error& error, std::uint64_t line) {
+  refusal_ = placed(error, std::min(line, splitter_.line()));
+  refusal_line_ = line;
+  finish();
+}
+
+void CopyIn::finish() {
+  state_ = State::ended;
+  for (Part* part : parts_) part->finish();
 }
 
 void CopyIn::end() {
   if (!open()) return;
   splitter_.end();
   if (!router_.indifferent()) pump();
-  if (!open()) return;
-  state_ = State::ended;
-  for (Part* part : parts_) part->finish();
+  if (open()) finish();
 }
 
 void CopyIn::give_up(std::string_view reason) {
@@ -202,20 +225,35 @@ void CopyIn::give_up(std::string_view reason) {
                 splitter_.line()));
 }
 
-void CopyIn::part_done(std::string_view tag) {
-  if (doubt_) return failed(*doubt_);
-  const std::size_t space = tag.rfind(' ');
-  std::uint64_t rows = 0;
-  if (space != std::string_view::npos) std::from_chars(tag.data() + space + 1, tag.data() + tag.size(), rows);
+// What comes first in the data is told, as one server would. (Errors without a line come at the end of its work.)
+const Error* CopyIn::first_error() const {
+  const Error* first = nullptr;
+  std::uint64_t line = UINT64_MAX;
+  for (const Part* part : parts_) {
+    if (!part->error() || (first != nullptr && part->error_line().value_or(UINT64_MAX) >= line)) continue;
+    first = &*part->error();
+    line = part->error_line().value_or(UINT64_MAX);
+  }
+  return refusal_ && (first == nullptr || refusal_line_ < line) ? &*refusal_ : first;
+}
+
+void CopyIn::part_done(const Part& part) {
+  ++done_;
+  if (part.error()) finish();
+  if (done_ < parts_.size()) return;
+  if (const Error* error = first_error()) return failed(Error(*error));
   const bool copies = !data_.plan->rule;
-  if (copies && done_ > 0 && rows != rows_) {
+  std::vector<std::uint64_t> rows;
+  for (const Part* one : parts_) rows.push_back(count_of(one->tag()));
+  if (copies && std::ranges::adjacent_find(rows, std::not_equal_to()) != rows.end()) {
     return failed({SqlState("XX001"),
                    "the copies of a reference table differ: shards have taken different numbers of rows",
-                   fmt::format("{} and {}", rows_, rows), "compare the copies, and make them the same", 0});
+                   {},
+                   "compare the copies, and make them the same",
+                   0});
   }
-  rows_ = copies ? rows : rows_ + rows;
-  if (++done_ < parts_.size()) return;
-  if (!postgres::append_command_complete(completion_, fmt::format("COPY {}", rows_))) completion_.clear();
+  const std::uint64_t all = copies ? rows.front() : std::accumulate(rows.begin(), rows.end(), std::uint64_t(0));
+  if (!postgres::append_command_complete(completion_, fmt::format("COPY {}", all))) completion_.clear();
   conclude({});
 }
 

@@ -2,7 +2,8 @@
 // each goes to its shard, in large messages. Runs on connections that a transaction lends. What is held is a row that
 // is not complete, and what the servers do not take yet; `congested` says that nothing more should be given to it.
 //
-// A row of which we can only say that it will not do is shown to a server before: that may have better words.
+// Of several errors the one that comes first in the data is told: the others end their part before, without an error.
+// A row of which we can only say that it will not do is shown to a server: that may have better words.
 #pragma once
 
 #include <functional>
@@ -46,7 +47,10 @@ private:
   void pump();
   void take(const parser::CopyRow& row);
   void part_begun();
-  void part_done(std::string_view tag);
+  void part_done(const Part& part);
+  void refuse(const Error& error, std::uint64_t line);
+  void finish();
+  const Error* first_error() const;
   Error placed(Error error, std::uint64_t line) const;
 
   const Data data_;
@@ -55,9 +59,9 @@ private:
   std::vector<Part*> parts_;
   std::vector<Part*> part_of_shard_;  // by ShardId
   State state_ = State::beginning;
-  std::optional<Error> doubt_;  // of the last row, if a server takes it
+  std::optional<Error> refusal_;  // our own
+  std::uint64_t refusal_line_ = 0;
   std::size_t begun_ = 0, done_ = 0;
-  std::uint64_t rows_ = 0;
 };
 
 }  // namespace tessera::executor

@@ -44,17 +44,18 @@ std::optional<std::uint64_t> CopyLines::client_line(std::uint64_t shard_line) co
   return shard == shard_line ? std::optional(client) : std::nullopt;
 }
 
-std::string CopyLines::translate(std::string_view context, std::string_view table) const {
+std::string CopyLines::translate(std::string_view context, std::string_view table,
+                                 std::optional<std::uint64_t>& line) const {
   const std::string prefix = fmt::format("COPY {}, line ", table);
   std::size_t at = context.find(prefix);
   while (at != std::string_view::npos && at != 0 && context[at - 1] != '\n') at = context.find(prefix, at + 1);
   if (at == std::string_view::npos) return std::string(context);
   const std::size_t begin = at + prefix.size();
-  std::uint64_t line = 0;
-  const auto [end, error] = std::from_chars(context.data() + begin, context.data() + context.size(), line);
+  std::uint64_t own = 0;
+  const auto [end, error] = std::from_chars(context.data() + begin, context.data() + context.size(), own);
   const std::string_view rest = context.substr(static_cast<std::size_t>(end - context.data()));
-  const std::optional<std::uint64_t> known = error == std::errc{} ? client_line(line) : std::nullopt;
-  if (known) return fmt::format("{}{}{}", context.substr(0, begin), *known, rest);
+  line = error == std::errc{} ? client_line(own) : std::nullopt;
+  if (line) return fmt::format("{}{}{}", context.substr(0, begin), *line, rest);
   return fmt::format("{}{}", context.substr(0, begin - std::string_view(", line ").size()), rest);
 }
 

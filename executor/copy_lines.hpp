@@ -19,8 +19,9 @@ public:
   void add(const parser::CopyRow& row);  // was sent to the shard
   // The client's number of that line, if it is the last one of a row.
   std::optional<std::uint64_t> client_line(std::uint64_t shard_line) const;
-  // CONTEXT as it would be if the shard had got all rows; where that cannot be told, without a line.
-  std::string translate(std::string_view context, std::string_view table) const;
+  // CONTEXT as it would be if the shard had got all rows; where that cannot be told, without a line. `line`: of the
+  // client's.
+  std::string translate(std::string_view context, std::string_view table, std::optional<std::uint64_t>& line) const;
 
 private:
   // Steps from row to row: a byte, how many lines further the client is, if the shard is one further; else `escape`,

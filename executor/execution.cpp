@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "wire/postgres/backend.hpp"
 #include "wire/postgres/error_message.hpp"
 
 namespace tessera::executor {
@@ -23,6 +24,12 @@ void Execution::acquire_next() {
   while (acquired_ < branches_.size() && !failure_)
     if (!branches_[acquired_++]->acquire()) return;
   if (!failure_) on_acquired();
+}
+
+void Execution::relay_bound() {
+  std::string answer = std::exchange(request_.bound, {});
+  if (std::exchange(request_.describe, false) && !request_.simple) postgres::append_no_data(answer);
+  if (!answer.empty()) events_.relay(answer);
 }
 
 void Execution::resume() {

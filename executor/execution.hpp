@@ -83,6 +83,8 @@ protected:
   // Whose answer the client gets at this time; nullptr: nobody's any more.
   virtual Branch* relaying() const = 0;
   virtual void on_acquired() {}  // all have their connections, and their first messages are on their way
+  // Of a COPY: servers look into it no sooner than they execute it, and it has no columns for a client.
+  void relay_bound();
   void failed(const Error& reason);
   void conclude(Result<void> result);
 

@@ -22,6 +22,7 @@ public:
   const Piece& piece() const { return piece_; }
   // What it is to run, when it is its turn.
   Result<void> send(Backend& backend) {
+    if (copy_out_) scatter_.relay_bound();
     const bool built = piece_.sql.empty() ? append_whole(backend.out()) : append_piece(backend.out());
     if (!built) return std::unexpected(too_long());
     postgres::append_sync(backend.out());
@@ -251,10 +252,8 @@ bool same_columns(std::string_view a, std::string_view b) {
 void Scatter::part_described(std::size_t index) {
   const Part& first = *parts_.front();
   if (index == 0) {
-    const bool none = first.piece().copy_out || first.description().starts_with(postgres::backend::no_data);
-    std::string nothing;
-    if (first.piece().copy_out) postgres::append_no_data(nothing);
-    if (request_.describe && !(none && request_.simple)) events_.relay(nothing.empty() ? first.description() : nothing);
+    const bool none = first.description().starts_with(postgres::backend::no_data);
+    if (request_.describe && !(none && request_.simple)) events_.relay(first.description());
   }
   if (!first.described()) return;  // they are compared when it is
   const bool same = std::ranges::all_of(parts_, [&first](const Part* part) {

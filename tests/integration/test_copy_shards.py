@@ -456,6 +456,7 @@ def test_cancel(both, pair, extended):
     for locked in (False, True):
         if locked:
             found = next(i for i in range(1000) if is_on(both, i, 1))
+            blocker.execute("begin")
             blocker.execute("insert into kept values (%s, 'mine')", (found,))
         pair[0].send(begin)
         pair[0].read_until("G")
@@ -471,7 +472,7 @@ def test_cancel(both, pair, extended):
         else:
             assert code(pair[0].read_until("Z")) == "57014"
         assert value(pair[0], "select count(*) from kept") == "0"
-        blocker.rollback()
+        blocker.execute("rollback")
     blocker.close()
 
 
