@@ -51,8 +51,9 @@ TEST(CopyOut, so_do_head_and_trailer_of_binary_data) {
   const CopyFormat binary{.kind = CopyFormat::Kind::binary};
   const std::string head("PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0", 19), end("\377\377", 2);
   const auto row = [](char c) { return "\0\1\0\0\0\1"s + c; };
-  EXPECT_EQ(joined(binary, {stream({head + row('a'), row('b'), end}), stream({head + end}), stream({head + row('c'), end})}),
-            stream({head + row('a'), row('b'), row('c'), end}));
+  EXPECT_EQ(
+      joined(binary, {stream({head + row('a'), row('b'), end}), stream({head + end}), stream({head + row('c'), end})}),
+      stream({head + row('a'), row('b'), row('c'), end}));
   EXPECT_EQ(joined(binary, {stream({head + end}), stream({head + end})}), stream({head, end}));
 }
 
