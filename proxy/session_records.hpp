@@ -27,8 +27,8 @@ struct Spread {
   std::shared_ptr<const router::GatherPlan> gather;
   std::shared_ptr<const router::SplitPlan> split;
   std::shared_ptr<const router::CopyPlan> copy;  // of a COPY
-  std::vector<std::string> copies;   // replicate: the tables to be locked, written ones first
-  bool outside_transaction = false;  // no transaction may be open where it runs
+  std::vector<std::string> copies;               // replicate: the tables to be locked, written ones first
+  bool outside_transaction = false;              // no transaction may be open where it runs
   std::string command;
 };
 
