@@ -1,8 +1,10 @@
 // Statements that run on several shards: the session's side of executor::Execution.
 #include <algorithm>
+#include <charconv>
 #include <fmt/format.h>
 
 #include "executor/gather.hpp"
+#include "parser/lexer.hpp"
 #include "proxy/session.hpp"
 
 namespace tessera::proxy {
@@ -351,9 +353,15 @@ void Session::conclude(std::optional<Error> error, std::string completion, bool 
 // Each shard gets its own part of the parameters, and would not miss one.
 std::optional<Error> Session::parameter_count_error(const PreparedStatement& statement,
                                                     const postgres::BindView& bind) {
-  const auto& planned = statement.plan->statements.front();
-  const auto used = static_cast<std::size_t>(planned.statement ? planned.statement->parameter_count : 0);
-  const std::size_t wanted = std::max(used, statement.parameter_types().size());
+  std::size_t wanted = statement.parameter_types().size();
+  const std::string_view sql = statement.sql_text();
+  parser::Lexer lexer(sql, {});
+  for (parser::Token token = lexer.next(); token.kind != parser::TokenKind::end; token = lexer.next()) {
+    if (token.kind != parser::TokenKind::parameter) continue;
+    std::size_t number = 0;
+    std::from_chars(sql.data() + token.begin + 1, sql.data() + token.end, number);
+    wanted = std::max(wanted, number);
+  }
   if (bind.parameters.size() == wanted) return {};
   return Error{sqlstate::protocol_violation,
                fmt::format("bind message supplies {} parameters, but prepared statement \"{}\" requires {}",
@@ -366,9 +374,11 @@ std::optional<Error> Session::parameter_count_error(const PreparedStatement& sta
 bool Session::bind_scatter(const PreparedStatement& statement, const postgres::BindView& bind, std::string_view whole,
                            const Target& target) {
   const router::Plan& plan = target.spread.plan;
-  if (auto problem = parameter_count_error(statement, bind)) {
-    refuse(*problem);
-    return true;
+  if (plan.op == router::Operator::split) {
+    if (auto problem = parameter_count_error(statement, bind)) {
+      refuse(*problem);
+      return true;
+    }
   }
   if (engaged() && !in_transaction_ && unit_prepares_only_ && unit_open_) return leave_side_unit();
   if (!engaged() && describes_later()) {
