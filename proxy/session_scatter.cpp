@@ -436,7 +436,7 @@ bool Session::execute_scatter(std::string_view name, Portal& portal, std::int32_
     if (!postgres::append_command_complete(complete, "SELECT 0")) return true;
     return answer_in_unit(std::move(complete));
   }
-  portal.scatter->limit = std::max(max_rows, 0);
+  portal.scatter->limit = portal.spread.kind == parser::StatementKind::copy ? 0 : std::max(max_rows, 0);
   const bool taken = start_scatter(*portal.scatter, portal.spread, portal.counters);
   portal.executed = scatter_ != nullptr;
   if (portal.executed) described_.reset();
