@@ -10,8 +10,8 @@ using pool::Backend;
 
 class Everywhere::Part final : public Branch {
 public:
-  Part(Everywhere& everywhere, bool first, const Place& place, const pool::Settings& settings)
-      : Branch(everywhere, place, settings), everywhere_(everywhere), first_(first) {}
+  Part(Everywhere& everywhere, std::size_t index, const Place& place, const pool::Settings& settings)
+      : Branch(everywhere, place, settings), everywhere_(everywhere), index_(index) {}
 
   bool own() const { return !lent(); }
   std::string_view shard() const { return endpoint()->name; }
@@ -25,11 +25,12 @@ public:
 
 private:
   Result<void> begin(Backend&) override {
-    return first_ || everywhere_.order_ == Order::at_once ? send() : Result<void>();
+    // Those before it may have ended before it has its connection.
+    return index_ == everywhere_.done_ || everywhere_.order_ == Order::at_once ? send() : Result<void>();
   }
   void on_relay(std::string_view) override {}
   void on_done(const pool::ExpectedReply&, char type, std::string_view body) override {
-    if (!first_ || type != postgres::backend::command_complete || body.empty()) return;
+    if (index_ != 0 || type != postgres::backend::command_complete || body.empty()) return;
     if (!postgres::append_command_complete(everywhere_.completion_, body.substr(0, body.size() - 1)))
       everywhere_.completion_.clear();
   }
@@ -38,11 +39,11 @@ private:
     return false;
   }
   bool on_parameter(std::string_view name, std::string_view value, bool) override {
-    if (first_) everywhere_.events_.parameter(name, value);
+    if (index_ == 0) everywhere_.events_.parameter(name, value);
     return false;
   }
   bool on_notice(const postgres::ErrorFields& fields, bool) override {
-    if (first_) relay_notice(fields);
+    if (index_ == 0) relay_notice(fields);
     return false;
   }
   void on_backend_turn(Backend&) override {
@@ -55,7 +56,7 @@ private:
   bool is_congested() const override { return false; }
 
   Everywhere& everywhere_;
-  const bool first_;
+  const std::size_t index_;
   bool finished_ = false;
 };
 
@@ -63,7 +64,7 @@ Everywhere::Everywhere(std::string sql, const std::vector<Place>& places, Order 
                        net::EventLoop& loop, Events events)
     : Execution({}, loop, std::move(events)), sql_(std::move(sql)), order_(order) {
   for (const Place& place : places) {
-    auto part = std::make_unique<Part>(*this, parts_.empty(), place, settings);
+    auto part = std::make_unique<Part>(*this, parts_.size(), place, settings);
     parts_.push_back(part.get());
     add(std::move(part));
   }
@@ -71,7 +72,7 @@ Everywhere::Everywhere(std::string sql, const std::vector<Place>& places, Order 
 
 void Everywhere::part_done() {
   if (++done_ == parts_.size()) return conclude({});
-  if (order_ == Order::at_once) return;
+  if (order_ == Order::at_once || !parts_[done_]->sent()) return;
   if (const Result<void> sent = parts_[done_]->send(); !sent) failed(sent.error());
 }
 

@@ -50,7 +50,7 @@ public:
 
 private:
   Result<void> begin(Backend& backend) override {
-    return index_ == 0 || scatter_.order_ == Order::at_once ? send(backend) : Result<void>();
+    return index_ == scatter_.done_ || scatter_.order_ == Order::at_once ? send(backend) : Result<void>();
   }
 
   // The client's own statement and values.
@@ -280,7 +280,7 @@ void Scatter::part_done(std::string_view tag) {
   if (!tag.empty()) verb_ = tag.substr(0, space);
   rows_ = combine_ == Combine::first ? rows : rows_ + rows;
   ++done_;
-  if (order_ == Order::in_turn && done_ < parts_.size()) {
+  if (order_ == Order::in_turn && done_ < parts_.size() && parts_[done_]->sent()) {
     Backend& next = *parts_[done_]->backend();
     if (const Result<void> sent = parts_[done_]->send(next); !sent) return failed(sent.error());
     next.flush();
