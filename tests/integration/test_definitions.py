@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from harness import wire
 from harness.postgres import BIN
-from harness.tessera import database_config
+from harness.tessera import Tessera, database_config
 from talk import code, errors, rows
 from test_spanning_transactions import extended, told
 
@@ -25,17 +25,31 @@ COLORS = "create table colors (code text primary key, name text not null)"
 ORDERS = "create table orders (user_id bigint, id bigint, note text, primary key (user_id, id))"
 
 
-@pytest.fixture
-def pair(shards, new_database, tessera):
-    """A connection through Tessera to a database with nothing in it, and one to a plain server."""
+RULES = {"by_user": {"type": "hash", "shards": [f"s{i}" for i in range(SHARDS)]}, "by_text": {"type": "range", "ranges": [{"below": "m", "shard": "s0"}, {"shard": "s1"}]}}
+
+
+def proxy_of(servers, database, directory, **more):
+    return Tessera({"databases": {database: database_config(servers, database, rules=RULES, default_shard="s2", **more)}}, directory)
+
+
+@pytest.fixture(scope="module")
+def both(shards, new_database, tmp_path_factory):
     servers, (plain,) = shards(SHARDS), shards(1)
     sharded, single = new_database(servers, ""), new_database([plain], "")
-    names = [f"s{i}" for i in range(SHARDS)]
-    rules = {"by_user": {"type": "hash", "shards": names}, "by_text": {"type": "range", "ranges": [{"below": "m", "shard": "s0"}, {"shard": "s1"}]}}
-    proxy = tessera({"databases": {sharded: database_config(servers, sharded, rules=rules, tables=TABLES, default_shard="s2", hints=True)}})
-    host, port = "127.0.0.1", plain.port
-    with wire.connect(proxy.host, proxy.port, "app", sharded, "app") as through, wire.connect(host, port, "app", single, "app") as one:
+    with proxy_of(servers, sharded, tmp_path_factory.mktemp("definitions"), tables=TABLES, hints=True) as proxy:
+        yield servers, sharded, plain, single, proxy
+
+
+@pytest.fixture
+def pair(both):
+    """A connection through Tessera to a database with nothing in it, and one to a plain server."""
+    servers, sharded, plain, single, proxy = both
+    with wire.connect(proxy.host, proxy.port, "app", sharded, "app", timeout=30) as through, wire.connect("127.0.0.1", plain.port, "app", single, "app", timeout=30) as one:
         yield through, one, servers, sharded, plain, single, proxy
+        for connection in (through, one):
+            connection.ask(wire.query("rollback"))
+            for statement in ("drop schema public cascade", "drop schema if exists extra cascade", "create schema public"):
+                assert code(connection.ask(wire.query(statement))) is None, statement
 
 
 def schema_of(server, database):
@@ -143,22 +157,23 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("statement", REFUSED.values(), ids=REFUSED)
-def test_refused_by_name(shards, new_database, tessera, statement, request):
-    """Nothing is left of it anywhere."""
+@pytest.fixture(scope="module")
+def made(shards, new_database, tmp_path_factory):
     servers = shards(SHARDS)
     database = new_database(servers, "create table made (id bigint primary key, name text, color text)")
     servers[2].run("create table stray (x int primary key)", database)
-    rule = {"type": "hash", "shards": [f"s{i}" for i in range(SHARDS)]}
-    rules = {"by_user": rule, "by_text": {"type": "range", "ranges": [{"below": "m", "shard": "s0"}, {"shard": "s1"}]}}
-    tables = {**TABLES, "made": {"rule": "by_user", "key": "id"}}
-    proxy = tessera({"databases": {database: database_config(servers, database, rules=rules, tables=tables, default_shard="s2")}})
-    before = [schema_of(server, database) for server in servers]
+    with proxy_of(servers, database, tmp_path_factory.mktemp("refused"), tables={**TABLES, "made": {"rule": "by_user", "key": "id"}}) as proxy:
+        yield servers, database, proxy, [schema_of(server, database) for server in servers]
+
+
+@pytest.mark.parametrize("statement", REFUSED.values(), ids=REFUSED)
+def test_refused_by_name(made, statement):
+    """Nothing is left of it anywhere."""
+    servers, database, proxy, before = made
     with wire.connect(proxy.host, proxy.port, "app", database, "app") as through:
         replies = through.ask(wire.query(statement))
         assert code(replies) == "0A000", replies
-        hint = wire.error_fields(next(reply.body for reply in replies if reply.type == "E")).get("H")
-        assert hint
+        assert wire.error_fields(next(reply.body for reply in replies if reply.type == "E")).get("H")
         assert code(through.ask(wire.query("select count(*) from made"))) is None
     assert [schema_of(server, database) for server in servers] == before
 
