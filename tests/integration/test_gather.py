@@ -134,8 +134,6 @@ def test_what_it_cannot_do_is_refused(both):
             replies = connection.ask(wire.query(query))
             assert code(replies) == "0A000", (query, errors(replies), rows(replies))
             assert rows(connection.ask(wire.query("select count(*) from users"))) == [["40"]]
-        replies = connection.ask(wire.parse("select id from users order by id"), wire.bind(), wire.execute(limit=2), wire.SYNC)
-        assert code(replies) == "0A000"
 
 
 def test_an_error_leaves_everything_clean(both):
