@@ -32,10 +32,7 @@ std::uint64_t count_of(std::string_view tag) {
 class CopyIn::Part final : public Branch {
 public:
   Part(CopyIn& copy, const Place& place, std::size_t most_line_bytes)
-      : Branch(copy, place, pool::no_settings()),
-        copy_(copy),
-        shard_(place.lent != nullptr ? place.lent->endpoint().name : place.pool->options().endpoint->name),
-        lines_(most_line_bytes) {}
+      : Branch(copy, place, pool::no_settings()), copy_(copy), lines_(most_line_bytes) {}
 
   const std::string& response() const { return response_; }
   bool congested() const { return backend_ != nullptr && backend_->pending() > net::Stream::high_water; }
@@ -99,7 +96,7 @@ private:
     if (!first || !error_) return false;
     const router::CopyPlan& plan = *copy_.data_.plan;
     if (!copy_.router_.indifferent()) error_->context = lines_.translate(error_->context, plan.table, error_line_);
-    error_->context += fmt::format("{}shard \"{}\"", error_->context.empty() ? "" : "\n", shard_);
+    error_->context += fmt::format("{}shard \"{}\"", error_->context.empty() ? "" : "\n", endpoint()->name);
     if (plan.rewritten) error_->position = 0;
     return false;
   }
@@ -119,7 +116,6 @@ private:
   bool is_congested() const override { return false; }
 
   CopyIn& copy_;
-  const std::string shard_;
   CopyLines lines_;
   std::string response_;
   std::string rows_;  // for the next message

@@ -331,6 +331,8 @@ bool Session::move_to(WorkerDatabase& database, ListenHub* listen, pool::Identit
   database.session_opened();
   routing_ = database.routing();
   view_stale_ = true;
+  // What was read for the one before is nothing to this one.
+  if (awaited_reading_ != 0) awaited_reading_ = database.catalog_changed(options_.identity);
   // The hub listens again by itself; what is notified until it does is lost, as when a server is replaced.
   if (listen != nullptr)
     for (const auto& [channel, unused] : settings_.channels()) listen->listen(*this, channel);

@@ -45,11 +45,12 @@ Session::Got Session::ready_to_plan() {
 
 // Inside the transaction: its own catalog is read on one of its connections before anything else is planned.
 Session::Got Session::read_own_catalog() {
-  if (!catalog_behind_ || !in_transaction_ || !multi_shard() || in_failed_transaction()) return Got::ready;
+  if (!in_transaction_ || !multi_shard() || in_failed_transaction()) return Got::ready;
   if (catalog_problem_) {
     refuse(*catalog_problem_);
     return Got::refused;
   }
+  if (!catalog_behind_) return Got::ready;
   if (const Got got = rest(); got != Got::ready) return got;
   const ShardId shard = options_.database->catalog_shard();
   for (Backend* backend : participants()) {

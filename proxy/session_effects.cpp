@@ -140,6 +140,7 @@ void Session::apply_effect(const router::PlannedStatement& planned, const Undo& 
       lazy_.record_rollback_to(name);
       transaction_failed_ = false;
       catalog_behind_ = catalog_behind_ || catalog_stale_;
+      catalog_problem_.reset();
       end_scatter_portals();
       break;
     case StatementKind::set:

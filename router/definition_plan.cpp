@@ -44,6 +44,11 @@ bool is_together(const TableRouting& a, const TableRouting& b) {
   return known ? a.rule == b.rule : a.rule_name == b.rule_name;
 }
 
+// ALTER TABLE … DETACH PARTITION, … NO INHERIT.
+bool leaves_parent(std::string_view sql) {
+  return in_sequence(sql, "detach", "partition") || in_sequence(sql, "no", "inherit");
+}
+
 std::string joined(const std::vector<std::string>& names) {
   return fmt::format("{}", fmt::join(names, ", "));
 }
@@ -74,9 +79,9 @@ void Planning::definition() {
 // Of a table that is mentioned; none: of a system catalog.
 std::optional<Planning::Home> Planning::home_of(std::size_t index) const {
   const ResolvedTable& table = tables_[index];
-  if (table.kind == Kind::catalog) return std::nullopt;
   const bool everywhere = table.everywhere || table.kind == Kind::sharded || table.kind == Kind::reference;
   if (everywhere) return Home{};
+  if (table.kind == Kind::catalog) return std::nullopt;
   const Relation* relation = table.relation;
   if (relation != nullptr && relation->kind == Relation::Kind::sequence && !relation->depends_on.empty()) {
     // A sequence of a column is where its table is.
@@ -177,10 +182,24 @@ bool Planning::on_every_shard() {
 
 std::optional<Error> Planning::constraint_refusal() const {
   if (tables_.empty()) return std::nullopt;
+  if (auto refusal = like_refusal()) return refusal;
   for (const Constraint& constraint : statement_.definition->constraints) {
     auto refusal =
         constraint.kind == Constraint::Kind::foreign_key ? foreign_key_refusal(constraint) : unique_refusal(constraint);
     if (refusal) return refusal;
+  }
+  return std::nullopt;
+}
+
+// LIKE … INCLUDING ALL takes over unique indexes, which are not in the statement.
+std::optional<Error> Planning::like_refusal() const {
+  const bool takes_indexes =
+      in_sequence(request_.sql, "including", "all") || in_sequence(request_.sql, "including", "indexes");
+  if (!takes_indexes || tables_.front().kind != Kind::sharded) return std::nullopt;
+  for (std::size_t i = 1; i < tables_.size(); ++i) {
+    if (tables_[i].relation == nullptr || statement_.tables[i].use != TableUse::read) continue;
+    for (const UniqueIndex& index : tables_[i].relation->unique_indexes)
+      if (auto refusal = unique_refusal({.columns = index.columns, .span = statement_.tables[i].span})) return refusal;
   }
   return std::nullopt;
 }
@@ -252,7 +271,15 @@ std::optional<Error> Planning::key_change_refusal() const {
   for (std::size_t i = 0; i < tables_.size(); ++i) {
     const ResolvedTable& table = tables_[i];
     if (statement_.tables[i].use != TableUse::ddl_target || statement_.tables[i].index) continue;
-    if (definition.moves && (table.kind == Kind::sharded || table.kind == Kind::reference) && !table.everywhere)
+    const bool named = table.relation == nullptr
+                           ? table.listed
+                           : request_.topology.find_table(table.relation->schema, table.relation->name) != nullptr;
+    if (leaves_parent(request_.sql) && table.kind == Kind::sharded && !named)
+      return refuse(request_,
+                    fmt::format("\"{}\" would not be part of a listed table any more, and its rows are on every shard",
+                                table.name),
+                    statement_.tables[i].span, "list it in the same way as its parent (and reload) before that");
+    if (definition.moves && named)
       return refuse(
           request_,
           fmt::format("\"{}\" is listed in the configuration, and would not be under its new name", table.name),

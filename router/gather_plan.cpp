@@ -364,7 +364,8 @@ Result<GatherPlan> Planning::gather(const PlanTemplate& plan, const Values& valu
   out.in_transaction = in_transaction;
   std::vector<Replacement> replacements;
   out.merge = merge_node(plan, *shards, spread);
-  if (tables_.size() == 1 && tables_.front().kind == Kind::sharded) {
+  const bool one_table = tables_.size() == 1 && tables_.front().kind == Kind::sharded;
+  if (one_table) {
     if (auto partial = partial_aggregates(request_, tables_.front(), calls(statement_.blocks.front()))) {
       out.fragments.push_back(
           {.table = "pg_temp.tessera_gather_1", .query = std::move(partial->query), .shards = shards->front()});
@@ -376,7 +377,6 @@ Result<GatherPlan> Planning::gather(const PlanTemplate& plan, const Values& valu
     }
   }
   const FragmentWriter writer(request_, tables_);
-  const bool one_table = tables_.size() == 1 && tables_.front().kind == Kind::sharded;
   const auto only_first =
       one_table ? first_rows(request_, tables_.front(), calls(statement_.blocks.front())) : std::nullopt;
   for (TableIndex i = 0; i < tables_.size(); ++i) {

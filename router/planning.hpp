@@ -184,6 +184,7 @@ private:
   bool on_every_shard();
   void on_one_shard(ShardId shard);
   std::optional<Error> constraint_refusal() const;
+  std::optional<Error> like_refusal() const;
   std::optional<Error> unique_refusal(const parser::Definition::Constraint& constraint) const;
   std::optional<Error> foreign_key_refusal(const parser::Definition::Constraint& constraint) const;
   std::optional<Error> key_change_refusal() const;

@@ -41,14 +41,16 @@ void Planning::whole_tables() {
     return on_each(fmt::format("{} on all shards is not supported", out_.command), statement_.span);
   const auto count = [this](Kind kind) { return std::ranges::count(tables_, kind, &ResolvedTable::kind); };
   const auto all = std::ssize(tables_);
-  if (const parser::TableRef* catalog = first_table(Kind::catalog))
+  for (std::size_t i = 0; i < tables_.size(); ++i) {
+    if (tables_[i].kind != Kind::catalog || tables_[i].everywhere) continue;
     return on_each(fmt::format("{} on the system catalog \"{}\", of which every shard has its own, is not supported",
-                               out_.command, catalog->name),
-                   catalog->span);
+                               out_.command, statement_.tables[i].name),
+                   statement_.tables[i].span);
+  }
   if (statement_.kind == parser::StatementKind::truncate && count(Kind::reference) == all) return replicate();
   const auto views = std::ranges::count(tables_, true, &ResolvedTable::everywhere);
   if (count(Kind::sharded) + count(Kind::reference) + views == 0 && all > 0) return query_without_scatter(out_.command);
-  if (count(Kind::plain) + count(Kind::temporary) > views) {
+  if (count(Kind::plain) + count(Kind::temporary) > 0) {
     return on_each(
         fmt::format("{} of tables that are on every shard together with others is not supported", out_.command),
         statement_.span);

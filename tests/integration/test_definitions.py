@@ -215,3 +215,12 @@ def test_a_gather_does_not_wait_for_its_own_transaction(pair, first):
     through.ask(wire.query(USERS))
     for statement, expected in (("begin", None), ("select count(*) from users", None), (first, None), ("select count(*) from users", "0A000"), ("rollback", None), ("begin", None), ("select count(*) from users", None), ("commit", None)):
         assert code(through.ask(wire.query(statement))) == expected, statement
+
+
+def test_what_does_not_fit_the_rules_is_told_inside_its_transaction(pair):
+    """A key that only the new catalog shows to be unfit: nothing is planned by guess, and ROLLBACK makes all good."""
+    through = pair[0]
+    assert code(through.ask(wire.query("create type shape as (id json)"))) is None
+    for statement, expected in (("begin", None), ("create table users of shape", None), ("select 1", "it does not fit"), ("select 1", "25P02"), ("rollback", None), ("select 1", None)):
+        assert (code(through.ask(wire.query(statement))) is None) == (expected is None), statement
+    assert code(through.ask(wire.query(USERS))) is None
