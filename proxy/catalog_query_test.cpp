@@ -31,6 +31,8 @@ Row relation(std::string name, std::string kind, std::string column, std::string
           "",
           "",
           "f",
+          "",
+          "",
           ""};
 }
 Row view(std::string name, std::string depends_on) {
@@ -165,6 +167,8 @@ TEST(CatalogQuery, SequencesAndUniqueIndexes) {
   Row id = relation("t", "r", "id");
   id[12] = "t";
   id[13] = "t_pkey\x1fid\x1fuser_id\nt_lower\x1f\nt_during";
+  id[17] = "t_note\nt_pkey";
+  id[18] = "t_pkey";
   const auto catalog = read({id, relation("t", "r", "user_id")});
   const router::Relation* t = catalog->find("public", "t");
   EXPECT_TRUE(t->columns[0].sequence);
@@ -175,6 +179,9 @@ TEST(CatalogQuery, SequencesAndUniqueIndexes) {
   EXPECT_EQ(t->unique_indexes[1].name, "t_lower") << "an expression";
   EXPECT_FALSE(testing::Value(t->unique_indexes[1].columns, testing::Contains("id")));
   EXPECT_TRUE(t->unique_indexes[2].columns.empty()) << "an exclusion constraint";
+  EXPECT_TRUE(t->unique_indexes[0].primary);
+  EXPECT_FALSE(t->unique_indexes[1].primary || t->unique_indexes[2].primary);
+  EXPECT_THAT(t->indexes, ElementsAre("t_note", "t_pkey"));
 }
 
 TEST(CatalogQuery, DefaultsOfColumns) {
