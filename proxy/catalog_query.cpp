@@ -245,15 +245,19 @@ void judge_code(router::Catalog& catalog, const std::vector<std::vector<Row>>& r
                 const std::vector<std::string>& vouched) {
   std::vector<router::CodeSource> sources;
   for (const Row& row : results.at(1))
-    if (row.size() == relation_columns && text(row, 2) == "v" && row[14])  // a materialized one has run before
+    if (text(row, 2) == "v" && row[14])  // a materialized one has run before
       sources.push_back({text(row, 1), true, true, *row[14]});
   for (const Row& row : results.at(2)) {
-    if (row.size() != function_columns || std::ranges::find(vouched, text(row, 0)) != vouched.end()) continue;
+    if (std::ranges::find(vouched, text(row, 0)) != vouched.end()) continue;
     const bool readable = flag(row, 5);
     if (!readable || (row[6] && !row[6]->empty()))
       sources.push_back({text(row, 0), false, readable, row[6] ? std::string_view(*row[6]) : ""});
   }
   router::find_session_code(sources, catalog);
+}
+
+bool has_columns(const std::vector<Row>& rows, std::size_t columns) {
+  return std::ranges::all_of(rows, [columns](const Row& row) { return row.size() == columns; });
 }
 
 }  // namespace
@@ -268,21 +272,24 @@ std::string catalog_digest(const std::vector<std::vector<Row>>& results) {
   return rows.empty() || rows[0].empty() ? "" : text(rows[0], 0);
 }
 
-std::shared_ptr<router::Catalog> read_catalog(const std::vector<std::vector<Row>>& results,
-                                              const std::vector<std::string>& read_only_functions) {
+Result<std::shared_ptr<router::Catalog>> read_catalog(const std::vector<std::vector<Row>>& results,
+                                                      const std::vector<std::string>& read_only_functions) {
+  if (results.size() != 3 || !has_columns(results[1], relation_columns) || !has_columns(results[2], function_columns))
+    return std::unexpected(Error{sqlstate::protocol_violation,
+                                 "the shard's answer about its catalog does not have the columns asked for",
+                                 {},
+                                 {},
+                                 0});
   auto catalog = std::make_shared<router::Catalog>();
   catalog->digest = catalog_digest(results);
-  for (const Row& row : results.at(2))
-    if (row.size() == function_columns) add_function_row(*catalog, row);
+  for (const Row& row : results.at(2)) add_function_row(*catalog, row);
   for (const std::string& name : read_only_functions)
     if (const auto found = catalog->functions.find(name);
         found != catalog->functions.end() && found->second.volatility == 'v')
       found->second.volatility = 's';
   catalog->loaded = true;
-  for (const Row& row : results.at(1))
-    if (row.size() == relation_columns) add_relation_row(*catalog, row);
-  for (const Row& row : results.at(1))
-    if (row.size() == relation_columns) judge_view_row(*catalog, row);
+  for (const Row& row : results.at(1)) add_relation_row(*catalog, row);
+  for (const Row& row : results.at(1)) judge_view_row(*catalog, row);
   flatten_views(*catalog);
   judge_code(*catalog, results, read_only_functions);
   catalog->index();

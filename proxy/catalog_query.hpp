@@ -15,8 +15,9 @@ namespace tessera::proxy {
 // changes before the rest has been read shows in the next one.
 std::vector<std::string> catalog_queries();
 std::string catalog_digest(const std::vector<std::vector<pool::TextQuery::Row>>& results);
-// `read_only_functions`: what the configuration says may be called like a function that only reads.
-std::shared_ptr<router::Catalog> read_catalog(const std::vector<std::vector<pool::TextQuery::Row>>& results,
-                                              const std::vector<std::string>& read_only_functions);
+// `read_only_functions`: what the configuration says may be called like a function that only reads. An error where the
+// rows do not have the columns that were asked for.
+Result<std::shared_ptr<router::Catalog>> read_catalog(const std::vector<std::vector<pool::TextQuery::Row>>& results,
+                                                      const std::vector<std::string>& read_only_functions);
 
 }  // namespace tessera::proxy

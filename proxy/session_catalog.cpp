@@ -80,7 +80,12 @@ void Session::take_own_catalog(const std::vector<executor::Inquiry::Rows>& resul
   const config::Database& settings = options_.database->settings();
   auto own = std::make_shared<Routing>();
   own->version = next_version.fetch_add(1, std::memory_order_relaxed);
-  own->catalog = read_catalog(results, settings.read_only_functions);
+  auto catalog = read_catalog(results, settings.read_only_functions);
+  if (!catalog) {
+    catalog_problem_ = catalog.error();
+    return;
+  }
+  own->catalog = std::move(*catalog);
   auto topology = router::Topology::build(options_.database->shared_settings(), *own->catalog, own->version);
   if (!topology) {
     catalog_problem_ = topology.error();

@@ -129,7 +129,7 @@ TEST_F(SessionTest, AClientThatDoesNotReadOurAnswersIsNotReadFrom) {
   open();
   constexpr int statements = 20'000;
   std::string all;
-  for (int i = 0; i < statements; ++i) all += query("SELECT count(*) FROM t");
+  for (int i = 0; i < statements; ++i) all += query("SELECT v FROM not_listed");
   lane_.on([&] { session_->on_client_bytes(all); });
   lane_.settle();
   EXPECT_LT(lane_.on([&] { return stream_.pending(); }), 2 * net::Stream::high_water);

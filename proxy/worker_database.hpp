@@ -89,6 +89,8 @@ public:
   ShardId catalog_shard() const;
   // After definitions through us: read again. The number of that reading.
   std::uint64_t catalog_changed(const pool::IdentityRef& identity);
+  // What `catalog_queries` were answered.
+  Result<std::shared_ptr<router::Catalog>> read_catalog(const Result<pool::TextQuery::Answer>& answer) const;
   // True: statements are planned by that reading, or a later one. False: not yet, and `then` is called when they are,
   // or when it has failed.
   bool await_catalog(std::uint64_t reading, std::function<void(const Result<void>&)> then);

@@ -40,6 +40,12 @@ bool WorkerDatabase::await_catalog(std::uint64_t reading, std::function<void(con
   return false;
 }
 
+Result<std::shared_ptr<router::Catalog>> WorkerDatabase::read_catalog(
+    const Result<pool::TextQuery::Answer>& answer) const {
+  if (!answer) return std::unexpected(answer.error());
+  return proxy::read_catalog(answer->results, settings().read_only_functions);
+}
+
 std::uint64_t WorkerDatabase::catalog_changed(const pool::IdentityRef& identity) {
   loading_catalog_ = true;
   const std::uint64_t reading = next_reading.fetch_add(1, std::memory_order_relaxed);
@@ -47,11 +53,10 @@ std::uint64_t WorkerDatabase::catalog_changed(const pool::IdentityRef& identity)
       [this, reading](Result<pool::TextQuery::Answer> answer) {
         loading_catalog_ = false;
         // What the servers of old say is better than nothing, and no more.
-        if (answer)
-          return shared_.publish_catalog(name_, read_catalog(answer->results, settings().read_only_functions),
-                                         retired_ ? 0 : reading);
-        log::error("the catalog cannot be read", {{"database", name_}, {"reason", answer.error().message}});
-        const Result<void> failed = std::unexpected(answer.error());
+        auto catalog = read_catalog(answer);
+        if (catalog) return shared_.publish_catalog(name_, std::move(*catalog), retired_ ? 0 : reading);
+        log::error("the catalog cannot be read", {{"database", name_}, {"reason", catalog.error().message}});
+        const Result<void> failed = std::unexpected(catalog.error());
         for (auto& waiting : std::exchange(waiting_for_catalog_, {})) waiting(failed);
       });
   return reading;
@@ -127,7 +132,9 @@ void WorkerDatabase::looked_unasked(const DatabaseRuntime& asked, std::uint64_t 
   if (routing_problem_ && !digest.empty() && digest == unfit_digest_) return;
   if (!routing_problem_ && routing_ && digest == routing_->catalog->digest)
     return routing_->looked_at.store(loop_->now());
-  shared_.publish_catalog(name_, read_catalog(answer->results, settings().read_only_functions), retired_ ? 0 : reading);
+  auto catalog = read_catalog(answer);
+  if (!catalog) return note_catalog_failure(catalog.error());
+  shared_.publish_catalog(name_, std::move(*catalog), retired_ ? 0 : reading);
 }
 
 // Once for each reason, however long it lasts.
@@ -178,11 +185,11 @@ void WorkerDatabase::read_catalog_to_resume(TimePoint now) {
   pool::Pool& pool = *catalog_pools_.emplace_back(own_pool(identity, identity->user, catalog_shard(), "catalog"));
   run(pool, pool::no_settings(), catalog_queries(), [this, reading](Result<pool::TextQuery::Answer> answer) {
     if (!resuming_) return;
-    if (answer)
-      return shared_.publish_catalog(name_, read_catalog(answer->results, settings().read_only_functions), reading);
+    auto catalog = read_catalog(answer);
+    if (catalog) return shared_.publish_catalog(name_, std::move(*catalog), reading);
     read_again_at_ = loop_->now() + std::chrono::seconds(1);
     log::error("the catalog cannot be read after RESUME: statements still wait",
-               {{"database", name_}, {"reason", answer.error().message}});
+               {{"database", name_}, {"reason", catalog.error().message}});
   });
 }
 
