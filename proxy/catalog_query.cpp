@@ -48,7 +48,9 @@ SELECT n.nspname, c.relname, c.relkind,
              WHERE k.n <= i.indnkeyatts) END, E'\n')
          FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
          WHERE i.indrelid = c.oid AND (i.indisunique OR i.indisexclusion)), '') ELSE '' END,
-       CASE WHEN c.relkind IN ('v', 'm') AND a.attnum IS NOT DISTINCT FROM first.attnum THEN coalesce(pg_catalog.pg_get_viewdef(c.oid), '') ELSE '' END,
+       CASE WHEN c.relkind IN ('v', 'm') AND a.attnum IS NOT DISTINCT FROM first.attnum THEN pg_catalog.concat(
+         pg_catalog.set_config('search_path', '', true), pg_catalog.pg_get_viewdef(c.oid),
+         pg_catalog.left(pg_catalog.set_config('search_path', path.own, true), 0)) ELSE '' END,
        EXISTS (SELECT FROM pg_catalog.pg_class s WHERE s.relname = c.relname AND s.relnamespace = 'pg_catalog'::pg_catalog.regnamespace),
        CASE WHEN a.attgenerated <> '' THEN '' ELSE coalesce(
          (SELECT pg_catalog.pg_get_expr(ad.adbin, ad.adrelid) FROM pg_catalog.pg_attrdef ad WHERE ad.adrelid = a.attrelid AND ad.adnum = a.attnum),
@@ -58,7 +60,8 @@ SELECT n.nspname, c.relname, c.relkind,
          WHERE i.indrelid = c.oid), '') ELSE '' END,
        CASE WHEN a.attnum IS NOT DISTINCT FROM first.attnum THEN coalesce((
          SELECT ic.relname FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
-         WHERE i.indrelid = c.oid AND i.indisprimary), '') ELSE '' END
+         WHERE i.indrelid = c.oid AND i.indisprimary), '') ELSE '' END,
+       c.relrowsecurity
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 CROSS JOIN LATERAL (SELECT pg_catalog.min(f.attnum) FROM pg_catalog.pg_attribute f
@@ -70,6 +73,7 @@ LEFT JOIN (
     SELECT d.domain, t.typbasetype, t.typtypmod FROM domains d JOIN pg_catalog.pg_type t ON t.oid = d.type AND t.typtype = 'd')
   SELECT d.* FROM domains d JOIN pg_catalog.pg_type t ON t.oid = d.type AND t.typtype <> 'd') base ON base.domain = a.atttypid
 LEFT JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation
+CROSS JOIN (SELECT pg_catalog.current_setting('search_path') OFFSET 0) path (own)
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND n.nspname NOT LIKE 'pg\_temp\_%'
   AND n.nspname NOT LIKE 'pg\_toast\_temp\_%'
 ORDER BY c.oid, a.attnum)";
@@ -84,7 +88,7 @@ SELECT p.proname, pg_catalog.max(CASE p.provolatile WHEN 'v' THEN 3 WHEN 's' THE
        pg_catalog.bool_or(p.proretset)
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 JOIN pg_catalog.pg_language l ON l.oid = p.prolang GROUP BY p.proname ORDER BY p.proname)";
-constexpr std::size_t relation_columns = 19;
+constexpr std::size_t relation_columns = 20;
 constexpr std::size_t function_columns = 8;
 
 // In the order of the query's rows: that of a relation's columns counts.
@@ -198,6 +202,8 @@ void add_relation_row(router::Catalog& catalog, const Row& row) {
     relation.unique_indexes = unique_indexes(text(row, 13));
     relation.hidden_by_system = flag(row, 15);
     relation.indexes = split(text(row, 17), '\n');
+    relation.row_security = flag(row, 19);
+    if (relation.kind == router::Relation::Kind::view) relation.definition = text(row, 14);
     for (router::UniqueIndex& index : relation.unique_indexes) index.primary = index.name == text(row, 18);
   }
   if (text(row, 3).empty()) return;

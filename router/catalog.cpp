@@ -29,7 +29,11 @@ const Relation* Catalog::find(std::string_view schema, std::string_view name) co
   std::string full;
   full.reserve(schema.size() + name.size() + 1);
   full.append(schema).append(1, '.').append(name);
-  const auto found = by_name_.find(full);
+  return find(full);
+}
+
+const Relation* Catalog::find(const std::string& qualified) const {
+  const auto found = by_name_.find(qualified);
   return found == by_name_.end() ? nullptr : &relations[found->second];
 }
 

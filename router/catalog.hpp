@@ -66,6 +66,8 @@ struct Relation {
   bool runs_code = true;
   // Of a view: it calls volatile functions, so that reading it may change the session, or more.
   bool volatile_code = false;
+  std::string definition;     // of a view: its query, all names in it with their schemas; empty: not known
+  bool row_security = false;  // policies choose the rows that a user sees
   const Column* find_column(std::string_view column) const;
 };
 
@@ -85,6 +87,7 @@ struct Catalog {
   // Whose code may leave something in the session (session_code.hpp): unqualified names in lower case.
   std::unordered_set<std::string> session_functions, session_views;
   const Relation* find(std::string_view schema, std::string_view name) const;
+  const Relation* find(const std::string& qualified) const;  // "schema.name"
   // The relation that an index belongs to.
   const Relation* find_indexed(std::string_view schema, std::string_view index) const;
   // Its partitions and the tables that inherit from it, on all levels.

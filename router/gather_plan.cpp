@@ -12,6 +12,7 @@
 #include "router/planning.hpp"
 #include "router/rewrite.hpp"
 #include "router/text.hpp"
+#include "router/view_expansion.hpp"
 
 namespace tessera::router {
 namespace {
@@ -161,24 +162,6 @@ private:
   Names names_;
 };
 
-// The statement with other tables. TABLE t is a query without FROM.
-Replacement replacement(std::string_view sql, const TableRef& table, std::string_view name) {
-  std::string text = table.aliased ? fmt::format(" {} ", name) : fmt::format(" {} AS {} ", name, quoted(table.name));
-  SourceSpan span = table.span;
-  parser::Lexer lexer(sql, {});
-  Token before[2];
-  for (Token token = lexer.next(); token.kind != TokenKind::end && token.begin < span.begin; token = lexer.next()) {
-    before[0] = before[1];
-    before[1] = token;
-  }
-  const auto is = [&](const Token& token, std::string_view word) {
-    return token.kind == TokenKind::word && equal_ignoring_case(sql.substr(token.begin, token.end - token.begin), word);
-  };
-  const Token& command = is(before[1], "only") ? before[0] : before[1];
-  if (!is(command, "table")) return {span, std::move(text)};
-  return {{command.begin, span.end}, fmt::format("SELECT * FROM {}{}", table.only ? "ONLY " : "", text)};
-}
-
 // What its servers are asked and given besides.
 void complete(GatherFragment& fragment, const Relation& relation) {
   std::string name;
@@ -289,13 +272,26 @@ std::optional<Error> Planning::whole_rows(const Names& names) const {
     }
   }
   if (names.stars() > stars) return refused(statement_.span);
-  for (const TableRef& table : statement_.tables) {
-    // It stands once more than where tables are named.
-    const auto named = std::ranges::count_if(statement_.tables, [&](const TableRef& other) {
-      return other.alias == table.alias || other.name == table.alias;
-    });
-    if (names.alone(table.alias) > static_cast<std::size_t>(named)) return refused(statement_.span);
-  }
+  for (const TableRef& table : statement_.tables)
+    if (stands_alone(names, table)) return refused(statement_.span);
+  return std::nullopt;
+}
+
+// The table's name stands once more than where tables are named.
+bool Planning::stands_alone(const Names& names, const TableRef& table) const {
+  const auto named = std::ranges::count_if(statement_.tables, [&](const TableRef& other) {
+    return other.alias == table.alias || other.name == table.alias;
+  });
+  return names.alone(table.alias) > static_cast<std::size_t>(named);
+}
+
+// The row of a view has the view's type, that of its query has none.
+std::optional<Error> Planning::view_row_refusal() const {
+  const Names names(request_.sql);
+  for (std::size_t i = 0; i < tables_.size(); ++i)
+    if (tables_[i].expands && stands_alone(names, statement_.tables[i]))
+      return refuse(request_, "a row as a whole, over rows of several shards, is not supported yet",
+                    statement_.tables[i].span, "name its columns");
   return std::nullopt;
 }
 
@@ -371,7 +367,7 @@ Result<GatherPlan> Planning::gather(const PlanTemplate& plan, const Values& valu
           {.table = "pg_temp.tessera_gather_1", .query = std::move(partial->query), .shards = shards->front()});
       complete(out.fragments.back(), *tables_.front().relation);
       replacements = std::move(partial->replacements);
-      replacements.push_back(replacement(request_.sql, statement_.tables.front(), out.fragments.front().table));
+      replacements.push_back(in_place_of(request_.sql, statement_.tables.front(), out.fragments.front().table));
       out.statement = rewritten(request_.sql, statement_.span, std::move(replacements));
       return out;
     }
@@ -398,7 +394,7 @@ Result<GatherPlan> Planning::gather(const PlanTemplate& plan, const Values& valu
       complete(fragment, *tables_[i].relation);
       same = out.fragments.insert(out.fragments.end(), std::move(fragment));
     }
-    replacements.push_back(replacement(request_.sql, statement_.tables[i], same->table));
+    replacements.push_back(in_place_of(request_.sql, statement_.tables[i], same->table));
   }
   out.statement = rewritten(request_.sql, statement_.span, std::move(replacements));
   return out;
@@ -417,18 +413,47 @@ std::vector<ShardId> GatherPlan::sources() const {
   return {all.begin(), all.end()};
 }
 
-Result<GatherPlan> gather(const parser::Statement& statement, const Values& values, const Topology& topology,
-                          const Catalog& catalog, const SessionView& session, bool in_transaction,
-                          std::uint32_t spread) {
-  // Without slots: operands stand for themselves.
-  const PlanRequest request{statement, values.sql, {}, {}, topology, catalog, session};
+namespace {
+
+// A client who may not read the view must not read what its query would give.
+void require_views(GatherPlan& plan, const std::vector<std::string>& views) {
+  for (GatherFragment& fragment : plan.fragments)
+    for (const std::string& view : views)
+      fragment.check += fmt::format(" AND NOT EXISTS (SELECT * FROM {} LIMIT 0)", view);
+}
+
+Result<GatherPlan> gather(const PlanRequest& request, const Values& values, bool in_transaction, std::uint32_t spread) {
   Planning planning(request);
-  if (!values.same_encoding)
-    return fail(sqlstate::feature_not_supported,
-                "a query over several shards needs the database's client_encoding, in which the rows travel", "SET it");
+  const auto expansion = planning.expansion();
+  if (!expansion) return std::unexpected(expansion.error());
+  if (*expansion) {
+    if (auto refusal = planning.view_row_refusal()) return std::unexpected(*std::move(refusal));
+    const Expansion& expanded = **expansion;
+    Values inner = values;
+    inner.sql = expanded.sql;
+    auto plan = gather({expanded.statement, expanded.sql, {}, {}, request.topology, request.catalog, request.session},
+                       inner, in_transaction, spread);
+    if (plan)
+      require_views(*plan, expanded.views);
+    else
+      plan.error().position = expanded.position_before(plan.error().position);
+    return plan;
+  }
   const PlanTemplate plan = planning.run();
   if (plan.refusal) return std::unexpected(*plan.refusal);
   return planning.gather(plan, values, in_transaction, spread);
+}
+
+}  // namespace
+
+Result<GatherPlan> gather(const parser::Statement& statement, const Values& values, const Topology& topology,
+                          const Catalog& catalog, const SessionView& session, bool in_transaction,
+                          std::uint32_t spread) {
+  if (!values.same_encoding)
+    return fail(sqlstate::feature_not_supported,
+                "a query over several shards needs the database's client_encoding, in which the rows travel", "SET it");
+  // Without slots: operands stand for themselves.
+  return gather({statement, values.sql, {}, {}, topology, catalog, session}, values, in_transaction, spread);
 }
 
 }  // namespace tessera::router

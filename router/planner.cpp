@@ -5,6 +5,7 @@
 
 #include "router/planning.hpp"
 #include "router/text.hpp"
+#include "router/view_expansion.hpp"
 
 namespace tessera::router {
 namespace {
@@ -80,6 +81,10 @@ PlanTemplate Planning::run() {
   } else if (!statement_.inner.empty()) {
     inner_statement();
   } else if (!apply_hint() && resolve_tables()) {
+    if (expands()) {
+      plan_expanded();
+      return std::move(out_);
+    }
     out_.read_only = read_only();  // now that columns and functions can be told apart
     dispatch();
   }
@@ -260,6 +265,29 @@ void Planning::refuse_all(Error error) {
   if (!out_.refusal) out_.refusal = std::move(error);
 }
 
+// A query can be planned with the queries of its views in it; everything else that reads them cannot yet.
+bool Planning::expands() const {
+  return statement_.kind == Kind::select && std::ranges::any_of(tables_, &ResolvedTable::expands);
+}
+
+Result<std::optional<Expansion>> Planning::expansion() {
+  if (!resolve_tables()) return std::unexpected(*out_.refusal);
+  if (!expands()) return std::nullopt;
+  auto expansion = Expansion::of(request_, tables_);
+  if (!expansion) return std::unexpected(expansion.error());
+  return std::move(*expansion);
+}
+
+void Planning::plan_expanded() {
+  const auto expansion = Expansion::of(request_, tables_);
+  if (!expansion) return refuse_all(expansion.error());
+  PlanTemplate plan = router::plan(expansion->statement, expansion->sql, expansion->slots, {}, request_.topology,
+                                   request_.catalog, request_.session);
+  for (std::optional<Error>* refusal : {&plan.refusal, &plan.many_refusal})
+    if (*refusal) (*refusal)->position = expansion->position_before((*refusal)->position);
+  out_ = std::move(plan);
+}
+
 // A new view, or a new partition, which is where those are that it is made of.
 bool Planning::is_placed_by_others(const parser::TableRef& table) const {
   if (!statement_.definition || table.use != parser::TableUse::ddl_target) return false;
@@ -281,7 +309,8 @@ bool Planning::resolve_tables() {
     const bool made_temporary = table.use == parser::TableUse::ddl_target && statement_.effects.temporary_objects;
     if (made_temporary) tables_.back() = {.kind = ResolvedTable::Kind::temporary, .name = table.name};
     auto& refusal = tables_.back().refusal;
-    const bool rows = statement_.kind != Kind::ddl && statement_.kind != Kind::maintenance;
+    const bool query = statement_.kind == Kind::select && tables_.back().expands;
+    const bool rows = statement_.kind != Kind::ddl && statement_.kind != Kind::maintenance && !query;
     if (!refusal && rows) refusal = tables_.back().rows_refusal;
     if (refusal && !is_placed_by_others(table)) {
       refusal->position = position_of(request_.sql, table.span.begin);

@@ -44,6 +44,7 @@ struct ResolvedTable {
   std::string name;                   // for messages
   bool listed = false;                // in the configuration; or it is a partition of one that is
   bool everywhere = false;            // a view over tables that every shard has
+  bool expands = false;               // a view over sharded tables whose query can stand in its place
   std::optional<Error> refusal;       // why it is not known where it is, without a position…
   std::optional<Error> rows_refusal;  // …or how statements on its rows can be planned
   bool is_known() const { return listed || relation != nullptr; }
@@ -89,10 +90,16 @@ struct FunctionTrait {
 };
 FunctionTrait trait_of(const parser::FunctionCall& call, const Catalog& catalog);
 
+class Expansion;
+
 class Planning {
 public:
   explicit Planning(const PlanRequest& request);
   PlanTemplate run();
+  // The statement with the queries of views in it, if it must be planned so.
+  Result<std::optional<Expansion>> expansion();
+  // gather_plan.cpp: of a statement that expands.
+  std::optional<Error> view_row_refusal() const;
   // gather_plan.cpp: after run(), of a statement that gathers.
   Result<GatherPlan> gather(const PlanTemplate& plan, const Values& values, bool in_transaction,
                             std::uint32_t spread) const;
@@ -109,6 +116,8 @@ private:
   bool read_only() const;
   std::vector<parser::FunctionCall> calls(const parser::Block& block) const;
   bool resolve_tables();
+  bool expands() const;
+  void plan_expanded();
   bool is_placed_by_others(const parser::TableRef& table) const;
   void refuse_all(Error error);
   bool uses(ResolvedTable::Kind kind) const;
@@ -136,6 +145,7 @@ private:
   std::optional<Error> ungatherable_function(const parser::Block& block) const;
   std::optional<Error> uncopyable(std::size_t index) const;
   std::optional<Error> whole_rows(const Names& names) const;
+  bool stands_alone(const Names& names, const parser::TableRef& table) const;
   bool is_nowhere(std::size_t index) const;
   ShardId merge_node(const PlanTemplate& plan, const std::vector<std::vector<ShardId>>& shards,
                      std::uint32_t spread) const;

@@ -1,6 +1,7 @@
 #include "router/rewrite.hpp"
 
 #include <algorithm>
+#include <fmt/format.h>
 #include <utility>
 
 #include "parser/lexer.hpp"
@@ -28,6 +29,23 @@ std::string rewritten(std::string_view sql, parser::SourceSpan whole, std::vecto
     at = replaced.span.end;
   }
   return text.append(sql.substr(at, whole.end - at));
+}
+
+Replacement in_place_of(std::string_view sql, const parser::TableRef& table, std::string_view name) {
+  std::string text = table.aliased ? fmt::format(" {} ", name) : fmt::format(" {} AS {} ", name, quoted(table.name));
+  parser::SourceSpan span = table.span;
+  parser::Lexer lexer(sql, {});
+  Token before[2];
+  for (Token token = lexer.next(); token.kind != TokenKind::end && token.begin < span.begin; token = lexer.next()) {
+    before[0] = before[1];
+    before[1] = token;
+  }
+  const auto is = [&](const Token& token, std::string_view word) {
+    return token.kind == TokenKind::word && equal_ignoring_case(sql.substr(token.begin, token.end - token.begin), word);
+  };
+  const Token& command = is(before[1], "only") ? before[0] : before[1];
+  if (!is(command, "table")) return {span, std::move(text)};
+  return {{command.begin, span.end}, fmt::format("SELECT * FROM {}{}", table.only ? "ONLY " : "", text)};
 }
 
 bool in_sequence(std::string_view sql, std::string_view first, std::string_view second) {

@@ -26,6 +26,9 @@ struct Replacement {
 // The part `whole` of `sql` with the replacements, which lie in it and do not overlap.
 std::string rewritten(std::string_view sql, parser::SourceSpan whole, std::vector<Replacement> replacements);
 
+// `name` for a table, whose own it goes on by. TABLE t, a query without FROM, becomes a SELECT.
+Replacement in_place_of(std::string_view sql, const parser::TableRef& table, std::string_view name);
+
 // Whether the token `second` stands right behind the word `first`; both in lower case.
 bool in_sequence(std::string_view sql, std::string_view first, std::string_view second);
 

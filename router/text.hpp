@@ -44,4 +44,14 @@ constexpr int position_of(std::string_view sql, std::size_t offset) {
   return static_cast<int>(std::ranges::count_if(sql.substr(0, offset), starts_character)) + 1;
 }
 
+// The reverse.
+constexpr std::size_t offset_of(std::string_view sql, int position) {
+  std::size_t offset = 0;
+  for (; offset < sql.size(); ++offset) {
+    const bool starts = (static_cast<unsigned char>(sql[offset]) & 0xC0) != 0x80;
+    if (starts && --position == 0) break;
+  }
+  return offset;
+}
+
 }  // namespace tessera::router
