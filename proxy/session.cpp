@@ -74,16 +74,17 @@ void Session::opened(const GreetingRef& greeting) {
 
 void Session::on_client_bytes(std::string_view bytes) {
   last_activity_ = options_.database->loop().now();
-  if (wait_ == Wait::none && input_.empty() && !running_) {
+  if (wait_ == Wait::none && input_.empty() && !running_ && !script_) {
     running_ = true;
-    while (!bytes.empty() && wait_ == Wait::none && !ending_) {
+    while (!bytes.empty() && wait_ == Wait::none && !ending_ && !script_) {
       const std::size_t taken = handle_front(bytes);
       if (taken == 0) break;
       bytes.remove_prefix(taken);
     }
     running_ = false;
     if (!ending_) input_.append(bytes);
-    return finish_turn();
+    if (!script_) return finish_turn();
+    bytes = {};
   }
   if (!ending_) input_.append(bytes);
   run();
@@ -93,7 +94,13 @@ void Session::run() {
   if (running_ || ending_) return;
   running_ = true;
   std::size_t done = 0;
-  while (done < input_.size() && wait_ == Wait::none && !ending_) {
+  while (wait_ == Wait::none && !ending_) {
+    // Its next statement comes before what the client has sent behind it, but for the data of a COPY.
+    if (script_ && !takes_copy_data()) {
+      if (!run_script()) break;
+      continue;
+    }
+    if (done == input_.size()) break;
     const std::size_t taken = handle_front(std::string_view(input_).substr(done));
     if (taken == 0) break;
     done += taken;
@@ -254,6 +261,7 @@ bool Session::in_failed_transaction() const {
 // On a server connection with a transaction that is done by making the server fail there, and replacing its words by
 // ours.
 void Session::refuse(const Error& error, std::uint32_t tag) {
+  if (script_) script_->failed = true;
   options_.database->metrics().refused.add();
   options_.database->metrics().count_error(error.code.view());
   std::string message;
@@ -278,7 +286,7 @@ void Session::refuse(const Error& error, std::uint32_t tag) {
   if (autocommit_ && lazy_.open()) cancel_autocommit();
   if (lazy_.open()) fail_lazy();
   if (simple) {
-    postgres::append_ready_for_query(message, local_status());
+    append_ready(message, local_status());
     request_ended();
   } else {
     emit_local_deferred();
@@ -291,7 +299,7 @@ void Session::refuse(const Error& error, std::uint32_t tag) {
 
 // Nothing is under way that began under an older configuration.
 bool Session::is_settled() const {
-  return lazy_.none() && no_server_works();
+  return lazy_.none() && !script_ && no_server_works();
 }
 
 bool Session::no_server_works() const {

@@ -236,6 +236,14 @@ private:
   static Error timeout_error();
   bool on_timed_out(const pool::ExpectedReply& expected);
 
+  // ---- session_script.cpp
+  bool needs_script(const router::PlannedText& text, const router::Values& values);
+  void start_script(std::string_view sql);
+  std::optional<Error> script_refusal(const std::vector<parser::Statement>& statements) const;
+  bool run_script();
+  bool end_script();
+  void append_ready(std::string& out, postgres::TransactionStatus status) const;
+  bool takes_copy_data() const;
   // ---- session_simple.cpp
   bool handle_query(std::string_view whole);
   struct Target {
@@ -417,6 +425,7 @@ private:
   bool lazy_statement(const router::PlannedText& text, std::string_view sql, std::string& reply);
   void lazy_begin(const parser::Statement& statement, std::string_view sql, std::string& reply);
   void lazy_end(const parser::Statement& statement, std::string& reply);
+  std::string end_lazy(bool commit, bool chain);
   bool lazy_savepoint(const parser::Statement& statement, std::string_view sql, std::string& reply);
   bool room_for(const Result<void>& added, std::string& reply);
   static bool is_for_session(const parser::Statement& statement);
@@ -573,12 +582,10 @@ private:
   std::string deferred_bytes_;
   UndoLog undo_log_;
   RetryBuffer retry_;
+  std::unique_ptr<Script> script_;
   std::unique_ptr<executor::Execution> scatter_;
   executor::CopyIn* copy_in_ = nullptr;  // scatter_, if that is one
   router::StatementCounters* scatter_counters_ = nullptr;
-  struct HeldNotification {
-    std::string channel, message;
-  };
   std::vector<HeldNotification> held_notifications_;  // arrived inside a transaction, or the client reads slowly
   std::size_t held_bytes_ = 0;
   std::string last_text_;  // for the slow-statement log, if it is on

@@ -17,6 +17,11 @@ bool Session::may_copy(const router::PlannedText& text) {
   return false;
 }
 
+// Has a COPY FROM STDIN begun, and not seen its end?
+bool Session::takes_copy_data() const {
+  return copy_in_ != nullptr || copy_left_ > 0 || (backend_ != nullptr && backend_->replies().copying_in());
+}
+
 // Is a statement under way that may turn out to be a COPY FROM STDIN, or one that has perhaps swallowed a Sync?
 bool Session::copy_undecided() const {
   if (backend_ == nullptr) return false;

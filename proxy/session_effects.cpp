@@ -103,6 +103,13 @@ void Session::before_sending(const router::PlannedText& text, std::string_view s
   if (pins_ != 0) needs_reset_ = true;
 }
 
+namespace {
+std::string to_sql(const SettingChange& change) {
+  return fmt::format("SELECT pg_catalog.set_config({}, {}, {})", pool::quote_literal(change.name),
+                     change.value ? pool::quote_literal(*change.value) : "NULL", change.local);
+}
+}  // namespace
+
 // A statement of `undo.effects` has succeeded.
 void Session::apply_effect(const router::PlannedStatement& planned, const Undo& undo) {
   if (!planned.statement) return;
@@ -178,8 +185,10 @@ void Session::apply_effect(const router::PlannedStatement& planned, const Undo& 
       break;
     default:
       if (planned.plan.effects.temporary_objects) apply_ddl(planned);  // SELECT … INTO TEMP
-      for (const SettingChange& change : undo.changes) apply_change(change);
-      if (!undo.changes.empty()) lazy_.forget();
+      for (const SettingChange& change : undo.changes) {
+        apply_change(change);
+        lazy_.record(to_sql(change));
+      }
       if (statement.command == "SET CONSTRAINTS") lazy_.record(router::text_of(sql, statement.span));
       break;
   }
@@ -284,8 +293,8 @@ bool Session::answer_locally(const router::PlannedText& text, std::string_view s
     if (postgres::append_query(backend_->out(), "")) expect(pool::ReplyKind::query, 0, pool::Delivery::ignore);
     unit_open_ = unnamed_on_backend_ = false;
   }
-  postgres::append_ready_for_query(
-      reply, backend_ != nullptr && in_transaction_ ? postgres::TransactionStatus::in_transaction : local_status());
+  append_ready(reply,
+               backend_ != nullptr && in_transaction_ ? postgres::TransactionStatus::in_transaction : local_status());
   local_reply(reply);
   options_.database->metrics().local.add();
   request_ended();

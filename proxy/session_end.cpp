@@ -124,7 +124,7 @@ void Session::on_client_gone() {
 }
 
 bool Session::is_between_transactions() const {
-  return wait_ == Wait::none && !scatter_ && lazy_.none() && input_.empty() && deferred_.empty() &&
+  return wait_ == Wait::none && !scatter_ && !script_ && lazy_.none() && input_.empty() && deferred_.empty() &&
          (backend_ == nullptr ||
           (backend_->replies().empty() && !unit_open_ && backend_->transaction_status() == TransactionStatus::idle));
 }

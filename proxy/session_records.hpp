@@ -32,6 +32,24 @@ struct Spread {
   std::string command;
 };
 
+// A simple query of several statements that do not all run on one and the same shard: they run one by one, in one
+// transaction, the script's own where they do not bring one.
+struct Script {
+  struct Step {
+    std::string sql;
+    parser::StatementKind kind;
+  };
+  std::vector<Step> steps;
+  std::size_t next = 0;
+  bool implicit = false;  // the transaction at hand is the script's own
+  bool failed = false;    // what is left is skipped
+};
+
+// NOTIFY's message for the client.
+struct HeldNotification {
+  std::string channel, message;
+};
+
 // A statement that the client has prepared.
 struct PreparedStatement {
   pool::PreparedTextRef text;        // null for the unnamed one

@@ -118,6 +118,7 @@ bool Session::on_error(const ExpectedReply& expected, const postgres::ErrorField
     joining_failed(std::exchange(timed_out_at_, TimePoint{}) == TimePoint{} ? fields.to_error() : timeout_error());
     return false;
   }
+  if (script_) script_->failed = true;
   sql_prepared_failed(expected.tag);
   if (timed_out_at_ != TimePoint{} && fields.find_or(postgres::error_field::code, "") == "57014")
     return on_timed_out(expected);
@@ -253,9 +254,9 @@ bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) 
     });
     return false;
   }
-  if (lazy_.none()) return true;
+  if (lazy_.none()) return script_ == nullptr;
   std::string ready;
-  postgres::append_ready_for_query(ready, local_status());
+  append_ready(ready, local_status());
   host_.stream().append(ready);
   return false;
 }
@@ -332,7 +333,7 @@ void Session::on_backend_turn(Backend& backend) {
   const bool copy_begun = wait_ == Wait::copy && !copy_undecided();
   if (effects_there || drained || copy_begun) stop_waiting();
   if (retrying && wait_ == Wait::none) retry_.state = RetryBuffer::State::off;
-  if (wait_ == Wait::none && !input_.empty()) {
+  if (wait_ == Wait::none && (script_ || !input_.empty())) {
     run();
     release_if_free();
     if (!blocked() && !ending_) host_.resume_reading();
@@ -416,6 +417,7 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
     error.detail = "the statement may or may not have taken effect";
     error.hint = "look at the data before repeating it";
   }
+  if (script_) script_->failed = true;
   std::string message;
   bool told = false;      // the unit at hand, of its failure
   bool told_any = false;  // the client, of any
@@ -435,7 +437,7 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
         expected.kind != ReplyKind::sync)
       continue;
     const bool open = in_transaction || !lazy_.none();
-    postgres::append_ready_for_query(message, open ? TransactionStatus::failed : TransactionStatus::idle);
+    append_ready(message, open ? TransactionStatus::failed : TransactionStatus::idle);
     told = false;
   }
   for (auto last = queue.rbegin(); last != queue.rend(); ++last)

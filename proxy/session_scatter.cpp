@@ -326,6 +326,7 @@ void Session::conclude(std::optional<Error> error, std::string completion, bool 
   std::string& out = host_.stream().out();
   stop_waiting();
   if (error) completion.clear();  // what a part of it has said
+  if (error && script_) script_->failed = true;
   if (lost_participant_) {
     if (!error) error = *lost_participant_;
     completion.clear();
@@ -340,7 +341,7 @@ void Session::conclude(std::optional<Error> error, std::string completion, bool 
     out += completion;
     if (simple) {
       const TransactionStatus status = in_transaction_ ? backend_->transaction_status() : local_status();
-      postgres::append_ready_for_query(out, status);
+      append_ready(out, status);
     }
     request_ended();
   }

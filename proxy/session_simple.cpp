@@ -83,11 +83,17 @@ bool Session::handle_query(std::string_view whole) {
   router::PlannedTextRef keep;
   const router::PlannedText& text = options_.database->plan(sql, view(), routing(), print, &keep);
 
+  const bool hinted = print.hint_end > print.hint_begin && view().session.hints_allowed;
+  if (!hinted && needs_script(text, {sql, print.slots, {}, same_encoding()})) {
+    if (wait_for_replies() == Got::wait) return false;
+    start_script(sql);
+    return true;
+  }
   if (const Got got = try_out(text, sql); got != Got::ready) return got == Got::refused;
   std::string reply;
   if (lazy_statement(text, sql, reply)) {
     if (lazy_.none()) end_portals();
-    postgres::append_ready_for_query(reply, local_status());
+    append_ready(reply, local_status());
     local_reply(reply);
     options_.database->metrics().local.add();
     request_ended();

@@ -206,19 +206,25 @@ void Session::lazy_begin(const Statement& statement, std::string_view sql, std::
 
 void Session::lazy_end(const Statement& statement, std::string& reply) {
   const bool commit = statement.kind == StatementKind::commit && lazy_.open();
+  reply = complete(commit ? "COMMIT" : "ROLLBACK");
+  reply += end_lazy(commit, statement.transaction && statement.transaction->chain);
+}
+
+// What the client is told of its parameters.
+std::string Session::end_lazy(bool commit, bool chain) {
   if (commit)
     settings_.commit();
   else
     settings_.rollback();
   settings_changed();
-  reply = complete(commit ? "COMMIT" : "ROLLBACK");
-  if (lazy_.parameters_at_begin()) reply += tell_parameters(*lazy_.parameters_at_begin());
-  const bool chain = statement.transaction && statement.transaction->chain;
+  std::string told;
+  if (lazy_.parameters_at_begin()) told = tell_parameters(*lazy_.parameters_at_begin());
   lazy_.end(chain);
   if (chain)
     settings_.begin();
   else
     channels_settled();
+  return told;
 }
 
 // False: there is not, and the transaction has failed with `reply`.

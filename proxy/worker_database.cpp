@@ -406,36 +406,34 @@ void WorkerDatabase::adopt(std::unique_ptr<executor::Execution> commit, std::vec
   });
 }
 
-// The one statement of a text that is to run on several shards.
-Result<parser::Statement> WorkerDatabase::parsed_for_several(std::string_view sql, const PlanningView& view) {
+Result<std::vector<parser::Statement>> WorkerDatabase::parsed_for_several(std::string_view sql,
+                                                                          const PlanningView& view) {
   if (misreads(sql, view.lexer))
     return fail(sqlstate::feature_not_supported,
-                "backslashes in a statement over several shards need standard_conforming_strings", "SET it to on");
-  Result<std::vector<parser::Statement>> parsed = parser::postgres::parse(sql);
-  if (!parsed) return std::unexpected(parsed.error());
-  return std::move(parsed->front());
+                "backslashes in what runs on several shards need standard_conforming_strings", "SET it to on");
+  return parser::postgres::parse(sql);
 }
 
 Result<router::GatherPlan> WorkerDatabase::gather(const router::Values& values, const PlanningView& view,
                                                   const Routing& routing, bool in_transaction) {
-  const Result<parser::Statement> statement = parsed_for_several(values.sql, view);
-  if (!statement) return std::unexpected(statement.error());
-  return router::gather(*statement, values, *routing.topology, *routing.catalog, view.session, in_transaction,
+  const auto statements = parsed_for_several(values.sql, view);
+  if (!statements) return std::unexpected(statements.error());
+  return router::gather(statements->front(), values, *routing.topology, *routing.catalog, view.session, in_transaction,
                         gathered_++);
 }
 
 Result<router::SplitPlan> WorkerDatabase::split(const router::Values& values, const PlanningView& view,
                                                 const Routing& routing) {
-  const Result<parser::Statement> statement = parsed_for_several(values.sql, view);
-  if (!statement) return std::unexpected(statement.error());
-  return router::split(*statement, values, *routing.topology, *routing.catalog, view.session);
+  const auto statements = parsed_for_several(values.sql, view);
+  if (!statements) return std::unexpected(statements.error());
+  return router::split(statements->front(), values, *routing.topology, *routing.catalog, view.session);
 }
 
 Result<router::CopyPlan> WorkerDatabase::copy(const router::Values& values, const PlanningView& view,
                                               const Routing& routing) {
-  const Result<parser::Statement> statement = parsed_for_several(values.sql, view);
-  if (!statement) return std::unexpected(statement.error());
-  return router::copy_plan(*statement, values, *routing.topology, *routing.catalog, view.session);
+  const auto statements = parsed_for_several(values.sql, view);
+  if (!statements) return std::unexpected(statements.error());
+  return router::copy_plan(statements->front(), values, *routing.topology, *routing.catalog, view.session);
 }
 
 // Idle connections are closed at once, the others when they come back: the servers may be restarted then.

@@ -125,9 +125,11 @@ public:
   const router::PlannedText& plan(std::string_view sql, const PlanningView& view, const RoutingRef& routing,
                                   parser::Fingerprint& print, router::PlannedTextRef* keep);
 
-  // How the rows of a statement over several shards come together. Made for one execution.
   // Finishes a commit whose client has gone.
   void adopt(std::unique_ptr<executor::Execution> commit, std::vector<pool::Backend*> backends);
+  // The statements of a text that does not go to one shard as it is.
+  static Result<std::vector<parser::Statement>> parsed_for_several(std::string_view sql, const PlanningView& view);
+  // How the rows of a statement over several shards come together. Made for one execution.
   Result<router::SplitPlan> split(const router::Values& values, const PlanningView& view, const Routing& routing);
   Result<router::CopyPlan> copy(const router::Values& values, const PlanningView& view, const Routing& routing);
   Result<router::GatherPlan> gather(const router::Values& values, const PlanningView& view, const Routing& routing,
@@ -158,7 +160,6 @@ public:
   void shut_down(const Error& reason);
 
 private:
-  static Result<parser::Statement> parsed_for_several(std::string_view sql, const PlanningView& view);
   void drop_superseded();
   void check_catalog(TimePoint now);
   bool look_is_due(TimePoint now, TimePoint looked_at);

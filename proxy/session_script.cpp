@@ -1,0 +1,121 @@
+// A simple query of several statements, which is one transaction unless it says otherwise. If all of them run on one
+// shard, that gets the query as it is. If not, this is what a client could send instead: the statements one by one,
+// each planned when those before it have run (they may define what it names), in a transaction that is not told of.
+#include <algorithm>
+#include <fmt/format.h>
+
+#include "parser/postgres/parse.hpp"
+#include "proxy/session.hpp"
+#include "router/rewrite.hpp"
+#include "router/text.hpp"
+
+namespace tessera::proxy {
+
+using parser::Statement;
+using parser::StatementKind;
+using postgres::TransactionStatus;
+
+namespace {
+
+// Behind the text of those before it, as long as that is not long, so that places in errors are those in the whole.
+std::string step_of(std::string_view sql, parser::SourceSpan span) {
+  constexpr std::uint32_t longest = 16 * 1024;
+  const std::string_view text = router::text_of(sql, span);
+  if (span.begin > longest) return std::string(text);
+  return std::string(static_cast<std::size_t>(router::position_of(sql, span.begin)) - 1, ' ').append(text);
+}
+
+bool ends(StatementKind kind) {
+  return kind == StatementKind::commit || kind == StatementKind::rollback;
+}
+
+// What asks for a transaction that the client has begun.
+bool needs_block(StatementKind kind) {
+  return kind == StatementKind::savepoint || kind == StatementKind::release_savepoint ||
+         kind == StatementKind::rollback_to_savepoint;
+}
+
+}  // namespace
+
+bool Session::needs_script(const router::PlannedText& text, const router::Values& values) {
+  if (text.single() || text.syntax_error || !multi_shard() || in_failed_transaction() || lazy_.failed()) return false;
+  if (options_.mode == config::PoolMode::statement) return false;
+  return mixed_refusal(text) || !target_of(text, values) || !changes_of(text, values);
+}
+
+void Session::start_script(std::string_view sql) {
+  const auto parsed = WorkerDatabase::parsed_for_several(sql, view());
+  if (!parsed) return refuse(parsed.error());
+  if (const auto problem = script_refusal(*parsed)) return refuse(*problem);
+  script_ = std::make_unique<Script>();
+  for (const Statement& statement : *parsed) script_->steps.push_back({step_of(sql, statement.span), statement.kind});
+}
+
+// Statements that are in a transaction without a BEGIN, and others that ask for one or end it.
+std::optional<Error> Session::script_refusal(const std::vector<Statement>& statements) const {
+  bool implicit = false;
+  bool in_transaction = in_transaction_ || !lazy_.none();
+  for (const Statement& statement : statements) {
+    const bool begins = statement.kind == StatementKind::begin;
+    if (implicit && (begins || ends(statement.kind) || needs_block(statement.kind)))
+      return Error{sqlstate::feature_not_supported,
+                   fmt::format("{} behind statements over several shards that stand before BEGIN is not supported",
+                               statement.command),
+                   {},
+                   "begin with BEGIN, or send it in a message of its own",
+                   0};
+    if (begins)
+      in_transaction = true;
+    else if (ends(statement.kind))
+      in_transaction = statement.transaction && statement.transaction->chain;
+    else if (!in_transaction)
+      implicit = true;
+  }
+  return {};
+}
+
+// The next statement, when the one before it is answered. False: something must be waited for.
+bool Session::run_script() {
+  if (wait_for_copy() || wait_for_replies() == Got::wait) return false;
+  if (script_->failed || script_->next == script_->steps.size()) return end_script();
+  const Script::Step& step = script_->steps[script_->next];
+  if (awaited_reading_ != 0 && lazy_.none() && no_server_works() && wait_for_catalog()) return false;
+  if (lazy_.none() && !in_transaction_ && step.kind != StatementKind::begin && !ends(step.kind)) {
+    lazy_.begin("BEGIN", parameters_);
+    settings_.begin();
+    script_->implicit = true;
+  }
+  std::string message;
+  if (!postgres::append_query(message, step.sql)) {
+    refuse({sqlstate::program_limit_exceeded, "the statement is too long", {}, {}, 0});
+    return true;
+  }
+  if (!handle(postgres::frontend::query, message)) return false;
+  ++script_->next;
+  return true;
+}
+
+// Its own transaction ends as that of a unit of messages does.
+bool Session::end_script() {
+  const bool own = script_->implicit && (in_transaction_ || !lazy_.none());
+  if (own && rest() == Got::wait) return false;
+  const bool failed = std::exchange(script_, nullptr)->failed;
+  std::string& out = host_.stream().out();
+  if (own && lazy_.open() && !in_transaction_ && !spans()) {
+    out += end_lazy(!failed, false);
+  } else if (own) {
+    autocommit_ = autocommit_until_sync_ = true;
+    skip_local_ = failed;
+    return sync_autocommit();
+  }
+  append_ready(out, in_transaction_ && backend_ != nullptr ? backend_->transaction_status() : local_status());
+  request_ended();
+  return true;
+}
+
+// ReadyForQuery, when the client's message is answered as a whole.
+void Session::append_ready(std::string& out, TransactionStatus status) const {
+  if (!script_) postgres::append_ready_for_query(out, status);
+}
+
+}  // namespace tessera::proxy
