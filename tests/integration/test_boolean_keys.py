@@ -21,9 +21,10 @@ def told(request, tessera, servers, new_database):
         connection.ask(wire.parse("insert into flags values ($1, 'parameter')") + wire.bind([b"t"]) + wire.execute() + wire.SYNC)
         connection.ask(wire.parse("insert into flags values ($1, 'parameter')") + wire.bind([b"f"]) + wire.execute() + wire.SYNC)
 
-        def shards_of(flag, v):
-            return [i for i, server in enumerate(servers) if server.run(f"select count(*) from flags where flag = '{flag}' and v = '{v}'", database).strip() != "0"]
-        yield connection, shards_of
+        with servers[0].connect(database) as first, servers[1].connect(database) as second:
+            def shards_of(flag, v):
+                return [i for i, shard in enumerate((first, second)) if shard.execute("select from flags where flag = %s and v = %s", [flag, v]).fetchone() is not None]
+            yield connection, shards_of
 
 
 def test_words_go_where_parameters_go(told):
