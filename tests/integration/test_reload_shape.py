@@ -28,9 +28,17 @@ def servers(shards):
     return shards(3)
 
 
-@pytest.fixture
-def shapes(servers, new_database):
+@pytest.fixture(scope="module")
+def all_shapes(servers, new_database):
     return Shapes(servers, new_database(servers, SCHEMA), pool={"checkout_timeout": "10s"})
+
+
+@pytest.fixture
+def shapes(all_shapes):
+    """With no update counted yet."""
+    for server in all_shapes.servers:
+        server.run("update t set n = 0; update u set n = 0", all_shapes.database)
+    return all_shapes
 
 
 def by_name(shapes, name):
