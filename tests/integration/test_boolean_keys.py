@@ -11,9 +11,10 @@ WORDS = [("TRUE", "t"), ("FALSE", "f"), ("true", "t"), ("False", "f"), ("true", 
 
 
 @pytest.fixture(params=["directory", *SPREAD])
-def told(request, tessera, servers, new_database):
+def told(request, tessera, servers, database):
     """A connection to two shards, and for each value the shard that the parameter goes to."""
-    database = new_database(servers, SCHEMA)
+    for server in servers:
+        server.run("truncate flags", database)
     rules = {"by_flag": SPREAD.get(request.param, HALVES), "by_text": SPREAD["md5"]}
     tables = {"flags": {"rule": "by_flag", "key": "flag"}, "texts": {"rule": "by_text", "key": "k"}, "numbers": {"rule": "by_text", "key": "k"}}
     proxy = tessera({**config_of(servers, database, rules=rules, tables=tables), "workers": 1})
