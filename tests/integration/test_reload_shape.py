@@ -170,12 +170,12 @@ SINGLE = ("simple", "prepared", "unnamed", "update", "scatter", "pipeline")
 def test_a_storm_of_one_kind(tessera, shapes, kind, ways):
     proxy = tessera(by_name(shapes, KINDS[kind][0]).config)
     storm = Storm(proxy, shapes, only=KINDS[kind], watchers=4, ways=ways)
-    assert storm.run(max(20, RELOADS // 5)) == []
+    assert storm.run(max(20, RELOADS // 5), answers=100) == []
     assert storm.answers > 100 and storm.good > 5
 
 
 def test_a_storm_of_all(tessera, shapes):
     proxy = tessera(shapes.all()[0].config)
     storm = Storm(proxy, shapes)
-    assert storm.run(RELOADS) == []
+    assert storm.run(RELOADS, answers=1000) == []
     assert storm.answers > 1000 and storm.good > RELOADS / 2 and storm.bad > RELOADS / 20
