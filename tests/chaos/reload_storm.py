@@ -171,11 +171,14 @@ class Storm:
         self.watchers = [Watcher(number, proxy, shapes.database, self.timeline, self.stop, seed, ways) for number in range(watchers)]
         self.good = self.bad = self.answers = 0
 
-    def run(self, reloads):
+    def run(self, reloads, answers=0):
+        """So many reloads; more, up to ten times as many, if the watchers have had fewer than `answers` by then: a busy machine lets them say little."""
         for watcher in self.watchers:
             watcher.start()
         problems = []
-        for number in range(reloads):
+        for number in range(10 * reloads):
+            if number >= reloads and self._heard() > answers:
+                break
             problems += self._bad() if self.rng.random() < 0.2 else self._good(number)
             if problems or any(watcher.problems for watcher in self.watchers):
                 break
@@ -184,9 +187,12 @@ class Storm:
             watcher.join(40)
             if watcher.is_alive():
                 problems.append(f"{watcher.name} is stuck")
-        self.answers = sum(watcher.answers for watcher in self.watchers)
+        self.answers = self._heard()
         problems += [f"{watcher.name}: {problem}" for watcher in self.watchers for problem in watcher.problems]
         return problems or self._compare()
+
+    def _heard(self):
+        return sum(watcher.answers for watcher in self.watchers)
 
     def _lines(self):
         return re.findall("configuration (not )?reloaded", self.proxy.log())

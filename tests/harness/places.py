@@ -113,11 +113,11 @@ def port_is_free(port, host="127.0.0.1"):
     return True
 
 
-def free_port():
-    """A port that nobody listens on, below the range from which the kernel takes ports for outgoing connections."""
+def free_port(but=None):
+    """A port that nobody listens on, other than `but` (which is somebody's soon), below the range from which the kernel takes ports for outgoing connections."""
     chooser = random.SystemRandom()
     for _ in range(200):
         port = chooser.randrange(15000, 30000)
-        if port_is_free(port):
+        if port != but and port_is_free(port):
             return port
     raise SetupError("no free port between 15000 and 30000 on 127.0.0.1")

@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from harness import places
+from harness import places, wire
 from harness.certificates import CertificateAuthority
 from harness.places import SetupError
 
@@ -194,9 +194,18 @@ class PostgresServer:
         return psycopg.connect(host=self.host, port=self.port, dbname=database, **options)
 
     def run(self, sql, database="postgres"):
-        """Runs SQL with psql over the Unix socket; returns its unaligned output. Stops at the first error."""
-        return places.run_as_server(["psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-h", self.directory, "-p", self.port,
-                                     "-U", SUPERUSER, "-d", database, "-c", sql])
+        """Runs SQL over the Unix socket, as superuser; the rows as `psql -At` prints them. Afterwards its session is gone from pg_stat_activity."""
+        try:
+            with wire.connect(str(self.directory), self.port, SUPERUSER, database, timeout=None) as connection:
+                replies = connection.ask(wire.query(sql))
+                connection.send(wire.TERMINATE)
+                connection.read_to_end()
+        except (wire.WireError, OSError) as error:
+            raise SetupError(f"{self.name}: {error!r}: {sql}") from error
+        for reply in replies:
+            if reply.type == "E":
+                raise SetupError(f"{self.name}: {wire.describe(reply)}: {sql}")
+        return "".join("|".join(field or "" for field in row) + "\n" for row in wire.rows(replies))
 
     def wait_for_replay(self, timeout=20):
         """On a replica: until it has replayed all that its primary has written by now."""

@@ -70,7 +70,7 @@ class Tessera:
         self.canaries = [ADMIN_TOKEN, *canaries]
         self.process = None
         self.port = places.free_port()
-        self.admin_port = places.free_port()
+        self.admin_port = places.free_port(but=self.port)
         self.write_config(config)
 
     def write_config(self, config):

@@ -119,6 +119,22 @@ def error_fields(body):
     return {part[:1].decode(): part[1:].decode(errors="replace") for part in body.split(b"\0") if part}
 
 
+def rows(replies):
+    """The rows of text in these replies, each a list."""
+    found = []
+    for reply in replies:
+        if reply.type != "D":
+            continue
+        at, row = 2, []
+        for _ in range(struct.unpack_from(">H", reply.body)[0]):
+            length = struct.unpack_from(">i", reply.body, at)[0]
+            at += 4
+            row.append(None if length < 0 else reply.body[at:at + length].decode())
+            at += max(0, length)
+        found.append(row)
+    return found
+
+
 def split_messages(data):
     """All whole messages at the beginning of `data`, and what is left."""
     found, at = [], 0

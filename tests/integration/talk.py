@@ -1,10 +1,10 @@
 """Small words that the tests of isolation and faults share."""
 
-import struct
 import time
 
 from harness import wire
 from harness.tessera import database_config
+from harness.wire import rows
 
 
 def config_of(servers, dbname, name=None, listen=None, **more):
@@ -17,22 +17,6 @@ def config_of(servers, dbname, name=None, listen=None, **more):
 
 def log_in(proxy, database, user="app", password="app", **options):
     return wire.connect(proxy.host, proxy.port, user, database, password, **options)
-
-
-def rows(replies):
-    """The rows of text in these replies, each a list."""
-    found = []
-    for reply in replies:
-        if reply.type != "D":
-            continue
-        at, row = 2, []
-        for _ in range(struct.unpack_from(">H", reply.body)[0]):
-            length = struct.unpack_from(">i", reply.body, at)[0]
-            at += 4
-            row.append(None if length < 0 else reply.body[at:at + length].decode())
-            at += max(0, length)
-        found.append(row)
-    return found
 
 
 def value(connection, sql):

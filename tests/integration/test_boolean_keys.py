@@ -11,9 +11,10 @@ WORDS = [("TRUE", "t"), ("FALSE", "f"), ("true", "t"), ("False", "f"), ("true", 
 
 
 @pytest.fixture(params=["directory", *SPREAD])
-def told(request, tessera, servers, new_database):
+def told(request, tessera, servers, database):
     """A connection to two shards, and for each value the shard that the parameter goes to."""
-    database = new_database(servers, SCHEMA)
+    for server in servers:
+        server.run("truncate flags", database)
     rules = {"by_flag": SPREAD.get(request.param, HALVES), "by_text": SPREAD["md5"]}
     tables = {"flags": {"rule": "by_flag", "key": "flag"}, "texts": {"rule": "by_text", "key": "k"}, "numbers": {"rule": "by_text", "key": "k"}}
     proxy = tessera({**config_of(servers, database, rules=rules, tables=tables), "workers": 1})
@@ -21,9 +22,10 @@ def told(request, tessera, servers, new_database):
         connection.ask(wire.parse("insert into flags values ($1, 'parameter')") + wire.bind([b"t"]) + wire.execute() + wire.SYNC)
         connection.ask(wire.parse("insert into flags values ($1, 'parameter')") + wire.bind([b"f"]) + wire.execute() + wire.SYNC)
 
-        def shards_of(flag, v):
-            return [i for i, server in enumerate(servers) if server.run(f"select count(*) from flags where flag = '{flag}' and v = '{v}'", database).strip() != "0"]
-        yield connection, shards_of
+        with servers[0].connect(database) as first, servers[1].connect(database) as second:
+            def shards_of(flag, v):
+                return [i for i, shard in enumerate((first, second)) if shard.execute("select from flags where flag = %s and v = %s", [flag, v]).fetchone() is not None]
+            yield connection, shards_of
 
 
 def test_words_go_where_parameters_go(told):

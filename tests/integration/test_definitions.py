@@ -54,8 +54,7 @@ def pair(both):
 
 def schema_of(server, database):
     """As pg_dump tells it, object by object."""
-    host, port = "127.0.0.1", server.port
-    dump = subprocess.run([BIN / "pg_dump", "--schema-only", f"postgresql://postgres:postgres@{host}:{port}/{database}"], capture_output=True, text=True, check=True).stdout
+    dump = subprocess.run([BIN / "pg_dump", "--schema-only", "-h", server.directory, "-p", str(server.port), "-U", "postgres", database], capture_output=True, text=True, check=True).stdout
     lines = [line for line in dump.splitlines() if not re.match(r"--|SET |SELECT pg_catalog.set_config|\\(un)?restrict", line)]
     return {part.strip() for part in re.split(r";\n", "\n".join(lines)) if part.strip()}
 

@@ -184,12 +184,25 @@ def test_identities_never_share_an_uncleaned_connection_of_any_shard(tessera, se
 # 11: every row to the client who asked for it
 
 
-def cancels(crowd, servers, until):
+def is_enough(crowd, codes):
+    """Whether so much has happened that a mistake would have shown: by what was done, since a busy machine does less in the same time."""
+    started, at_least = time.monotonic(), float(os.environ.get("TESSERA_LOAD_SECONDS", "3"))
+
+    def enough():
+        taken = time.monotonic() - started
+        done = crowd.total("statements") > 500 and crowd.total("scatters") > 10 and (crowd.total("refused") > 5 or not codes)
+        return taken > at_least and (done or taken > 90 or crowd.stopping.is_set())
+
+    return enough
+
+
+def cancels(crowd, servers, enough):
     """Of every client, at any moment."""
     rng = random.Random(3)
-    while time.monotonic() < until:
+    while not enough():
         connection = rng.choice(crowd.clients).connection
         if connection is None or connection.process_id is None:
+            time.sleep(0.002)
             continue
         try:
             with wire.Wire(crowd.proxy.host, crowd.proxy.port) as canceller:
@@ -200,18 +213,27 @@ def cancels(crowd, servers, until):
         time.sleep(0.002)
 
 
-def kills(crowd, servers, until):
+def kills(crowd, servers, enough):
     """Of server connections."""
     rng = random.Random(4)
-    while time.monotonic() < until:
+    while not enough():
         server = rng.choice(servers)
         if pids := backends_of(server, crowd.database):
             server.run(f"select pg_terminate_backend({rng.choice(pids)})", "postgres")
+        time.sleep(0.3)
+
+
+def nothing(crowd, servers, enough):
+    while not enough():
         time.sleep(0.05)
 
 
-def nothing(crowd, servers, until):
-    time.sleep(max(0.0, until - time.monotonic()))
+def cancels_and_kills(*arguments):
+    threads = [threading.Thread(target=function, args=arguments, daemon=True) for function in (cancels, kills)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 LOADS = {
@@ -220,18 +242,9 @@ LOADS = {
     "exhausted": (nothing, {"pool": {"size": 1, "checkout_timeout": "30ms"}}, ("slow", "slow_scatter", "leaves"), ("53300",)),
     "leaving": (nothing, {"pool": {"size": 3, "prepared_statements": 3}}, ("leaves", "leaves", "slow"), ()),
     "killed": (kills, {"pool": {"size": 4, "reconnect_min": "5ms"}}, ("slow", "slow_scatter"), ("08006", "08007", "53300")),
-    "all of it": (lambda *args: [thread.join() for thread in started(cancels, kills, *args)], {"pool": {"size": 2, "checkout_timeout": "50ms", "reconnect_min": "5ms", "prepared_statements": 3}},
+    "all of it": (cancels_and_kills, {"pool": {"size": 2, "checkout_timeout": "50ms", "reconnect_min": "5ms", "prepared_statements": 3}},
                   ("slow", "slow_scatter", "leaves"), ("57014", "53300", "08006", "08007")),
 }
-
-
-def started(*functions_and_arguments):
-    functions = [item for item in functions_and_arguments if callable(item)]
-    arguments = [item for item in functions_and_arguments if not callable(item)]
-    threads = [threading.Thread(target=function, args=arguments, daemon=True) for function in functions]
-    for thread in threads:
-        thread.start()
-    return threads
 
 
 @pytest.mark.parametrize("how", LOADS)
@@ -245,10 +258,10 @@ def test_every_row_goes_to_the_client_who_asked_on_four_shards(tessera, crowded,
     crowd = load.Crowd(proxy, name, Ledger(), 4, 11, more=more)
     crowd.blame = load.Blame(range(4), codes)
     crowd.start()
-    trouble(crowd, servers, time.monotonic() + float(os.environ.get("TESSERA_LOAD_SECONDS", "6")))
+    trouble(crowd, servers, is_enough(crowd, codes))
     assert crowd.stop() == [], "stuck"
     assert not crowd.problems(), "\n".join(crowd.problems())
     found = {table: [(number, int(line)) for number, server in enumerate(servers) for line in server.run(f"select id from {table}", name).split()] for table in ("writes", "imports")}
     assert crowd.ledger.compare(found) == []
     assert crowd.total("statements") > 500 and crowd.total("scatters") > 10
-    assert crowd.total("refused") > 0 or not codes, "nothing ever went wrong"
+    assert crowd.total("refused") > 5 or not codes, "too little went wrong"

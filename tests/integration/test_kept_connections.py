@@ -119,20 +119,27 @@ def plain(shards, new_database):
     return server, new_database([server], TABLES)
 
 
+@pytest.fixture(scope="module")
+def aside(servers, database, plain):
+    """Connections past Tessera: to the plain server, and to both shards."""
+    with plain[0].connect(plain[1]) as one, servers[0].connect(database) as first, servers[1].connect(database) as second:
+        yield one, (first, second)
+
+
 @pytest.fixture
 def proxy_with(tessera, servers, database):
     return lambda mode: tessera(config_of(servers, database, **RULES, pool={"mode": mode, "size": 4}))
 
 
 @pytest.fixture
-def compare(servers, database, plain, proxy_with):
+def compare(database, plain, proxy_with, aside):
     proxies = {}
+    one, shards = aside
 
     def both(pin, steps):
         server, name = plain
-        server.run(FILL, name)
-        for shard in servers:
-            shard.run(FILL, database)
+        for each in (one, *shards):
+            each.execute(FILL)
         with wire.connect("127.0.0.1", server.port, "app", name, "app") as connection:
             expected = answers(connection, pin, steps)
         mode = PINS[pin][0]
@@ -144,12 +151,12 @@ def compare(servers, database, plain, proxy_with):
             if a != b:
                 return f"{([('pin', pin)] + steps)[number]}:\n  plain   {a}\n  tessera {b}"
         everywhere = []
-        for shard, own in zip(servers, (lambda key: key < BOUND, lambda key: key >= BOUND)):
-            lines = shard.run("select id || ' ' || v from t", database).splitlines()
-            everywhere += lines
-            if stray := [line for line in lines if not own(int(line.split()[0]))]:
+        for shard, own in zip(shards, (lambda key: key < BOUND, lambda key: key >= BOUND)):
+            found_there = shard.execute("select id, v from t").fetchall()
+            everywhere += found_there
+            if stray := [row for row in found_there if not own(row[0])]:
                 return f"on the wrong shard: {stray}"
-        if sorted(everywhere) != sorted(server.run("select id || ' ' || v from t", name).splitlines()):
+        if sorted(everywhere) != sorted(one.execute("select id, v from t")):
             return "other rows"
         return None
 

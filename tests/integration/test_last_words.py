@@ -7,7 +7,7 @@ import time
 
 import pytest
 from harness import wire
-from talk import code, config_of, eventually, log_in, rows, value
+from talk import backends_of, code, config_of, eventually, log_in, rows, value
 from two_shards import RULES
 
 SCHEMA = "create table t (id int primary key, v text)"
@@ -25,10 +25,20 @@ def tls(request):
     return True if request.param == "tls" else None
 
 
-@pytest.fixture(params=[1, 2], ids=["one shard", "two shards"])
-def home(request, shards, new_database):
+@pytest.fixture(scope="module", params=[1, 2], ids=["one shard", "two shards"])
+def used_home(request, shards, new_database):
     servers = shards(request.param)
     return servers, new_database(servers, SCHEMA)
+
+
+@pytest.fixture
+def home(used_home):
+    """Without rows, and without anybody from before who might write some."""
+    servers, name = used_home
+    for server in servers:
+        eventually(lambda: not backends_of(server, name), what="nobody is there")
+        server.run("truncate t", name)
+    return used_home
 
 
 @pytest.fixture
@@ -98,7 +108,7 @@ def test_a_goodbye_while_the_write_runs(start, home, tls, protocol):
     proxy = start()
     for key in KEYS:
         client = log_in(proxy, home[1], tls=tls)
-        client.send(PROTOCOLS[protocol](f"insert into t select {key}, pg_sleep(2)::text" if len(home[0]) == 1 else f"insert into t values ({key}, pg_sleep(2)::text)"))
+        client.send(PROTOCOLS[protocol](f"insert into t select {key}, pg_sleep(1)::text" if len(home[0]) == 1 else f"insert into t values ({key}, pg_sleep(1)::text)"))
         time.sleep(0.3)
         part(client, wire.TERMINATE)
     time.sleep(0.3)

@@ -4,32 +4,55 @@ A man in the middle (harness/meddler.py) does the harm at an exact place, so tha
 cannot have been done, unknown (08007) if its acknowledgement is what was lost, never silence and never a second attempt.
 """
 
+import concurrent.futures
+import contextlib
 import time
 
 import pytest
 from harness import wire
 from harness.meddler import Harm, Meddler
+from harness.tessera import Tessera
 from talk import code, config_of, errors, eventually, log_in, rows, value
 
 SCHEMA = ("create table t (id int primary key, v text); insert into t select i, 'row ' || i from generate_series(1, 200) i;"
           "create table w (id int, v text); create table plain (id int, v text)")
 RULES = {"rules": {"r": {"type": "range", "ranges": [{"below": "100", "shard": "s0"}, {"shard": "s1"}]}},
          "tables": {"t": {"rule": "r", "key": "id"}, "w": {"rule": "r", "key": "id"}, "plain": {"shard": "s0"}}}
-FAST = {"pool": {"checkout_timeout": "2s", "reconnect_min": "5ms", "reconnect_max": "50ms", "size": 3}, "limits": {"statement_timeout": "1s"}, "backend": {"connect_timeout": "1s"}}
+FAST = {"pool": {"checkout_timeout": "2s", "reconnect_min": "5ms", "reconnect_max": "50ms", "size": 3}, "limits": {"statement_timeout": "500ms"}, "backend": {"connect_timeout": "1s"}}
 SUDDEN = ("cut", "reset", "truncate")
 
 
-@pytest.fixture
-def middle(servers):
-    with Meddler(servers[0].port) as meddler:
-        yield meddler
+@pytest.fixture(scope="module")
+def lines(servers, database, tmp_path_factory):
+    """For each conversation a man in the middle, and a Tessera that has the first shard behind him."""
+    with contextlib.ExitStack() as stack:
+        made = {}
+        for name in CONVERSATION:
+            middle = stack.enter_context(Meddler(servers[0].port))
+            proxy = Tessera(config_of([middle, servers[1]], database, **RULES, **FAST), tmp_path_factory.mktemp("lost"))
+            made[name] = middle, stack.enter_context(proxy)
+        yield made
 
 
 @pytest.fixture
-def proxy(tessera, servers, database, middle):
+def middle(lines):
+    """As if he had just come: no harm is waiting or done, and no connection is left."""
+    middle, _ = lines["simple"]
+    middle.clear()
+    middle.cut()
+    middle.done = 0
+    return middle
+
+
+@pytest.fixture
+def proxy(lines, servers, database, middle):
     for server in servers:
         server.run("truncate w, plain", database)
-    return tessera(config_of([middle, servers[1]], database, **RULES, **FAST))
+    _, proxy = lines["simple"]
+    with log_in(proxy, database) as connection:
+        for key in (5, 150):
+            eventually(lambda: code(connection.ask(wire.query(f"select v from t where id = {key}"))) is None)
+    return proxy
 
 
 def unit(sql, parameters=(), name=""):
@@ -77,40 +100,46 @@ EXPECTED = {"scatter": [["row 150"]] * 2 + [["row 5"]] * 2, "copy out": []}  # e
 
 @pytest.mark.parametrize("side", ["server", "client"])
 @pytest.mark.parametrize("action", [*SUDDEN, "hang", "garbage"])
-def test_every_harm_at_every_message(proxy, database, middle, action, side):
+def test_every_harm_at_every_message(lines, database, action, side):
     """An answer is whole and right, or an error that says so in bounded time; half a message may only be followed by the end."""
     if action == "garbage" and side == "client":
         pytest.skip("what a server makes of nonsense is not Tessera's")
-    other = log_in(proxy, database)
+    with concurrent.futures.ThreadPoolExecutor(len(lines)) as aside:  # most of it is waiting
+        conversations = [aside.submit(harm_at_every_message, name, *line, database, action, side) for name, line in lines.items()]
+    met = sum(conversation.result() for conversation in conversations)
+    assert met >= (9 if action == "hang" else 11), "the harm was done"
+
+
+def harm_at_every_message(name, middle, proxy, database, action, side):
+    """How often it was done in this conversation."""
+    request = CONVERSATION[name]
+    syncs = request.count(wire.SYNC) or 1
     met = 0
-    for name, request in CONVERSATION.items():
-        syncs = request.count(wire.SYNC) or 1
+    with log_in(proxy, database) as other:
         for nth in range(1, 3 if action == "hang" else 9):
             middle.clear()
             middle.cut()
-            connection = log_in(proxy, database, timeout=15)
-            eventually(lambda c=connection: code(c.ask(wire.query("select v from t where id = 9"))) is None)
-            middle.restart_counting()
-            before = middle.done
-            middle.add(Harm(action, side=side, nth=nth))
-            started = time.monotonic()
-            try:
-                connection.send(request)
-                replies = [reply for _ in range(syncs) for reply in connection.read_until("Z")]
-                got = sorted(rows(replies))
-                if code(replies) is None:
-                    assert got == EXPECTED.get(name, [["row 5"]] * syncs), (name, nth, replies)
-                else:
-                    assert all(row in (["row 5"], ["row 150"]) for row in got) and code(replies)[:2] in ("08", "53", "57"), (name, nth, replies)
-            except (wire.WireError, ConnectionResetError):
-                assert action in ("truncate", "garbage"), (name, nth, "the client was cut off")
-            assert time.monotonic() - started < 8, (name, nth)
-            met += middle.done - before
-            middle.clear()
-            assert value(other, "select v from t where id = 150") == "row 150", "the other shard has nothing to do with it"
-            connection.close()
-    other.close()
-    assert met >= (9 if action == "hang" else 11), "the harm was done"
+            with log_in(proxy, database, timeout=15) as connection:
+                eventually(lambda c=connection: code(c.ask(wire.query("select v from t where id = 9"))) is None)
+                middle.restart_counting()
+                before = middle.done
+                middle.add(Harm(action, side=side, nth=nth))
+                started = time.monotonic()
+                try:
+                    connection.send(request)
+                    replies = [reply for _ in range(syncs) for reply in connection.read_until("Z")]
+                    got = sorted(rows(replies))
+                    if code(replies) is None:
+                        assert got == EXPECTED.get(name, [["row 5"]] * syncs), (name, nth, replies)
+                    else:
+                        assert all(row in (["row 5"], ["row 150"]) for row in got) and code(replies)[:2] in ("08", "53", "57"), (name, nth, replies)
+                except (wire.WireError, ConnectionResetError):
+                    assert action in ("truncate", "garbage"), (name, nth, "the client was cut off")
+                assert time.monotonic() - started < 8, (name, nth)
+                met += middle.done - before
+                middle.clear()
+                assert value(other, "select v from t where id = 150") == "row 150", "the other shard has nothing to do with it"
+    return met
 
 
 # Writes

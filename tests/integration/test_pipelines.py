@@ -79,18 +79,30 @@ def plain(servers, new_database):
     return servers[0], new_database(servers[:1], SCHEMA)
 
 
+@pytest.fixture(scope="module")
+def aside(servers, database, plain):
+    """Connections past Tessera: to the plain database, and to both shards."""
+    with servers[0].connect(plain[1]) as one, servers[0].connect(database) as first, servers[1].connect(database) as second:
+        yield one, (first, second)
+
+
 @pytest.fixture(params=[1, 100], ids=["one statement kept", "all kept"])
 def proxy(request, servers, database, tessera):
     return tessera(config_of(servers, database, **RULES, pool={"size": 2, "prepared_statements": request.param}))
 
 
 @pytest.fixture
-def compare(servers, database, plain, proxy):
+def compare(database, plain, proxy, aside):
+    one, shards = aside
+
+    def contents(*connections):
+        return sorted(row for connection in connections for row in connection.execute("select id, v from t"))
+
     def both(flights):
         server, name = plain
-        server.run(FILL, name)
-        for shard, own in zip(servers, (KEYS[:3], KEYS[3:])):
-            shard.run("truncate t; insert into t values " + ", ".join(f"({key}, 'row {key}')" for key in own), database)
+        one.execute(FILL)
+        for shard, own in zip(shards, (KEYS[:3], KEYS[3:])):
+            shard.execute("truncate t; insert into t values " + ", ".join(f"({key}, 'row {key}')" for key in own))
         with wire.connect("127.0.0.1", server.port, "app", name, "app") as connection:
             expected = answers(connection, flights, lambda told: None)
         with log_in(proxy, database) as connection, log_in(proxy, database) as other:
@@ -108,8 +120,7 @@ def compare(servers, database, plain, proxy):
         for flight, a, b in zip(flights, expected, found):
             if a != b:
                 return "\n".join([*(label for label, _ in flight), f"  plain   {a}", f"  tessera {b}"])
-        rows = sorted("".join(shard.run("select id || ' ' || v from t", database) for shard in servers).splitlines())
-        return None if rows == sorted(server.run("select id || ' ' || v from t", name).splitlines()) else "other rows"
+        return None if contents(*shards) == contents(one) else "other rows"
 
     return both
 

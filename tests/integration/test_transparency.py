@@ -35,18 +35,19 @@ def servers(new_server, new_database):
 def reset(servers):
     connections = [server.connect("twin", user="app", password="app", options="-c statement_timeout=20s") for server in servers]
 
-    def run():
-        for connection in connections:
-            connection.execute(sequences.RESET)
-
-    yield run
+    yield lambda side: connections[side].execute(sequences.RESET)
     for connection in connections:
         connection.close()
 
 
-def test_the_two_servers_agree_without_tessera(servers, reset):
+@pytest.fixture(scope="module")
+def told():
+    return {}
+
+
+def test_the_two_servers_agree_without_tessera(servers, reset, told):
     """Otherwise a difference below would mean nothing."""
-    twins = Twins(*[(server.host, server.port) for server in servers], "twin", reset)
+    twins = Twins(*[(server.host, server.port) for server in servers], "twin", reset, told)
     for seed in seeds()[:60]:
         twins.check(seed)
 
@@ -87,10 +88,10 @@ class LyingRelay:
     (b"2\0\0\0\4", b"", "Bind"),                    # a lost BindComplete
     (b"Z\0\0\0\5T", b"Z\0\0\0\5I", "begin"),        # a wrong transaction status
 ])
-def test_a_falsified_reply_is_found_and_shrunk(servers, reset, find, replace, must_name):
+def test_a_falsified_reply_is_found_and_shrunk(servers, reset, told, find, replace, must_name):
     plain, behind = servers
     relay = LyingRelay(behind.port, find, replace)
-    twins = Twins((plain.host, plain.port), ("127.0.0.1", relay.port), "twin", reset)
+    twins = Twins((plain.host, plain.port), ("127.0.0.1", relay.port), "twin", reset, told)
     try:
         with pytest.raises(AssertionError) as found:
             for seed in range(100):
@@ -107,19 +108,19 @@ def _proxy_config(server, **more):
 
 
 @pytest.mark.parametrize("mode", ["transaction", "session"])
-def test_tessera_answers_as_the_server_does(servers, reset, tmp_path, mode):
+def test_tessera_answers_as_the_server_does(servers, reset, told, tmp_path, mode):
     plain, behind = servers
     with Tessera(_proxy_config(behind, pool={"mode": mode}), tmp_path) as proxy:
-        twins = Twins((plain.host, plain.port), (proxy.host, proxy.port), "twin", reset)
+        twins = Twins((plain.host, plain.port), (proxy.host, proxy.port), "twin", reset, told)
         for seed in seeds():
             twins.check(seed)
 
 
-def test_one_server_connection_for_all_sequences(servers, reset, tmp_path):
+def test_one_server_connection_for_all_sequences(servers, reset, told, tmp_path):
     """With a pool of one, each sequence meets the server connection that the ones before it used."""
     plain, behind = servers
     with Tessera(_proxy_config(behind, pool={"mode": "transaction", "size": 1}), tmp_path) as proxy:
-        twins = Twins((plain.host, plain.port), (proxy.host, proxy.port), "twin", reset)
+        twins = Twins((plain.host, plain.port), (proxy.host, proxy.port), "twin", reset, told)
         for seed in seeds()[: COUNT // 2]:
             twins.check(seed)
 
@@ -141,11 +142,11 @@ KNOWN = {
 }
 
 
-def test_what_went_wrong_once(servers, reset, tmp_path):
+def test_what_went_wrong_once(servers, reset, told, tmp_path):
     """Each cut into pieces in several ways, since what had arrived by then made the difference."""
     plain, behind = servers
     with Tessera(_proxy_config(behind, pool={"mode": "transaction"}), tmp_path) as proxy:
-        twins = Twins((plain.host, plain.port), (proxy.host, proxy.port), "twin", reset)
+        twins = Twins((plain.host, plain.port), (proxy.host, proxy.port), "twin", reset, told)
         for name, data in KNOWN.items():
             steps = [sequences.Step(name, data)]
             for cut in range(8):
