@@ -74,6 +74,7 @@ private:
     backend.replies().expect({.kind = ReplyKind::query, .hide_completion = true, .ordered = true});
     return {};
   }
+  bool goes_first() const override { return true; }
   void on_give_up() override {
     if (ended_ || error_) return;
     ended_ = true;
@@ -107,7 +108,10 @@ private:
   void on_backend_turn(Backend&) override {
     copy_.events_.flush();
     if (copy_.failure_) return copy_.failed(*copy_.failure_);
-    if (std::exchange(begun_, false)) copy_.part_begun();
+    if (std::exchange(begun_, false)) {
+      copy_.acquire_next();
+      copy_.part_begun();
+    }
     if (std::exchange(finished_, false)) copy_.part_done(*this);
   }
   void on_backend_drained(Backend&) override {
@@ -235,6 +239,7 @@ const Error* CopyIn::first_error() const {
 
 void CopyIn::part_done(const Part& part) {
   ++done_;
+  if (part.error() && begun_ < parts_.size()) return failed(Error(*part.error()));  // the next ones wait for it
   if (part.error()) finish();
   if (done_ < parts_.size()) return;
   if (const Error* error = first_error()) return failed(Error(*error));

@@ -180,7 +180,7 @@ bool Branch::start() {
   }
   backend_->flush();
   sent_ = true;
-  return true;
+  return !goes_first();
 }
 
 void Branch::on_checkout(Backend& backend) {

@@ -83,6 +83,8 @@ protected:
   // Whose answer the client gets at this time; nullptr: nobody's any more.
   virtual Branch* relaying() const = 0;
   virtual void on_acquired() {}  // all have their connections, and their first messages are on their way
+  // Goes on to the next part that has none yet.
+  void acquire_next();
   // Of a COPY: servers look into it no sooner than they execute it, and it has no columns for a client.
   void relay_bound();
   void failed(const Error& reason);
@@ -96,7 +98,6 @@ protected:
   bool cut_ = false;
 
 private:
-  void acquire_next();
   bool is_unsettled() const;
 
   net::EventLoop* loop_;
@@ -132,6 +133,9 @@ public:
 
 protected:
   virtual Result<void> begin(pool::Backend& backend) = 0;  // the first messages
+  // The next part has its turn when this one says so (acquire_next): when it has locked what it locks. All who hold
+  // locks on one shard while they wait on another take the shards in ascending order, so none waits for the other.
+  virtual bool goes_first() const { return false; }
   bool lent() const { return lender_ != nullptr; }
   // The statement has failed, and what is lent is about to be stopped.
   virtual void on_give_up() {}

@@ -137,7 +137,6 @@ class Gather::Merge final : public Part {
 public:
   using Part::Part;
 
-  bool probed() const { return probed_; }
   const std::vector<TableColumns>& tables() const { return tables_; }
   bool running() const { return running_; }
   const std::vector<Oid>& types() const { return types_; }
@@ -212,6 +211,7 @@ private:
     return sender.sent();
   }
 
+  bool goes_first() const override { return true; }
   void on_relay(std::string_view bytes) override {
     if (!answering_)
       description_.append(bytes);
@@ -282,7 +282,7 @@ private:
     switch (std::exchange(reached_, none)) {
       case described:
         probed_ = true;
-        return gather_.create_tables();
+        return gather_.acquire_next();
       case created:
       case copied:
         return gather_.next_fragment();
@@ -371,15 +371,22 @@ private:
     bool whole = false;
   };
 
-  static constexpr std::uint32_t last = 1;  // of what is expected
+  static constexpr std::uint32_t last = 1, locked = 2;  // of what is expected
 
   Result<void> begin(Backend& backend) override {
     if (lent()) return {};
+    std::string locks;
+    for (const Share& share : shares_)
+      if (const std::string& table = gather_.plan_.fragments[share.fragment].lock; !table.empty())
+        locks += fmt::format("{}{}", locks.empty() ? "; LOCK TABLE " : ", ", table);
+    if (!locks.empty()) locks += " IN ACCESS SHARE MODE";
     Sender sender(backend);
-    sender.query("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 0",
-                 0);
+    sender.query(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 0" + locks,
+        locked);
     return sender.sent();
   }
+  bool goes_first() const override { return !lent(); }
   bool has_turn() const { return gather_.copying_ && gather_.current() == this; }
   // Straight on in its turn: what the merge node has not taken yet says when to stop reading.
   void on_relay(std::string_view bytes) override {
@@ -408,11 +415,13 @@ private:
   }
   bool on_ready(const pool::ExpectedReply& expected, postgres::TransactionStatus) override {
     ended_ = expected.tag == last;
+    locked_ = expected.tag == locked;
     return false;
   }
   void on_backend_turn(Backend&) override {
     if (error_) return gather_.failed(*error_);
     if (gather_.failure_) return gather_.failed(*gather_.failure_);
+    if (std::exchange(locked_, false)) gather_.acquire_next();
     if (has_turn()) gather_.copy_on();
     if (std::exchange(ended_, false)) finish();
   }
@@ -429,6 +438,7 @@ private:
   std::size_t checked_ = 0;
   std::size_t answered_ = 0;
   bool asked_ = false;
+  bool locked_ = false;
   bool ended_ = false;
 };
 
@@ -466,14 +476,9 @@ Branch* Gather::relaying() const {
   return merge_->running() ? merge_ : nullptr;
 }
 
+// The merge node has understood the statement, and nothing changes the tables until it has ended.
 void Gather::on_acquired() {
-  acquired_ = true;
-  create_tables();
-}
-
-// When all connections are there and the merge node has understood the statement.
-void Gather::create_tables() {
-  if (failure_ || !acquired_ || !merge_->probed()) return;
+  if (failure_) return;
   for (Source* source : sources_) source->ask(merge_->types());
   if (!failure_) merge_->create_tables();
 }

@@ -32,7 +32,6 @@ private:
 
   Branch* relaying() const override;
   void on_acquired() override;
-  void create_tables();
   void next_fragment();
   void copy_on();
   Source* current() const { return fragments_[fragment_].sources[source_]; }
@@ -43,7 +42,6 @@ private:
   Merge* merge_ = nullptr;
   std::vector<Source*> sources_;
   std::vector<Fragment> fragments_;
-  bool acquired_ = false;
   std::size_t next_ = 0;      // fragment to be copied,
   std::size_t fragment_ = 0;  // that is being copied,
   std::size_t source_ = 0;    // from which of its sources

@@ -26,7 +26,11 @@ const std::string begin_merge =
     "BEGIN ISOLATION LEVEL REPEATABLE READ, READ WRITE; SET LOCAL synchronous_commit = off; "
     "SET LOCAL idle_in_transaction_session_timeout = 0";
 const std::string begin_source =
-    "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 0";
+    "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 0; "
+    "LOCK TABLE t IN ACCESS SHARE MODE";
+const std::string begin_source_of_both =
+    "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 0; "
+    "LOCK TABLE t, u IN ACCESS SHARE MODE";
 const std::string copy_in = raw('G', std::string("\1\0\0", 3));
 const std::string no_types = raw('t', std::string("\0\0", 2));
 
@@ -35,8 +39,8 @@ class GatherTest : public ExecutionTest {
 protected:
   GatherTest() {
     plan_.merge = ShardId(1);
-    plan_.fragments = {{"pg_temp.g1", first, {ShardId(0), ShardId(1), ShardId(2)}, check_first, "a\nx", {}},
-                       {"pg_temp.g2", second, {ShardId(2)}, check_second, "b", {}}};
+    plan_.fragments = {{"pg_temp.g1", first, {ShardId(0), ShardId(1), ShardId(2)}, check_first, "a\nx", {}, "t"},
+                       {"pg_temp.g2", second, {ShardId(2)}, check_second, "b", {}, "u"}};
     plan_.statement = rewritten;
     script();
   }
@@ -90,8 +94,8 @@ TEST_F(GatherTest, CopiesTheFragmentsAndRunsTheRestOnTheMergeNode) {
                           copy_second, "d", "d", "d", "c",                // one row
                           "P", "B", "D", "E", "S", "COMMIT"));
   EXPECT_THAT(server_[0].queries(), ElementsAre(begin_source, "P", "B", "E", "P", "B", "E", "S", "COMMIT"));
-  EXPECT_THAT(server_[2].queries(),
-              ElementsAre(begin_source, "P", "B", "E", "P", "B", "E", "P", "B", "E", "P", "B", "E", "S", "COMMIT"));
+  EXPECT_THAT(server_[2].queries(), ElementsAre(begin_source_of_both, "P", "B", "E", "P", "B", "E", "P", "B", "E", "P",
+                                                "B", "E", "S", "COMMIT"));
   for (std::size_t i = 0; i < shards; ++i) EXPECT_EQ(idle_and_busy(i), std::pair(1, 0)) << "connections are back";
 }
 
@@ -126,7 +130,7 @@ const std::vector<Step> steps{{1, begin_merge},
                               {0, "B " + first},
                               {0, "E " + first},
                               {0, "COMMIT"},
-                              {2, begin_source},
+                              {2, begin_source_of_both},
                               {2, "E " + first},
                               {2, "P " + second},
                               {2, "E " + second},

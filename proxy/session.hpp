@@ -245,12 +245,7 @@ private:
   void append_ready(std::string& out, postgres::TransactionStatus status) const;
   bool takes_copy_data() const;
   // ---- session_simple.cpp
-  bool handle_query(std::string_view whole);
-  struct Target {
-    std::optional<ShardId> shard;
-    bool scatter = false;
-    Spread spread;  // then
-  };
+  bool handle_query(std::string_view whole, const Renamed* moved = nullptr);
   bool may_choose_shard() const;
   std::optional<ShardId> only_home(const router::PlannedText& text) const;
   std::optional<ShardId> preparing_shard(const router::PlannedText& text) const;
@@ -276,7 +271,10 @@ private:
   bool same_encoding() const { return encodings().same; }
   std::optional<Error> unreadable(std::string_view sql) const;
   bool may_be_misread(std::string_view sql) const;
-  void send_query(std::string_view whole, const router::PlannedTextRef& text, std::vector<SettingChange> changes);
+  void send_query(std::string_view, const router::PlannedTextRef&, std::vector<SettingChange>, const Renamed* moved);
+  std::string with_columns(std::string_view sql, const router::PlannedText& text, Renamed& moved);
+  void name_columns(PreparedStatement& statement, parser::Fingerprint& print);
+  std::string parse_with_columns(const postgres::ParseView& parse, const router::PlannedText& text);
   std::optional<bool> settle_unit();
   bool handle_function_call(std::string_view whole);
   std::string explain(const parser::Statement& statement, std::string_view sql, std::optional<Error>& error);

@@ -50,6 +50,13 @@ struct HeldNotification {
   std::string channel, message;
 };
 
+// Where a text runs.
+struct Target {
+  std::optional<ShardId> shard;
+  bool scatter = false;
+  Spread spread;  // then
+};
+
 // A statement that the client has prepared.
 struct PreparedStatement {
   pool::PreparedTextRef text;        // null for the unnamed one

@@ -351,7 +351,7 @@ void Session::conclude(std::optional<Error> error, std::string completion, bool 
   if (!blocked() && !ending_) host_.resume_reading();
 }
 
-// Each shard gets its own part of the parameters, and would not miss one.
+// Each shard may get its own part of the parameters, or none of them, and would not miss one.
 std::optional<Error> Session::parameter_count_error(const PreparedStatement& statement,
                                                     const postgres::BindView& bind) {
   std::size_t wanted = statement.parameter_types().size();
@@ -375,11 +375,9 @@ std::optional<Error> Session::parameter_count_error(const PreparedStatement& sta
 bool Session::bind_scatter(const PreparedStatement& statement, const postgres::BindView& bind, std::string_view whole,
                            const Target& target) {
   const router::Plan& plan = target.spread.plan;
-  if (plan.op == router::Operator::split) {
-    if (auto problem = parameter_count_error(statement, bind)) {
-      refuse(*problem);
-      return true;
-    }
+  if (auto problem = parameter_count_error(statement, bind)) {
+    refuse(*problem);
+    return true;
   }
   if (engaged() && !in_transaction_ && unit_prepares_only_ && unit_open_) return leave_side_unit();
   if (!engaged() && describes_later()) {

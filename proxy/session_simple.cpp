@@ -5,6 +5,8 @@
 #include "proxy/listen_hub.hpp"
 #include "proxy/row_builder.hpp"
 #include "proxy/session.hpp"
+#include "router/rewrite.hpp"
+#include "router/text.hpp"
 
 namespace tessera::proxy {
 
@@ -62,7 +64,44 @@ std::optional<bool> Session::settle_unit() {
   return {};
 }
 
-bool Session::handle_query(std::string_view whole) {
+// The text with the columns that its INSERTs do not name, and how far what stands behind the first list has moved.
+std::string Session::with_columns(std::string_view sql, const router::PlannedText& text, Renamed& moved) {
+  std::vector<router::Replacement> lists;
+  for (const router::PlannedStatement& planned : text.statements) {
+    if (!planned.plan.column_list) continue;
+    const auto [list, tokens] = *planned.plan.column_list;
+    const auto at = static_cast<std::uint32_t>(router::behind_tokens(sql, tokens, view().lexer));
+    lists.push_back({{at, at}, list});
+  }
+  moved.head = static_cast<std::size_t>(router::position_of(sql, lists.front().span.begin)) - 1;
+  moved.behind = -(router::position_of(lists.front().text, lists.front().text.size()) - 1);
+  return router::rewritten(sql, {0, static_cast<std::uint32_t>(sql.size())}, std::move(lists));
+}
+
+// It was prepared when its table was not known yet.
+void Session::name_columns(PreparedStatement& statement, parser::Fingerprint& print) {
+  Renamed moved{};
+  std::string named = with_columns(statement.sql_text(), *statement.plan, moved);
+  options_.database->plan(named, view(), routing(), print, &statement.plan);
+  if (statement.text) {
+    statement.text =
+        options_.database->intern(named, statement.text->types, parse_settings(statement.literals), name_settings());
+  } else {
+    statement.sql = std::move(named);
+    unnamed_on_backend_ = false;
+  }
+}
+
+// Empty: too long for a message.
+std::string Session::parse_with_columns(const postgres::ParseView& parse, const router::PlannedText& text) {
+  Renamed moved{};
+  std::string message;
+  const std::string named = with_columns(parse.query, text, moved);
+  if (!postgres::append_parse(message, parse.statement, named, parse.parameter_types)) message.clear();
+  return message;
+}
+
+bool Session::handle_query(std::string_view whole, const Renamed* moved) {
   std::string_view sql;
   if (!postgres::parse_query(whole.substr(postgres::frame_header_size), sql)) {
     refuse(postgres::invalid_message("Query"));
@@ -88,6 +127,11 @@ bool Session::handle_query(std::string_view whole) {
     if (wait_for_replies() == Got::wait) return false;
     start_script(sql);
     return true;
+  }
+  if (text.names_columns && !in_failed_transaction()) {
+    Renamed named{};
+    std::string message;
+    if (postgres::append_query(message, with_columns(sql, text, named))) return handle_query(message, &named);
   }
   if (const Got got = try_out(text, sql); got != Got::ready) return got == Got::refused;
   std::string reply;
@@ -139,7 +183,7 @@ bool Session::handle_query(std::string_view whole) {
     return start_scatter({.sql = std::string(sql), .simple = true}, target.spread, text.counters.get());
   const Got got = engage_for_statement(target.shard);
   if (got != Got::ready) return got == Got::refused;
-  send_query(whole, keep, std::move(changes));
+  send_query(whole, keep, std::move(changes), moved);
   return true;
 }
 
@@ -198,7 +242,7 @@ bool Session::may_choose_shard() const {
 }
 
 // One shard for all statements of the text, or a scatter for its only one.
-Result<Session::Target> Session::target_of(const router::PlannedText& text, const router::Values& values) {
+Result<Target> Session::target_of(const router::PlannedText& text, const router::Values& values) {
   Target target;
   const router::Topology& topology = *routing()->topology;
   asks_sequences_ = false;
@@ -346,13 +390,14 @@ Result<std::vector<SettingChange>> Session::changes_of(const router::PlannedText
   return fail(sqlstate::feature_not_supported, "the arguments of set_config() cannot be read");
 }
 
-void Session::send_query(std::string_view whole, const router::PlannedTextRef& text,
-                         std::vector<SettingChange> changes) {
+void Session::send_query(std::string_view whole, const router::PlannedTextRef& text, std::vector<SettingChange> changes,
+                         const Renamed* moved) {
   const std::string_view sql =
       whole.substr(postgres::frame_header_size, whole.size() - postgres::frame_header_size - 1);
   before_sending(*text, sql);
   std::uint32_t tag = 0;
   begin_effects(text, sql, std::move(changes), tag);
+  if (moved != nullptr) (tag != 0 ? *undo_log_.find(tag) : undo_log_.add(unit_, tag)).renamed = *moved;
   note_text(sql);
   expect(ReplyKind::query, tag);
   backend_->append_large(whole);

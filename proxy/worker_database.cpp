@@ -376,6 +376,7 @@ router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const Pla
       look_at_catalog(refusals_look_pause);
     }
     if (planned.plan.literals_matter) text->cacheable = false;
+    if (planned.plan.column_list) text->names_columns = true;
     const HiddenState hidden = hidden_state(statement, *routing.catalog, settings().read_only_functions);
     planned.changes_hidden_state = hidden.changes;
     planned.changes_session = hidden.changes_session;

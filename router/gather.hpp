@@ -31,6 +31,7 @@ struct GatherFragment {
   std::string check;
   std::string columns;
   std::vector<int> parameters;  // n of each $n in the query
+  std::string lock = {};        // the table, for LOCK TABLE; empty: it cannot be locked
   friend bool operator==(const GatherFragment&, const GatherFragment&) = default;
 };
 

@@ -175,6 +175,8 @@ void complete(GatherFragment& fragment, const Relation& relation) {
       "'{}'::pg_catalog.regclass "
       "AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped",
       name);
+  if (relation.kind == Relation::Kind::table || relation.kind == Relation::Kind::partitioned_table)
+    fragment.lock = fmt::format("{}.{}", quoted(relation.schema), quoted(relation.name));
   for (const Column& column : relation.columns)
     fragment.columns += fmt::format("{}{}", fragment.columns.empty() ? "" : "\n", column.name);
   parser::Lexer lexer(fragment.query, {});

@@ -3,10 +3,12 @@
 #include <charconv>
 #include <fmt/core.h>
 
+#include "parser/lexer.hpp"
 #include "router/contains.hpp"
 #include "router/key_class.hpp"
 #include "router/parameter_types.hpp"
 #include "router/planning.hpp"
+#include "router/rewrite.hpp"
 #include "router/text.hpp"
 
 namespace tessera::router {
@@ -71,10 +73,31 @@ void Planning::insert() {
   }
   if (!out_.refusal) check_insert(routing);
   if (out_.refusal) return;
+  name_columns(index);
   // With more than one component, finish_reads names the tables.
   if (out_.components.size() == 1) out_.many_refusal = out_.insert_rows ? split_refusal() : scattered_write_refusal();
   out_.moment_matters = !out_.many_refusal && moment_possible();
   finish_reads();
+}
+
+void Planning::name_columns(parser::TableIndex table) {
+  const parser::Insert& insert = *statement_.insert;
+  if (!insert.columns.empty()) return;
+  std::size_t count = insert.source == no_index ? 0 : statement_.blocks[insert.source].targets.size();
+  for (const auto& row : insert.rows) count = std::max(count, row.size());
+  PlanTemplate::ColumnList list;
+  for (const Column& column : tables_[table].relation->columns)
+    if (count-- > 0)
+      list.text += fmt::format("{}{}", list.text.empty() ? " (" : ", ", quoted(column.name));
+    else
+      break;
+  list.text += ") ";
+  parser::Lexer lexer(request_.sql, {});
+  parser::Token token = lexer.next();
+  for (; token.kind != parser::TokenKind::end && token.begin < statement_.tables[table].span.end; token = lexer.next())
+    ++list.tokens;
+  if (statement_.tables[table].aliased) list.tokens += 2;  // AS and the alias
+  out_.column_list = std::move(list);
 }
 
 // Where the key's columns stand in each row. None: refused.

@@ -91,6 +91,14 @@ struct PlanTemplate {
   bool replicates = false;
   // every_shard: the reference tables that it concerns, as the statement names them, the one that it writes first.
   std::vector<std::string> copies;
+  // An INSERT that does not name its columns: the list that its values stand for, behind that many tokens of the text.
+  // Shards get the text with it: their tables may be others by then, and the key's place in a row decides the shard.
+  struct ColumnList {
+    std::string text;
+    std::uint32_t tokens = 0;
+    friend bool operator==(const ColumnList&, const ColumnList&) = default;
+  };
+  std::optional<ColumnList> column_list;
   // It may write on several shards, and a text such as 'now' could mean a moment, which would be another on each.
   bool moment_matters = false;
   std::vector<std::string> notes;  // why, for EXPLAIN

@@ -49,6 +49,7 @@ struct PlannedStatement {
 struct PlannedText {
   std::vector<PlannedStatement> statements;
   std::optional<Error> syntax_error;            // then `statements` is empty
+  bool names_columns = false;                   // some statement has a column_list
   bool session_effects = false;                 // some statement changes or asks the session
   std::shared_ptr<StatementCounters> counters;  // of all texts of this shape; may be null
   bool cacheable = true;                        // false: what it says depends on its literals

@@ -176,6 +176,7 @@ private:
   void insert_values(const TableRouting& routing);
   void insert_query(const TableRouting& routing);
   std::optional<std::vector<std::size_t>> key_positions(const TableRouting& routing);
+  void name_columns(parser::TableIndex table);
   // insert_checks.cpp
   void check_insert(const TableRouting& routing);
   std::optional<Error> conflict_refusal(const TableRouting& routing, const Relation* relation) const;

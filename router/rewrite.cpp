@@ -48,6 +48,13 @@ Replacement in_place_of(std::string_view sql, const parser::TableRef& table, std
   return {{command.begin, span.end}, fmt::format("SELECT * FROM {}{}", table.only ? "ONLY " : "", text)};
 }
 
+std::size_t behind_tokens(std::string_view sql, std::uint32_t tokens, parser::LexerMode mode) {
+  parser::Lexer lexer(sql, mode);
+  Token last;
+  for (; tokens > 0; --tokens) last = lexer.next();
+  return last.end;
+}
+
 bool in_sequence(std::string_view sql, std::string_view first, std::string_view second) {
   parser::Lexer lexer(sql, {});
   bool behind = false;

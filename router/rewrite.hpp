@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "parser/fingerprint.hpp"
 #include "parser/statement.hpp"
 
 namespace tessera::router {
@@ -28,6 +29,9 @@ std::string rewritten(std::string_view sql, parser::SourceSpan whole, std::vecto
 
 // `name` for a table, whose own it goes on by. TABLE t, a query without FROM, becomes a SELECT.
 Replacement in_place_of(std::string_view sql, const parser::TableRef& table, std::string_view name);
+
+// Behind that many tokens: where it is, in bytes.
+std::size_t behind_tokens(std::string_view sql, std::uint32_t tokens, parser::LexerMode mode);
 
 // Whether the token `second` stands right behind the word `first`; both in lower case.
 bool in_sequence(std::string_view sql, std::string_view first, std::string_view second);

@@ -2,6 +2,8 @@
 
 import re
 import subprocess
+import threading
+import time
 
 import pytest
 from harness import wire
@@ -223,3 +225,74 @@ def test_what_does_not_fit_the_rules_is_told_inside_its_transaction(pair):
     for statement, expected in (("begin", None), ("create table users of shape", None), ("select 1", "it does not fit"), ("select 1", "25P02"), ("rollback", None), ("select 1", None)):
         assert (code(through.ask(wire.query(statement))) is None) == (expected is None), statement
     assert code(through.ask(wire.query(USERS))) is None
+
+
+@pytest.mark.parametrize("how", ["simple", "extended", "several rows", "prepared"])
+def test_rows_never_go_by_columns_of_old(pair, how):
+    """An INSERT that names no columns, planned when the key stood elsewhere, and run when it does no more."""
+    through, _, servers, database, _, _, proxy = pair
+    assert code(through.ask(wire.query("create table orders (note text, user_id bigint, id bigint, primary key (user_id, id))"))) is None
+    with wire.connect(proxy.host, proxy.port, "app", database, "app", timeout=30) as other:
+        values = "(1, 2, 30), (4, 5, 60)" if how == "several rows" else "(1, 2, 30)"
+        message = wire.query(f"insert into orders values {values}") if how in ("simple", "several rows") else extended(f"insert into orders values {values}") + wire.SYNC
+        if how == "prepared":
+            assert code(other.ask(wire.parse("insert into orders values ($1, 2, 30)", "p") + wire.SYNC)) is None
+            message = wire.bind([b"1"], "", "p") + wire.execute() + wire.SYNC
+        for statement in ("begin", "alter table orders drop column note, add column extra bigint"):
+            assert code(through.ask(wire.query(statement))) is None
+        other.send(message)
+        time.sleep(0.3)
+        assert code(through.ask(wire.query("commit"))) is None
+        assert code(other.read_until("Z")) in ("42703", "0A000")
+    assert rows(through.ask(wire.query("select count(*) from orders"))) == [["0"]]
+    assert code(through.ask(wire.query("insert into orders values (1, 2, 3), (2, 2, 3), (3, 2, 3), (4, 2, 3)"))) is None
+    assert [rows(through.ask(wire.query(f"select id from orders where user_id = {key}"))) for key in (1, 2, 3, 4)] == [[["2"]]] * 4
+
+
+def test_places_of_errors_are_the_clients(pair):
+    """Behind the columns that Tessera names."""
+    for connection in pair[:2]:
+        assert code(connection.ask(wire.query(ORDERS))) is None
+    for statement in ("insert into orders values (1, 2, 'é' || nothing)", "insert into orders as o values (1, 2, 'x') returning nothing"):
+        places = [wire.error_fields(connection.ask(wire.query(statement))[0].body)["P"] for connection in pair[:2]]
+        assert places[0] == places[1], statement
+
+
+@pytest.mark.parametrize("what", ["select count(*), max(name) from users", "select name from users order by id limit 3", "copy"])
+def test_who_takes_locks_on_several_shards_takes_them_in_order(pair, what):
+    """Readers that hold one shard and wait for another, while a definition does the same the other way round, would wait for ever."""
+    through, _, _, database, _, _, proxy = pair
+    assert code(through.ask(wire.query(USERS))) is None
+    assert code(through.ask(wire.query("insert into users values (1, 'a', 'b'), (2, 'a', 'b'), (3, 'a', 'b'), (4, 'a', 'b')"))) is None
+    done, failed = threading.Event(), []
+
+    def reads():
+        with wire.connect(proxy.host, proxy.port, "app", database, "app", timeout=30) as reader:
+            while not done.is_set():
+                try:
+                    if what == "copy":
+                        reader.send(wire.query("copy users from stdin"))
+                        replies = reader.read_until("G", "Z")
+                        if replies[-1].type == "G":
+                            replies = reader.ask(wire.message("f", b"no\0"))
+                    else:
+                        replies = reader.ask(wire.query(what))
+                except TimeoutError:
+                    failed.append("a reader hangs")
+                    return
+                if code(replies) not in (None, "0A000", "42703", "57014"):  # its columns have changed meanwhile; CopyFail
+                    failed.append(errors(replies))
+
+    readers = [threading.Thread(target=reads) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    try:
+        for i in range(10):
+            for change in (f"alter table users add column x{i} int", f"alter table users drop column x{i}"):
+                replies = through.ask(wire.query(change))
+                assert code(replies) is None, errors(replies)
+    finally:
+        done.set()
+        for reader in readers:
+            reader.join()
+    assert not failed, failed[:3]
