@@ -228,6 +228,8 @@ std::optional<Error> Planning::unique_refusal(const Constraint& constraint) cons
 
 std::optional<Error> Planning::foreign_key_refusal(const Constraint& constraint) const {
   const ResolvedTable& table = tables_[statement_.definition->parent == no_index ? 0 : statement_.definition->parent];
+  if (constraint.references >= tables_.size())
+    return refuse(request_, "a foreign key to what is not named is not supported", constraint.span, {});
   const ResolvedTable& other = tables_[constraint.references];
   const auto refused = [&](std::string_view why, std::string hint) {
     return refuse(request_, fmt::format("a foreign key from \"{}\" to \"{}\" {}", table.name, other.name, why),

@@ -75,6 +75,7 @@ void Builder::define_constraint(const PgQuery__Constraint& node) {
       constraint.columns = excluded_columns(list(node.exclusions, node.n_exclusions));
       break;
     case PG_QUERY__CONSTR_TYPE__CONSTR_FOREIGN:
+      if (node.pktable == nullptr) return;  // ALTER CONSTRAINT: it is there already
       constraint.kind = Constraint::Kind::foreign_key;
       constraint.columns = strings(list(node.fk_attrs, node.n_fk_attrs));
       constraint.referenced = strings(list(node.pk_attrs, node.n_pk_attrs));
