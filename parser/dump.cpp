@@ -279,6 +279,12 @@ private:
     const Definition& d = *s_.definition;
     for (const Definition::Column& c : d.columns)
       line("column {} {}{}", c.name, c.type, c.collation.empty() ? "" : " collate " + c.collation);
+    for (const Definition::Value& v : d.values) {
+      std::string names = v.sequence ? " sequence" : "";
+      for (const FunctionCall& call : v.expression.functions) names += ' ' + call.name;
+      for (const FieldRef& field : v.expression.fields) names += " ." + field.name;
+      line("value {}{}", v.column, names);
+    }
     for (const Definition::Constraint& c : d.constraints) {
       line("constraint {} ({}){} {}", kinds[static_cast<std::size_t>(c.kind)], fmt::join(c.columns, ", "),
            c.references == no_index ? ""

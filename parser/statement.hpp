@@ -285,7 +285,13 @@ struct Definition {
     std::vector<std::string> referenced;  // foreign_key; empty: the other table's primary key
     SourceSpan span;                      // its first word
   };
+  struct Value {  // what ALTER TABLE gives to the rows that are there: DEFAULT of a new column, TYPE … USING
+    std::string column;
+    bool sequence = false;  // the next number of one: serial, GENERATED … AS IDENTITY
+    Block expression;       // else: what it calls
+  };
   std::vector<Column> columns;  // that it adds
+  std::vector<Value> values;
   std::vector<Constraint> constraints;       // that it adds, unique indexes included
   std::vector<std::string> changed_columns;  // dropped, renamed, or of another type from now on
   std::string new_name, new_schema;          // that it gets: RENAME TO, SET SCHEMA

@@ -7,7 +7,9 @@
 #include <fmt/format.h>
 
 #include "router/contains.hpp"
+#include "router/default_value.hpp"
 #include "router/key_class.hpp"
+#include "router/moment.hpp"
 #include "router/planning.hpp"
 #include "router/text.hpp"
 
@@ -75,6 +77,7 @@ void Planning::definition() {
   if (out_.refusal) return;
   if (auto refusal = constraint_refusal()) return refuse_all(std::move(*refusal));
   if (auto refusal = key_change_refusal()) return refuse_all(std::move(*refusal));
+  if (auto refusal = computed_values()) return refuse_all(std::move(*refusal));
   if (auto refusal = taken_name()) return refuse_all(std::move(*refusal));
   if (home && home->shard) return on_one_shard(*home->shard);
   if (!on_every_shard()) return;
@@ -316,6 +319,34 @@ std::optional<Error> Planning::key_change_refusal() const {
                                 key, table.name),
                     statement_.tables[i].span, "create another table with the new key, and copy the rows");
     }
+  }
+  return std::nullopt;
+}
+
+// ALTER TABLE computes values for the rows that are there, each shard for its own.
+std::optional<Error> Planning::computed_values() const {
+  const parser::Definition& definition = *statement_.definition;
+  if (definition.values.empty() || tables_.empty()) return std::nullopt;
+  const ResolvedTable& table = tables_.front();
+  if (table.kind != Kind::reference && table.kind != Kind::sharded) return std::nullopt;
+  const bool known = table.kind == Kind::sharded && !table.routing->key_types.empty();
+  if (known && request_.topology.rule(table.routing->rule).shards().size() == 1) return std::nullopt;
+  const DefaultValue gravest = table.kind == Kind::sharded ? DefaultValue::per_row : DefaultValue::steady;
+  const bool moment = literal_of_moment(text_of(request_.sql, statement_.span)).has_value();
+  for (const parser::Definition::Value& value : definition.values) {
+    const auto refused = [&](std::string_view what, std::string_view hint) {
+      return refuse(request_, fmt::format("\"{}\" in the rows of table \"{}\" {}", value.column, table.name, what),
+                    statement_.tables.front().span, std::string(hint));
+    };
+    if (value.sequence)
+      return refused("would be the next number of a sequence, and each shard has a sequence of its own",
+                     "add the column as an integer, and give the rows their numbers with UPDATE");
+    if (!moment && judge_calls(calls(value.expression), request_.catalog) <= gravest) continue;
+    const bool added = contains(definition.columns, value.column, &parser::Definition::Column::name);
+    return refused(
+        "would get values that each shard makes for itself",
+        added ? "add the column without a default, then SET DEFAULT, and give the rows their values with UPDATE"
+              : "add another column, give the rows their values with UPDATE, and drop this one");
   }
   return std::nullopt;
 }

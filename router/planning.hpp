@@ -201,6 +201,7 @@ private:
   std::optional<Error> unique_refusal(const parser::Definition::Constraint& constraint) const;
   std::optional<Error> foreign_key_refusal(const parser::Definition::Constraint& constraint) const;
   std::optional<Error> key_change_refusal() const;
+  std::optional<Error> computed_values() const;
   std::optional<Error> taken_name() const;
   std::optional<Error> misfit() const;
   // copy_plan.cpp

@@ -84,6 +84,8 @@ private:
   void define_constraint(const PgQuery__Constraint& node);
   void define_unique_index(const PgQuery__IndexStmt& node);
   void alter_column(const PgQuery__AlterTableCmd& node);
+  void new_values(const PgQuery__AlterTableCmd& node, const PgQuery__ColumnDef& column);
+  Block block_of(NodeList expressions) const;
   void rename(const PgQuery__RenameStmt& node);
   // select.cpp
   Query select(const SelectNode& node, const Place& place);
