@@ -292,6 +292,7 @@ private:
            span(c.span));
     }
     if (!d.changed_columns.empty()) line("changes columns ({})", fmt::join(d.changed_columns, ", "));
+    if (d.typed) line("typed");
     if (!d.new_name.empty()) line("new name `{}`", d.new_name);
     if (!d.new_schema.empty()) line("new schema `{}`", d.new_schema);
     if (d.parent != no_index) line("parent {}", d.parent);

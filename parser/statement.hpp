@@ -291,6 +291,7 @@ struct Definition {
     Block expression;       // else: what it calls
   };
   std::vector<Column> columns;  // that it adds
+  bool typed = false;           // CREATE TABLE … OF: they are those of a type
   std::vector<Value> values;
   std::vector<Constraint> constraints;       // that it adds, unique indexes included
   std::vector<std::string> changed_columns;  // dropped, renamed, or of another type from now on

@@ -387,7 +387,8 @@ std::optional<Error> Planning::taken_name() const {
 // A new sharded table whose key the rules have no use for: nothing could be planned any more.
 std::optional<Error> Planning::misfit() const {
   const parser::Definition& definition = *statement_.definition;
-  if (tables_.empty() || !statement_.tables.front().created || tables_.front().kind != Kind::sharded)
+  if (definition.typed || tables_.empty() || !statement_.tables.front().created ||
+      tables_.front().kind != Kind::sharded)
     return std::nullopt;
   if (tables_.front().relation != nullptr) return std::nullopt;  // it exists: IF NOT EXISTS, or the server's error
   const TableRouting& routing = *tables_.front().routing;

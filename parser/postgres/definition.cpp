@@ -201,6 +201,7 @@ void Builder::definition(const Node* node) {
       note_persistence(node->create_stmt->relation);
       created_ = &node->create_stmt->relation->base;
       out_.effects.until_commit = node->create_stmt->oncommit == PG_QUERY__ON_COMMIT_ACTION__ONCOMMIT_DROP;
+      out_.definition->typed = node->create_stmt->of_typename != nullptr;
       if (node->create_stmt->n_inh_relations > 0) parent_ = content(node->create_stmt->inh_relations[0]);
       break;
     case PG_QUERY__NODE__NODE_INDEX_STMT:
