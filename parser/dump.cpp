@@ -178,8 +178,9 @@ private:
       const std::string schema = t.schema.empty() ? "" : t.schema + ".";
       const std::string alias = t.alias == t.name ? "" : " as " + t.alias;
       const std::string block = t.block == no_index ? "" : fmt::format(" block {}", t.block);
-      line("table {}: {}{}{} {}{} {}{}{}{}{}", i, schema, t.name, alias, name_of(use_names, t.use), block, span(t.span),
-           t.index ? " index" : "", t.only ? " only" : "", t.nullable ? " nullable" : "", t.locked ? " locked" : "");
+      line("table {}: {}{}{} {}{} {}{}{}{}{}{}", i, schema, t.name, alias, name_of(use_names, t.use), block,
+           span(t.span), t.index ? " index" : "", t.created ? " created" : "", t.only ? " only" : "",
+           t.nullable ? " nullable" : "", t.locked ? " locked" : "");
     }
   }
 
@@ -278,6 +279,12 @@ private:
     const Definition& d = *s_.definition;
     for (const Definition::Column& c : d.columns)
       line("column {} {}{}", c.name, c.type, c.collation.empty() ? "" : " collate " + c.collation);
+    for (const Definition::Value& v : d.values) {
+      std::string names = v.sequence ? " sequence" : "";
+      for (const FunctionCall& call : v.expression.functions) names += ' ' + call.name;
+      for (const FieldRef& field : v.expression.fields) names += " ." + field.name;
+      line("value {}{}", v.column, names);
+    }
     for (const Definition::Constraint& c : d.constraints) {
       line("constraint {} ({}){} {}", kinds[static_cast<std::size_t>(c.kind)], fmt::join(c.columns, ", "),
            c.references == no_index ? ""
@@ -285,8 +292,9 @@ private:
            span(c.span));
     }
     if (!d.changed_columns.empty()) line("changes columns ({})", fmt::join(d.changed_columns, ", "));
-    if (d.complete) line("complete");
-    if (d.moves) line("moves");
+    if (d.typed) line("typed");
+    if (!d.new_name.empty()) line("new name `{}`", d.new_name);
+    if (!d.new_schema.empty()) line("new schema `{}`", d.new_schema);
     if (d.parent != no_index) line("parent {}", d.parent);
   }
 

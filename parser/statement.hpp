@@ -108,6 +108,7 @@ struct TableRef {
   BlockIndex block = 0;   // no_index: it stands in no query block (DDL, COPY t, LOCK, TRUNCATE, INTO)
   SourceSpan span;        // of the (qualified) name
   bool index = false;     // it names an index (ddl_target)
+  bool created = false;   // it is what the statement makes (ddl_target)
   bool only = false;      // ONLY t
   bool aliased = false;   // an alias is written
   bool renamed = false;   // …with names for its columns: t AS a (x, y)
@@ -284,11 +285,17 @@ struct Definition {
     std::vector<std::string> referenced;  // foreign_key; empty: the other table's primary key
     SourceSpan span;                      // its first word
   };
-  std::vector<Column> columns;               // that it adds
-  bool complete = false;                     // CREATE TABLE: they are all that the table has
+  struct Value {  // what ALTER TABLE gives to the rows that are there: DEFAULT of a new column, TYPE … USING
+    std::string column;
+    bool sequence = false;  // the next number of one: serial, GENERATED … AS IDENTITY
+    Block expression;       // else: what it calls
+  };
+  std::vector<Column> columns;  // that it adds
+  bool typed = false;           // CREATE TABLE … OF: they are those of a type
+  std::vector<Value> values;
   std::vector<Constraint> constraints;       // that it adds, unique indexes included
   std::vector<std::string> changed_columns;  // dropped, renamed, or of another type from now on
-  bool moves = false;                        // the table gets another name or schema
+  std::string new_name, new_schema;          // that it gets: RENAME TO, SET SCHEMA
   TableIndex parent = no_index;              // PARTITION OF, INHERITS: the first parent
 };
 

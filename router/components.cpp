@@ -116,6 +116,7 @@ private:
   }
 
   void add_terms(TableIndex table, std::vector<ShardTerm>& terms) {
+    if (tables_[table].routing->key_types.empty()) return;  // it is not there yet, and no rule is bound to it
     if (tables_[table].routing->key_columns.size() > 1) {
       add_combined(table, terms);
     } else {

@@ -10,8 +10,12 @@ DefaultValue judge_default(const parser::Statement& query, std::string_view expr
   if (query.kind != parser::StatementKind::select || query.blocks.size() != 1 || !query.tables.empty())
     return DefaultValue::unsteady;
   if (literal_of_moment(expression)) return DefaultValue::unsteady;
+  return judge_calls(query.blocks.front().functions, catalog);
+}
+
+DefaultValue judge_calls(const std::vector<parser::FunctionCall>& calls, const Catalog& catalog) {
   DefaultValue value = DefaultValue::steady;
-  for (const parser::FunctionCall& call : query.blocks.front().functions) {
+  for (const parser::FunctionCall& call : calls) {
     const FunctionTrait trait = trait_of(call, catalog);
     const auto known = catalog.functions.find(call.name);
     const bool is_volatile = known != catalog.functions.end() && known->second.volatility == 'v';

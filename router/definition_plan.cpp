@@ -7,8 +7,11 @@
 #include <fmt/format.h>
 
 #include "router/contains.hpp"
+#include "router/default_value.hpp"
 #include "router/key_class.hpp"
+#include "router/moment.hpp"
 #include "router/planning.hpp"
+#include "router/text.hpp"
 
 namespace tessera::router {
 
@@ -56,6 +59,9 @@ std::string joined(const std::vector<std::string>& names) {
 }  // namespace
 
 void Planning::definition() {
+  const bool temporary = statement_.effects.temporary_objects || uses(Kind::temporary);
+  if (made_of_rows(statement_) || temporary)
+    if (auto refusal = unreadable()) return refuse_all(std::move(*refusal));
   if (made_of_rows(statement_)) {
     if (!place_targets(TableUse::ddl_target, out_.command)) return;
     query_without_scatter(out_.command);
@@ -63,7 +69,7 @@ void Planning::definition() {
     if (out_.many_refusal && uses(Kind::sharded)) out_.many_refusal->hint = on_each_shard(request_);
     return;
   }
-  if (statement_.effects.temporary_objects || uses(Kind::temporary)) return query_without_scatter(out_.command);
+  if (temporary) return query_without_scatter(out_.command);
   if (statement_.command == "CREATE SCHEMA" && !statement_.tables.empty())
     return refuse_all(refuse(request_, "CREATE SCHEMA with tables in it is not supported over several shards",
                              statement_.span, "create the tables with statements of their own"));
@@ -71,9 +77,24 @@ void Planning::definition() {
   if (out_.refusal) return;
   if (auto refusal = constraint_refusal()) return refuse_all(std::move(*refusal));
   if (auto refusal = key_change_refusal()) return refuse_all(std::move(*refusal));
+  if (auto refusal = computed_values()) return refuse_all(std::move(*refusal));
+  if (auto refusal = taken_name()) return refuse_all(std::move(*refusal));
   if (home && home->shard) return on_one_shard(*home->shard);
   if (!on_every_shard()) return;
   if (auto refusal = misfit()) refuse_all(std::move(*refusal));
+}
+
+// What is planned as a query needs what queries need of their tables: rows that can be read, and a key that is known.
+std::optional<Error> Planning::unreadable() const {
+  for (std::size_t i = 0; i < tables_.size(); ++i) {
+    const parser::TableRef& table = statement_.tables[i];
+    const bool read = table.block != no_index || (tables_[i].kind == Kind::sharded && !table.created);
+    if (!read || !tables_[i].rows_refusal) continue;
+    Error refusal = *tables_[i].rows_refusal;
+    refusal.position = position_of(request_.sql, table.span.begin);
+    return refusal;
+  }
+  return std::nullopt;
 }
 
 // Of a table that is mentioned; none: of a system catalog.
@@ -228,6 +249,8 @@ std::optional<Error> Planning::unique_refusal(const Constraint& constraint) cons
 
 std::optional<Error> Planning::foreign_key_refusal(const Constraint& constraint) const {
   const ResolvedTable& table = tables_[statement_.definition->parent == no_index ? 0 : statement_.definition->parent];
+  if (constraint.references >= tables_.size())
+    return refuse(request_, "a foreign key to what is not named is not supported", constraint.span, {});
   const ResolvedTable& other = tables_[constraint.references];
   const auto refused = [&](std::string_view why, std::string hint) {
     return refuse(request_, fmt::format("a foreign key from \"{}\" to \"{}\" {}", table.name, other.name, why),
@@ -268,9 +291,10 @@ std::optional<Error> Planning::foreign_key_refusal(const Constraint& constraint)
 
 std::optional<Error> Planning::key_change_refusal() const {
   const parser::Definition& definition = *statement_.definition;
+  const bool moves = !definition.new_name.empty() || !definition.new_schema.empty();
   for (std::size_t i = 0; i < tables_.size(); ++i) {
     const ResolvedTable& table = tables_[i];
-    if (statement_.tables[i].use != TableUse::ddl_target || statement_.tables[i].index) continue;
+    if (statement_.tables[i].use != TableUse::ddl_target || table.index) continue;
     const bool named = table.relation == nullptr
                            ? table.listed
                            : request_.topology.find_table(table.relation->schema, table.relation->name) != nullptr;
@@ -279,7 +303,7 @@ std::optional<Error> Planning::key_change_refusal() const {
                     fmt::format("\"{}\" would not be part of a listed table any more, and its rows are on every shard",
                                 table.name),
                     statement_.tables[i].span, "list it in the same way as its parent (and reload) before that");
-    if (definition.moves && named)
+    if (moves && named)
       return refuse(
           request_,
           fmt::format("\"{}\" is listed in the configuration, and would not be under its new name", table.name),
@@ -299,10 +323,73 @@ std::optional<Error> Planning::key_change_refusal() const {
   return std::nullopt;
 }
 
+// ALTER TABLE computes values for the rows that are there, each shard for its own.
+std::optional<Error> Planning::computed_values() const {
+  const parser::Definition& definition = *statement_.definition;
+  if (definition.values.empty() || tables_.empty()) return std::nullopt;
+  const ResolvedTable& table = tables_.front();
+  if (table.kind != Kind::reference && table.kind != Kind::sharded) return std::nullopt;
+  const bool known = table.kind == Kind::sharded && !table.routing->key_types.empty();
+  if (known && request_.topology.rule(table.routing->rule).shards().size() == 1) return std::nullopt;
+  const DefaultValue gravest = table.kind == Kind::sharded ? DefaultValue::per_row : DefaultValue::steady;
+  const bool moment = literal_of_moment(text_of(request_.sql, statement_.span)).has_value();
+  for (const parser::Definition::Value& value : definition.values) {
+    const auto refused = [&](std::string_view what, std::string_view hint) {
+      return refuse(request_, fmt::format("\"{}\" in the rows of table \"{}\" {}", value.column, table.name, what),
+                    statement_.tables.front().span, std::string(hint));
+    };
+    if (value.sequence)
+      return refused("would be the next number of a sequence, and each shard has a sequence of its own",
+                     "add the column as an integer, and give the rows their numbers with UPDATE");
+    if (!moment && judge_calls(calls(value.expression), request_.catalog) <= gravest) continue;
+    const bool added = contains(definition.columns, value.column, &parser::Definition::Column::name);
+    return refused(
+        "would get values that each shard makes for itself",
+        added ? "add the column without a default, then SET DEFAULT, and give the rows their values with UPDATE"
+              : "add another column, give the rows their values with UPDATE, and drop this one");
+  }
+  return std::nullopt;
+}
+
+// The name of a listed table that something else would get: nothing could be planned any more.
+std::optional<Error> Planning::taken_name() const {
+  if (tables_.empty()) return std::nullopt;
+  const auto made = std::ranges::find(statement_.tables, true, &parser::TableRef::created);
+  const auto refused = [&](const std::string& name, std::string_view kind, const parser::TableRef& table) {
+    return refuse(
+        request_,
+        fmt::format("\"{}\" is listed as a {}, and {} would give its name to something else", name, kind, out_.command),
+        table.span, "use another name, or take it out of the configuration (and reload) before that");
+  };
+  if (made != statement_.tables.end()) {
+    const ResolvedTable& table = tables_[static_cast<std::size_t>(made - statement_.tables.begin())];
+    if (!table.listed || table.kind == Kind::plain || out_.command == "CREATE TABLE") return std::nullopt;
+    return refused(table.name, table.kind == Kind::sharded ? "sharded table" : "reference table", *made);
+  }
+  const parser::Definition& definition = *statement_.definition;
+  const ResolvedTable& table = tables_.front();
+  if ((definition.new_name.empty() && definition.new_schema.empty()) || table.relation == nullptr || table.index)
+    return std::nullopt;
+  const Relation& relation = *table.relation;
+  const TableRouting* listed =
+      request_.topology.find_table(definition.new_schema.empty() ? relation.schema : definition.new_schema,
+                                   definition.new_name.empty() ? relation.name : definition.new_name);
+  if (listed == nullptr) return std::nullopt;
+  const bool plain = listed->kind == TableRouting::Kind::plain;
+  if (plain && table.kind == Kind::plain && table.shard == listed->shard) return std::nullopt;
+  return refused(listed->name,
+                 plain                                           ? "table of another shard"
+                 : listed->kind == TableRouting::Kind::reference ? "reference table"
+                                                                 : "sharded table",
+                 statement_.tables.front());
+}
+
 // A new sharded table whose key the rules have no use for: nothing could be planned any more.
 std::optional<Error> Planning::misfit() const {
   const parser::Definition& definition = *statement_.definition;
-  if (!definition.complete || tables_.empty() || tables_.front().kind != Kind::sharded) return std::nullopt;
+  if (definition.typed || tables_.empty() || !statement_.tables.front().created ||
+      tables_.front().kind != Kind::sharded)
+    return std::nullopt;
   if (tables_.front().relation != nullptr) return std::nullopt;  // it exists: IF NOT EXISTS, or the server's error
   const TableRouting& routing = *tables_.front().routing;
   Relation relation;
@@ -317,6 +404,12 @@ std::optional<Error> Planning::misfit() const {
     const bool has_collation = class_of(column.key_type) == KeyType::text || column.key_type == KeyType::char_;
     column.deterministic = !has_collation || bytewise || defined.collation.empty();
     column.deterministic_c_order = !has_collation || bytewise;  // the database's own is not known here
+  }
+  // LIKE, INHERITS, PARTITION OF.
+  for (std::size_t i = 1; i < tables_.size(); ++i) {
+    if (contains(definition.constraints, i, &Constraint::references)) continue;
+    if (tables_[i].relation == nullptr) return std::nullopt;  // it is not there: the server's error
+    std::ranges::copy(tables_[i].relation->columns, std::back_inserter(relation.columns));
   }
   auto misfit = request_.topology.misfit(relation);
   if (!misfit) return std::nullopt;

@@ -20,7 +20,10 @@ bool has_the_form(const PlanRequest& request, const ResolvedTable& table) {
   if (table.relation == nullptr || !table.relation->complete || statement.blocks.size() != 1) return false;
   const Block& block = statement.blocks.front();
   const parser::Clauses& c = block.clauses;
-  if (!c.limit || c.with_ties || !c.from || *c.from == block.span || block.values) return false;
+  if (!c.limit || c.with_ties || !c.from || block.values) return false;
+  // Clauses that stand around the parentheses of the rest: (SELECT … ORDER BY …) LIMIT 1.
+  for (const auto& clause : {c.from, c.where, c.order_by, c.limit, c.offset})
+    if (clause && *clause == block.span) return false;
   if (statement.tables.front().renamed || hides_system(request.session.search_path)) return false;
   if (request.sql.contains("--")) return false;  // it would swallow what is put behind it
   return !c.distinct && !c.distinct_on && !c.group_by && !c.having && !c.window && !c.locking && !c.into &&

@@ -4,11 +4,11 @@
 //   %config     the YAML of one database, as under `databases:`
 //   %catalog    may be missing: then the plan is made offline, from the configuration alone. Lines:
 //                 table public.users: id bigint, name character varying(20)      (partition … of <parent>: …)
-//               also `partitioned`, `hidden` (behind a table of pg_catalog) and `view`; a column may be `id bigint
-//               sequence` or `… generated`, `… per_row` or `… unsteady` (its default), a view `view public.v moody`
-//               (its query is not steady) or `… code`
+//               also `partitioned`, `sequence`, `hidden` (behind a table of pg_catalog) and `view`; a column may be `id
+//               bigint sequence` or `… generated`, `… per_row` or `… unsteady` (its default), a view `view public.v
+//               moody` (its query is not steady) or `… code`
 //                 depends public.v: public.users, public.countries
-//                 unique public.users users_pkey: id
+//                 unique public.users users_pkey: id      index public.users by_name
 //                 function f v      function f v native      aggregate f      (a user's own)
 //   %case       SQL, before or behind it lines of the form `-- name: value`: search_path, temporary, shard, $1,
 //               `$1 bigint` (declared by the client)

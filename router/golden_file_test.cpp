@@ -85,6 +85,9 @@ void add_line(const std::string& line, Catalog& catalog) {
       if (relation.schema + '.' + relation.name == words[1])
         relation.unique_indexes.push_back({words.at(2), split(rest, ',')});
     }
+  } else if (kind == "index") {
+    for (Relation& relation : catalog.relations)
+      if (relation.schema + '.' + relation.name == words[1]) relation.indexes.push_back(words.at(2));
   } else if (kind == "definition") {
     for (Relation& relation : catalog.relations)
       if (relation.schema + '.' + relation.name == words[1]) relation.definition = rest;
@@ -100,6 +103,7 @@ void add_line(const std::string& line, Catalog& catalog) {
       relation.steady = words.size() == 2;
       relation.runs_code = words.size() > 2 && words[2] == "code";
     }
+    if (kind == "sequence") relation.kind = Relation::Kind::sequence;
     if (kind == "secured") relation.row_security = true;
     if (kind == "partition") relation.parents = {words.at(3)};
     if (kind == "partitioned") relation.kind = Relation::Kind::partitioned_table;

@@ -13,7 +13,7 @@ class GoldenPlans : public testing::TestWithParam<std::string> {};
 
 TEST_P(GoldenPlans, AreAsAccepted) {
   golden::File file = golden::read(GetParam());
-  const auto topology = Topology::build(file.database, file.catalog, 1);
+  const auto topology = Topology::build(std::make_shared<const config::Database>(file.database), file.catalog, 1);
   ASSERT_TRUE(topology) << topology.error().message << " " << topology.error().detail;
   ASSERT_FALSE(file.cases.empty());
   const bool accept = std::getenv("TESSERA_ACCEPT") != nullptr;

@@ -291,7 +291,7 @@ void Planning::plan_expanded() {
 // A new view, or a new partition, which is where those are that it is made of.
 bool Planning::is_placed_by_others(const parser::TableRef& table) const {
   if (!statement_.definition || table.use != parser::TableUse::ddl_target) return false;
-  if (statement_.command == "CREATE VIEW") return &table == &statement_.tables.back();
+  if (statement_.command == "CREATE VIEW") return table.created;
   return statement_.definition->parent != no_index && &table == &statement_.tables.front();
 }
 
@@ -306,13 +306,14 @@ bool Planning::resolve_tables() {
   for (const parser::TableRef& table : statement_.tables) {
     tables_.push_back(resolve_table(table, request_));
     // The name of something that is only now created says nothing.
-    const bool made_temporary = table.use == parser::TableUse::ddl_target && statement_.effects.temporary_objects;
+    const bool made_temporary = table.created && statement_.effects.temporary_objects;
     if (made_temporary) tables_.back() = {.kind = ResolvedTable::Kind::temporary, .name = table.name};
     auto& refusal = tables_.back().refusal;
     const bool query = statement_.kind == Kind::select && tables_.back().expands;
-    const bool rows = statement_.kind != Kind::ddl && statement_.kind != Kind::maintenance && !query;
+    const bool rows = statement_.kind != Kind::ddl && statement_.kind != Kind::maintenance && !query && !table.created;
     if (!refusal && rows) refusal = tables_.back().rows_refusal;
-    if (refusal && !is_placed_by_others(table)) {
+    // Without a default shard the name alone may say nothing.
+    if (refusal && (request_.topology.default_shard() || !is_placed_by_others(table))) {
       refusal->position = position_of(request_.sql, table.span.begin);
       refuse_all(*refusal);
     }

@@ -42,6 +42,7 @@ struct ResolvedTable {
   ShardId shard;
   bool moody = false;                 // a view whose rows may differ between shards that have the same tables
   std::string name;                   // for messages
+  bool index = false;                 // what is named is an index of it
   bool listed = false;                // in the configuration; or it is a partition of one that is
   bool everywhere = false;            // a view over tables that every shard has
   bool expands = false;               // a view over sharded tables whose query can stand in its place
@@ -49,6 +50,7 @@ struct ResolvedTable {
   std::optional<Error> rows_refusal;  // …or how statements on its rows can be planned
   bool is_known() const { return listed || relation != nullptr; }
 };
+// Of an index: its table.
 ResolvedTable resolve_table(const parser::TableRef& table, const PlanRequest& request);
 
 // Whether the search path lets types, operators and tables of users hide those of pg_catalog.
@@ -188,6 +190,7 @@ private:
   // definition_plan.cpp
   void definition();
   struct Home;
+  std::optional<Error> unreadable() const;
   std::optional<Home> home_of(std::size_t table) const;
   std::optional<Home> home_of_targets();
   std::optional<Home> home_of_view();
@@ -199,6 +202,8 @@ private:
   std::optional<Error> unique_refusal(const parser::Definition::Constraint& constraint) const;
   std::optional<Error> foreign_key_refusal(const parser::Definition::Constraint& constraint) const;
   std::optional<Error> key_change_refusal() const;
+  std::optional<Error> computed_values() const;
+  std::optional<Error> taken_name() const;
   std::optional<Error> misfit() const;
   // copy_plan.cpp
   void copy();

@@ -57,7 +57,8 @@ void check_descendants(const parser::TableRef& table, const TableRouting* routin
   }
 }
 
-void place(const TableRouting& routing, const PlanRequest& request, ResolvedTable& table) {
+void place(const TableRouting& routing, const parser::TableRef& written, const PlanRequest& request,
+           ResolvedTable& table) {
   switch (routing.kind) {
     case TableRouting::Kind::reference:
       table.kind = Kind::reference;
@@ -74,7 +75,9 @@ void place(const TableRouting& routing, const PlanRequest& request, ResolvedTabl
   if (!routing.key_types.empty()) return;
   table.rows_refusal =
       request.catalog.loaded
-          ? Error{sqlstate::undefined_table, fmt::format("relation \"{}\" does not exist", table.name),
+          ? Error{sqlstate::undefined_table,
+                  fmt::format("relation \"{}{}{}\" does not exist", written.schema, written.schema.empty() ? "" : ".",
+                              written.name),
                   "the configuration lists it, but it is not in the shards' catalog", "create it through Tessera", 0}
           : Error{sqlstate::feature_not_supported,
                   fmt::format("the type of the sharding key of table \"{}\" is not known", table.name),
@@ -180,6 +183,37 @@ std::string_view schema_of(const std::string& name, const PlanRequest& request) 
   return path.empty() ? std::string_view("public") : std::string_view(path.front());
 }
 
+// The schema that an unqualified name is made in: the first of the path that exists. One that the configuration alone
+// names may not.
+std::string creation_schema(const std::string& name, const PlanRequest& request, ResolvedTable& resolved) {
+  const auto& path = request.session.search_path;
+  const auto names = [](std::string_view schema, const auto& tables) {
+    return std::ranges::any_of(tables, [schema](const auto& table) { return table.schema == schema; });
+  };
+  const std::string* first = nullptr;
+  for (const std::string& schema : path) {
+    const bool exists =
+        schema == "public" || system_schema(schema) || schema == "pg_temp" || names(schema, request.catalog.relations);
+    if (!exists && !names(schema, request.topology.tables())) continue;
+    if (first == nullptr) first = &schema;
+    const TableRouting* here = request.topology.find_table(schema, name);
+    const bool temporary = schema == "pg_temp";
+    if (temporary || !same_place(request.topology.find_table(*first, name), here)) {
+      resolved.refusal =
+          Error{sqlstate::feature_not_supported,
+                fmt::format("by the search_path \"{}\" would be made {}", name,
+                            temporary ? "as a temporary one" : fmt::format("in \"{}\" or in \"{}\"", *first, schema)),
+                {},
+                temporary ? "say so: CREATE TEMPORARY; or write the schema before the name"
+                          : "write the schema before the name",
+                0};
+    }
+    if (exists) break;
+  }
+  if (first != nullptr) return *first;
+  return path.empty() ? "public" : path.front();
+}
+
 // The configuration lists a table of that name in a schema which the path names before the one where the catalog has
 // such a table, and the catalog (of one shard) does not have the listed one.
 bool ambiguous(const std::string& name, const PlanRequest& request) {
@@ -192,29 +226,26 @@ bool ambiguous(const std::string& name, const PlanRequest& request) {
   return false;
 }
 
-// An index is where its table is.
-ResolvedTable resolve_index(const parser::TableRef& index, const PlanRequest& request) {
-  const auto of_table = [&](std::string_view schema) -> std::optional<ResolvedTable> {
-    const Relation* relation = request.catalog.find_indexed(schema, index.name);
-    if (relation == nullptr) return std::nullopt;
-    parser::TableRef table = index;
-    table.schema = relation->schema;
-    table.name = relation->name;
-    table.index = false;
-    return resolve_table(table, request);
+// The table that has an index of that name, if the name means one: indexes and relations share their names.
+const Relation* indexed(const parser::TableRef& name, const PlanRequest& request) {
+  const auto in = [&](std::string_view schema) -> std::optional<const Relation*> {
+    if (request.catalog.find(schema, name.name) != nullptr) return nullptr;
+    const Relation* table = request.catalog.find_indexed(schema, name.name);
+    return table == nullptr ? std::nullopt : std::optional(table);
   };
-  if (!index.schema.empty()) {
-    if (auto found = of_table(index.schema)) return *std::move(found);
-  } else {
-    for (const std::string& schema : request.session.search_path)
-      if (auto found = of_table(schema)) return *std::move(found);
-  }
-  ResolvedTable unknown{.name = index.name};
-  if (request.session.temporary_tables.empty())
-    place_unlisted(request, unknown);
-  else
-    unknown.kind = Kind::temporary;  // perhaps of one of those
-  return unknown;
+  if (!name.schema.empty()) return in(name.schema).value_or(nullptr);
+  for (const std::string& schema : request.session.search_path)
+    if (const auto found = in(schema)) return *found;
+  return nullptr;
+}
+
+// An index is where its table is.
+ResolvedTable resolve_index(parser::TableRef index, const Relation& owner, const PlanRequest& request) {
+  index.schema = owner.schema;
+  index.name = owner.name;
+  ResolvedTable table = resolve_table(index, request);
+  table.index = true;
+  return table;
 }
 
 }  // namespace
@@ -222,27 +253,35 @@ ResolvedTable resolve_index(const parser::TableRef& index, const PlanRequest& re
 ResolvedTable resolve_table(const parser::TableRef& table, const PlanRequest& request) {
   ResolvedTable resolved;
   resolved.name = table.name;
-  const bool temporary = table.schema.empty() ? contains(request.session.temporary_tables, table.name)
+  const bool temporary = table.schema.empty() ? !table.created && contains(request.session.temporary_tables, table.name)
                                               : table.schema.starts_with("pg_temp");
   if (temporary) {
     resolved.kind = Kind::temporary;
     return resolved;
   }
-  if (table.index) return resolve_index(table, request);
-  const std::string schema{table.schema.empty() ? schema_of(table.name, request) : std::string_view(table.schema)};
+  // ALTER TABLE takes an index, too, and ALTER INDEX a table.
+  if (table.use == parser::TableUse::ddl_target && !table.created)
+    if (const Relation* owner = indexed(table, request)) return resolve_index(table, *owner, request);
+  std::string schema = table.schema;
+  if (schema.empty())
+    schema =
+        table.created ? creation_schema(table.name, request, resolved) : std::string(schema_of(table.name, request));
   if (schema.empty() || system_schema(schema)) return resolved;
   resolved.relation = request.catalog.find(schema, table.name);
   const TableRouting* routing = routing_of(schema, table.name, request);
   resolved.listed = routing != nullptr;
   if (routing != nullptr) {
-    place(*routing, request, resolved);
+    place(*routing, table, request, resolved);
   } else if (resolved.relation != nullptr && resolved.relation->kind == Relation::Kind::view) {
     place_view(*resolved.relation, request, resolved);
   } else {
     place_unlisted(request, resolved);
+    // An index that is not known may be one of a temporary table.
+    if (table.index && resolved.relation == nullptr && !request.session.temporary_tables.empty())
+      return {.kind = Kind::temporary, .name = table.name};
   }
   check_descendants(table, routing, request, resolved);
-  if (table.schema.empty() && ambiguous(table.name, request)) {
+  if (table.schema.empty() && !table.created && ambiguous(table.name, request)) {
     resolved.refusal = Error{
         sqlstate::feature_not_supported,
         fmt::format("\"{}\" could mean a table that is listed but does not exist on the default shard, or \"{}.{}\"",

@@ -84,6 +84,8 @@ private:
   void define_constraint(const PgQuery__Constraint& node);
   void define_unique_index(const PgQuery__IndexStmt& node);
   void alter_column(const PgQuery__AlterTableCmd& node);
+  void new_values(const PgQuery__AlterTableCmd& node, const PgQuery__ColumnDef& column);
+  Block block_of(NodeList expressions) const;
   void rename(const PgQuery__RenameStmt& node);
   // select.cpp
   Query select(const SelectNode& node, const Place& place);
@@ -160,8 +162,9 @@ private:
   Statement out_;
   std::map<std::string, int, std::less<>> name_uses_;  // how often the tree names a relation, for WITH queries
   std::unordered_map<const PgQuery__SubLink*, Query> sub_queries_;
-  std::string column_;               // the one that is being defined
-  const Message* parent_ = nullptr;  // of the table that is being defined
+  std::string column_;                // the one that is being defined
+  const Message* parent_ = nullptr;   // of the table that is being defined
+  const Message* created_ = nullptr;  // what names it
 };
 
 // What a filter expression is a filter of: the rows of `tables`. `full_join`: of none, but equalities are still told.

@@ -125,13 +125,6 @@ Named named_by(PgQuery__ObjectType type) {
   }
 }
 
-bool lists_all_columns(const PgQuery__CreateStmt& node) {
-  return node.n_inh_relations == 0 && node.of_typename == nullptr &&
-         std::ranges::none_of(list(node.table_elts, node.n_table_elts), [](const Node* element) {
-           return element->node_case == PG_QUERY__NODE__NODE_TABLE_LIKE_CLAUSE;
-         });
-}
-
 bool is_body(const Message& message) {
   return as<SelectNode>(message) != nullptr || as<PgQuery__InsertStmt>(message) != nullptr ||
          as<PgQuery__UpdateStmt>(message) != nullptr || as<PgQuery__DeleteStmt>(message) != nullptr;
@@ -169,6 +162,7 @@ void Builder::create_table_as(const PgQuery__CreateTableAsStmt& node) {
     nested(node.query, before + 1);
   }
   if (node.into == nullptr || node.into->rel == nullptr) return;
+  created_ = &node.into->rel->base;
   add_table(*node.into->rel, TableUse::ddl_target, no_index);
   if (std::string_view(node.into->rel->relpersistence) == "t") out_.effects.temporary_objects = true;
   out_.effects.until_commit = node.into->on_commit == PG_QUERY__ON_COMMIT_ACTION__ONCOMMIT_DROP;
@@ -191,6 +185,7 @@ void Builder::definition(const Node* node) {
       return create_table_as(*node->create_table_as_stmt);
     case PG_QUERY__NODE__NODE_VIEW_STMT:
       if (const auto* select_node = as<SelectNode>(node->view_stmt->query)) select(*select_node, {});
+      created_ = &node->view_stmt->view->base;
       add_table(*node->view_stmt->view, TableUse::ddl_target, no_index);
       return note_persistence(node->view_stmt->view);
     case PG_QUERY__NODE__NODE_DROP_STMT:
@@ -204,8 +199,9 @@ void Builder::definition(const Node* node) {
       return;
     case PG_QUERY__NODE__NODE_CREATE_STMT:
       note_persistence(node->create_stmt->relation);
+      created_ = &node->create_stmt->relation->base;
       out_.effects.until_commit = node->create_stmt->oncommit == PG_QUERY__ON_COMMIT_ACTION__ONCOMMIT_DROP;
-      out_.definition->complete = lists_all_columns(*node->create_stmt);
+      out_.definition->typed = node->create_stmt->of_typename != nullptr;
       if (node->create_stmt->n_inh_relations > 0) parent_ = content(node->create_stmt->inh_relations[0]);
       break;
     case PG_QUERY__NODE__NODE_INDEX_STMT:
@@ -215,10 +211,14 @@ void Builder::definition(const Node* node) {
       rename(*node->rename_stmt);
       break;
     case PG_QUERY__NODE__NODE_ALTER_OBJECT_SCHEMA_STMT:
-      out_.definition->moves = true;
+      out_.definition->new_schema = node->alter_object_schema_stmt->newschema;
       break;
     case PG_QUERY__NODE__NODE_CREATE_SEQ_STMT:
       note_persistence(node->create_seq_stmt->sequence);
+      created_ = &node->create_seq_stmt->sequence->base;
+      break;
+    case PG_QUERY__NODE__NODE_CREATE_FOREIGN_TABLE_STMT:
+      created_ = &node->create_foreign_table_stmt->base_stmt->relation->base;
       break;
     default:
       break;

@@ -28,6 +28,7 @@ TableIndex Builder::add_table(const PgQuery__RangeVar& node, TableUse use, Block
   table.aliased = node.alias != nullptr;
   table.renamed = node.alias != nullptr && node.alias->n_colnames > 0;
   table.use = use;
+  table.created = created_ != nullptr && &node.base == created_;
   table.block = block;
   table.only = use != TableUse::ddl_target && !node.inh;
   if (node.location >= 0) {

@@ -143,6 +143,7 @@ Builder::Query Builder::values(const SelectNode& node, Query query, Scope& scope
 void Builder::select_core(const SelectNode& node, BlockIndex block, Scope& scope) {
   clauses(node, block);
   if (node.into_clause != nullptr && node.into_clause->rel != nullptr) {
+    created_ = &node.into_clause->rel->base;
     add_table(*node.into_clause->rel, TableUse::ddl_target, no_index);
     out_.effects.writes = true;
     const std::string_view persistence = node.into_clause->rel->relpersistence;

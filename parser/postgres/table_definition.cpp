@@ -9,18 +9,23 @@ using Constraint = Definition::Constraint;
 
 namespace {
 
-// serial is an integer with a default.
-std::string column_type(const PgQuery__TypeName& type) {
+// serial is an integer with a default. Empty: it is another type.
+std::string_view integer_of_serial(std::string_view type) {
   constexpr std::array<std::pair<std::string_view, std::string_view>, 6> serials = {{{"serial", "integer"},
                                                                                      {"serial4", "integer"},
                                                                                      {"bigserial", "bigint"},
                                                                                      {"serial8", "bigint"},
                                                                                      {"smallserial", "smallint"},
                                                                                      {"serial2", "smallint"}}};
-  std::string name = type_name(type);
   for (const auto& [serial, integer] : serials)
-    if (name == serial) return std::string(integer);
-  return name;
+    if (type == serial) return integer;
+  return {};
+}
+
+std::string column_type(const PgQuery__TypeName& type) {
+  std::string name = type_name(type);
+  const std::string_view integer = integer_of_serial(name);
+  return integer.empty() ? name : std::string(integer);
 }
 
 std::vector<std::string> index_columns(NodeList elements) {
@@ -75,6 +80,7 @@ void Builder::define_constraint(const PgQuery__Constraint& node) {
       constraint.columns = excluded_columns(list(node.exclusions, node.n_exclusions));
       break;
     case PG_QUERY__CONSTR_TYPE__CONSTR_FOREIGN:
+      if (node.pktable == nullptr) return;  // ALTER CONSTRAINT: it is there already
       constraint.kind = Constraint::Kind::foreign_key;
       constraint.columns = strings(list(node.fk_attrs, node.n_fk_attrs));
       constraint.referenced = strings(list(node.pk_attrs, node.n_pk_attrs));
@@ -104,6 +110,30 @@ void Builder::alter_column(const PgQuery__AlterTableCmd& node) {
   const bool changes = node.subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_DropColumn ||
                        node.subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_AlterColumnType;
   if (changes) out_.definition->changed_columns.emplace_back(node.name);
+  if (const auto* column = as<PgQuery__ColumnDef>(node.def)) new_values(node, *column);
+}
+
+void Builder::new_values(const PgQuery__AlterTableCmd& node, const PgQuery__ColumnDef& column) {
+  auto& values = out_.definition->values;
+  if (node.subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_AlterColumnType && content(column.raw_default) != nullptr)
+    values.push_back({node.name, false, block_of({&column.raw_default, 1})});
+  if (node.subtype != PG_QUERY__ALTER_TABLE_TYPE__AT_AddColumn) return;
+  if (column.type_name != nullptr && !integer_of_serial(type_name(*column.type_name)).empty())
+    values.push_back({column.colname, true, {}});
+  for (const Node* item : list(column.constraints, column.n_constraints)) {
+    const auto* constraint = as<PgQuery__Constraint>(item);
+    if (constraint == nullptr) continue;
+    if (constraint->contype == PG_QUERY__CONSTR_TYPE__CONSTR_IDENTITY) values.push_back({column.colname, true, {}});
+    if (constraint->contype == PG_QUERY__CONSTR_TYPE__CONSTR_DEFAULT)
+      values.push_back({column.colname, false, block_of({&constraint->raw_expr, 1})});
+  }
+}
+
+// Of expressions that belong to none of the statement's blocks.
+Block Builder::block_of(NodeList nodes) const {
+  Builder alone(tokens_, out_.span);
+  alone.arguments(nodes);
+  return std::move(alone.out_.blocks.front());
 }
 
 void Builder::rename(const PgQuery__RenameStmt& node) {
@@ -113,7 +143,11 @@ void Builder::rename(const PgQuery__RenameStmt& node) {
       break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_TABLE:
     case PG_QUERY__OBJECT_TYPE__OBJECT_VIEW:
-      out_.definition->moves = true;
+    case PG_QUERY__OBJECT_TYPE__OBJECT_MATVIEW:
+    case PG_QUERY__OBJECT_TYPE__OBJECT_FOREIGN_TABLE:
+    case PG_QUERY__OBJECT_TYPE__OBJECT_SEQUENCE:
+    case PG_QUERY__OBJECT_TYPE__OBJECT_INDEX:
+      out_.definition->new_name = node.newname;
       break;
     default:
       break;

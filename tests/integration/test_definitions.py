@@ -20,6 +20,7 @@ TABLES = {
     "texts": {"rule": "by_text", "key": "t"},
     "colors": {"reference": True},
     "audit": {"shard": "s1"},
+    "extra.items": {"rule": "by_user", "key": "id"},
     "heard": {"shard": "s1"},
 }
 USERS = "create table users (id bigint primary key, name text, color text)"
@@ -91,6 +92,12 @@ SCRIPTS = {
                           "truncate users, orders", "select count(*) from users", "select count(*) from orders", "truncate nothing"],
     "maintenance": [USERS, "insert into users values (1, 'a', 'b'), (2, 'c', 'd'), (3, 'c', 'd')", "vacuum users", "analyze users", "vacuum (analyze)", "vacuum full users", "begin", "vacuum users", "rollback", "reindex table users", "cluster users using users_pkey", "analyze nothing", "begin", "analyze users", "commit"],
     "rights": [USERS, COLORS, "grant select on users to public", "revoke select on users from public", "grant select, insert on colors to postgres", "create schema extra", "grant usage on schema extra to public", "create table extra.t (x int)", "drop schema extra", "drop schema extra cascade"],
+    "names that mean something else": [USERS, "create index by_name on users (name)", "alter table by_name rename to names", "alter table names set (fillfactor = 70)", "alter index users_pkey rename to users_key", "create view v as select id from users", "alter table v rename to w", "drop index users", "drop table names"],
+    "constraints that change": [USERS, COLORS, "alter table users add constraint fk foreign key (color) references colors", "alter table users alter constraint fk deferrable initially deferred", "alter table users alter constraint nothing deferrable"],
+    "what is made in the first schema": ["create schema extra", "create table extra.items (id bigint primary key, v text)", "insert into extra.items values (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd')", "set search_path = public, extra", "create table items (id bigint, v text)", "insert into items values (100, 'mine')", "select * from items", "drop table items",
+                                         "select * from items order by 1", "insert into items values (5, 'e'), (6, 'f'), (7, 'g')", "select * from extra.items order by 1", "set search_path = extra, public", "create table more (id bigint)", "insert into public.more values (1)", "reset search_path"],
+    "values that all shards make alike": [USERS, COLORS, "insert into users values (1, 'a', 'b'), (2, 'c', 'd'), (3, 'e', 'f')", "insert into colors values ('r', 'red')", "alter table users add column n int default 7, add column u uuid default gen_random_uuid()", "alter table colors alter column name type text using upper(name)",
+                                          "select id, n from users order by id", "select count(distinct u) from users", "select * from colors"],
     "triggers": [USERS, "create function shout() returns trigger language plpgsql as $$ begin new.name := upper(new.name); return new; end $$", "create trigger shouting before insert or update on users for each row execute function shout()", "insert into users values (1, 'a', 'b'), (2, 'c', 'd')", "select * from users order by id",
                  "alter table users disable trigger shouting", "update users set name = 'x'", "select * from users order by id", "drop trigger shouting on users"],
     "notices": [USERS, "drop table if exists nothing, users", "create table if not exists colors (code text primary key)", "create table if not exists colors (code text primary key)"],
@@ -155,15 +162,30 @@ REFUSED = {
     "a view that nobody would find": "create view v as select from audit",
     "a view over shards and one of them": "create view v as select from made, stray",
     "rows of several shards as a table": "create table copied as select * from made",
+    "an index's name that is a table's": "alter index made rename to made2",
+    "a view of a listed name": "create view users as select 1 as x",
+    "a sequence of a listed name": "create sequence colors",
+    "a foreign table of a listed name": "create foreign table users (id bigint) server s",
+    "rows of a listed name": "create table users as select 1 as x",
+    "rows into a listed name": "select 1 as x into users",
+    "a materialized view of a listed name": "create materialized view users as select 1 as x",
+    "a table that gets a listed name": "alter table stray rename to users",
+    "a table that gets a listed schema and name": "alter table items set schema extra",
+    "a table like one without the key": "create table orders (like made)",
+    "numbers of each shard's own": "alter table made add column number bigserial",
+    "an identity of each shard's own": "alter table made add column number int generated always as identity",
+    "a moment of each shard's own": "alter table made add column at timestamptz default now()",
+    "values of each copy's own": "alter table kinds add column u uuid default gen_random_uuid()",
+    "types by values of each copy's own": "alter table kinds alter column name type text using random()::text",
 }
 
 
 @pytest.fixture(scope="module")
 def made(shards, new_database, tmp_path_factory):
     servers = shards(SHARDS)
-    database = new_database(servers, "create table made (id bigint primary key, name text, color text)")
-    servers[2].run("create table stray (x int primary key)", database)
-    with proxy_of(servers, database, tmp_path_factory.mktemp("refused"), tables={**TABLES, "made": {"rule": "by_user", "key": "id"}}) as proxy:
+    database = new_database(servers, "create table made (id bigint primary key, name text, color text); create table kinds (name text)")
+    servers[2].run("create table stray (x int primary key); create table items (id bigint)", database)
+    with proxy_of(servers, database, tmp_path_factory.mktemp("refused"), tables={**TABLES, "made": {"rule": "by_user", "key": "id"}, "kinds": {"reference": True}}) as proxy:
         yield servers, database, proxy, [schema_of(server, database) for server in servers]
 
 
@@ -177,6 +199,25 @@ def test_refused_by_name(made, statement):
         assert wire.error_fields(next(reply.body for reply in replies if reply.type == "E")).get("H")
         assert code(through.ask(wire.query("select count(*) from made"))) is None
     assert [schema_of(server, database) for server in servers] == before
+
+
+@pytest.mark.parametrize("statement", ["create table x as select * from users", "explain create table x as select * from users", "create materialized view x as select * from users", "create temp view x as select * from users", "create temp table x (like users)", "create temp table x (a int references users)", "select * from extra.items"])
+def test_a_table_that_is_not_there_yet(pair, statement):
+    """It is listed, and its key's type is not known: an error as one server's, and the process lives."""
+    for connection in pair[:2]:
+        replies = connection.ask(wire.query(statement))
+        assert code(replies) == "42P01" and code(connection.ask(wire.query("select 1"))) is None
+    named = "extra.items" if "extra" in statement else "users"
+    fields = wire.error_fields(next(reply.body for reply in pair[0].ask(wire.query(statement)) if reply.type == "E"))
+    assert fields["M"] == f'relation "{named}" does not exist'
+
+
+def test_temporary_tables_with_one_that_is_not_there_yet(pair):
+    _, _, servers, database, _, _, proxy = pair
+    with wire.connect(proxy.host, proxy.port, "app", database, "app") as through:
+        for statement, expected in (("create temp table users (x int primary key)", None), ("drop table users, logs", "42P01"), ("create table logs (user_id int references users)", "0A000"), (USERS, "0A000"), ("drop table users", None)):
+            assert code(through.ask(wire.query(statement))) == expected, statement
+    assert [server.run("select count(*) from pg_class where relname in ('users', 'logs')", database).strip() for server in servers] == ["0"] * SHARDS
 
 
 def test_what_differs_is_told_with_its_shard(pair):
