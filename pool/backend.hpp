@@ -124,6 +124,7 @@ public:
     if (std::exchange(last_session_, session) != session) foreign_sequences_ = true;
   }
   // True: they are about to be forgotten, the session's own as well as others'.
+  bool has_foreign_sequences() const { return foreign_sequences_; }
   bool take_foreign_sequences() {
     if (foreign_sequences_) last_advancer_ = 0;
     return std::exchange(foreign_sequences_, false);

@@ -446,6 +446,14 @@ Session::Got Session::use(Backend& backend) {
   }
   // Inside a transaction nothing is replayed, but for what its own RESET took away.
   const bool ask_anew = asks_sequences_ && !advanced_sequences_;
+  if (ask_anew && backend.has_foreign_sequences()) {
+    // Another session's numbers, which cannot be taken away now.
+    if (unit_open_) {
+      refuse({SqlState("55000"), "currval() and lastval() are not yet defined in this session", {}, {}, 0});
+      return Got::refused;
+    }
+    if (wait_for_replies() == Got::wait) return Got::wait;
+  }
   const bool may_prepare = status == TransactionStatus::idle ||
                            (status == TransactionStatus::in_transaction && (!defaulted_.empty() || ask_anew));
   if (!backend.replies().empty() || unit_open_ || !may_prepare) return Got::ready;

@@ -49,7 +49,7 @@ void note_settings(const parser::Statement& statement, std::string_view sql, con
                    router::PlannedStatement& planned) {
   planned.names_tables = !statement.tables.empty();
   for (const parser::TableRef& table : statement.tables)
-    if ((table.schema.empty() || table.schema.starts_with("pg_temp")) &&
+    if (!table.created && (table.schema.empty() || table.schema.starts_with("pg_temp")) &&
         router::contains(view.session.temporary_tables, table.name))
       planned.uses_temporary = true;
   if (calls_set_config(statement)) {

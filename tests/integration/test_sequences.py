@@ -64,3 +64,15 @@ def test_another_clients_value_is_not_found(tessera, servers, database):
         told(one, "select nextval('numbers')")
         assert told(other, "select currval('numbers')") == "55000"
         assert told(other, "select lastval()") == "55000"
+
+
+@pytest.mark.parametrize("how", ["simple queries", "a unit", "one query"])
+def test_nor_in_one_flight(tessera, servers, database, how):
+    proxy = tessera(config_of(servers[:1], database, pool={"size": 1}))
+    with log_in(proxy, database) as one, log_in(proxy, database) as other:
+        told(one, "select nextval('numbers')")
+        messages = {"simple queries": wire.query("select 1") + wire.query("select lastval()"), "one query": wire.query("select 1; select lastval()"),
+                    "a unit": wire.parse("select 1") + wire.bind() + wire.execute() + wire.parse("select lastval()") + wire.bind() + wire.execute() + wire.SYNC}
+        other.send(messages[how])
+        replies = other.read_until("Z") + (other.read_until("Z") if how == "simple queries" else [])
+        assert code(replies) == "55000", rows(replies)

@@ -63,8 +63,11 @@ def test_set_config_is_a_set(connection):
 
 
 def test_names_are_not_planned_behind_what_changes_them(connection):
-    assert ask(connection, "set search_path = b; select id from t") == "0A000"
-    assert ask(connection, "create temp table t (id int); select id from t") == "0A000"
+    assert len(ask(connection, "set search_path = b; select id from t")) == 2
+    assert both(connection) == 2
+    assert len(ask(connection, "begin; set local search_path = public; select id from t; rollback")) == 4
+    assert ask(connection, "create temp table t (id int); select id from t") == []
+    ask(connection, "drop table t; set search_path = public")
     assert both(connection) == 4
     assert ask(connection, "set work_mem = '1MB'; select id from t where id = 1") == [["1"]]
 
