@@ -102,6 +102,13 @@ TableColumns columns_of(std::string_view row) {
   return {std::string(names.value_or("")), std::string(types.value_or(""))};
 }
 
+// Before the snapshot is taken: behind a definition that was waited for it would not have the table's rows.
+std::string locking(const std::vector<std::string>& tables) {
+  std::string sql;
+  for (const std::string& table : tables) sql += fmt::format("{}{}", sql.empty() ? "; LOCK TABLE " : ", ", table);
+  return sql.empty() ? sql : sql + " IN ACCESS SHARE MODE";
+}
+
 Error other_columns(std::string_view why) {
   return {sqlstate::feature_not_supported,
           std::string(why),
@@ -200,7 +207,8 @@ private:
     Sender sender(backend);
     // Nothing of it is to last, so nobody need wait for the disk.
     sender.query("BEGIN ISOLATION LEVEL REPEATABLE READ, READ WRITE; " + gather_.local_ +
-                     "SET LOCAL synchronous_commit = off; SET LOCAL idle_in_transaction_session_timeout = 0",
+                     "SET LOCAL synchronous_commit = off; SET LOCAL idle_in_transaction_session_timeout = 0" +
+                     locking(gather_.plan_.locks),
                  begun);
     sender.parse(gather_.request_.sql, gather_.request_.types);
     sender.describe('S');
@@ -375,15 +383,14 @@ private:
 
   Result<void> begin(Backend& backend) override {
     if (lent()) return {};
-    std::string locks;
+    std::vector<std::string> tables;
     for (const Share& share : shares_)
       if (const std::string& table = gather_.plan_.fragments[share.fragment].lock; !table.empty())
-        locks += fmt::format("{}{}", locks.empty() ? "; LOCK TABLE " : ", ", table);
-    if (!locks.empty()) locks += " IN ACCESS SHARE MODE";
+        tables.push_back(table);
     Sender sender(backend);
-    sender.query(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 0" + locks,
-        locked);
+    sender.query("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 0" +
+                     locking(tables),
+                 locked);
     return sender.sent();
   }
   bool goes_first() const override { return !lent(); }

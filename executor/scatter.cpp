@@ -165,6 +165,7 @@ private:
   bool on_error(const pool::ExpectedReply& expected, const postgres::ErrorFields& fields) override {
     Branch::on_error(expected, fields);
     if (error_ && !piece_.probe.empty()) error_->position = 0;  // perhaps in that
+    if (error_ && error_->position >= piece_.columns_at + piece_.columns) error_->position -= piece_.columns;
     return false;
   }
 

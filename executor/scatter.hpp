@@ -27,6 +27,8 @@ struct Piece {
   std::string sql = {};
   std::vector<int> parameters = {};
   std::vector<std::uint32_t> rows = {};
+  int columns = 0;  // …and how many characters it has, from which position, that the client has not written
+  int columns_at = 0;
   // COPY … TO STDOUT: what becomes of its stream; and a query with the same columns, since it does not tell them.
   std::optional<CopyOut> copy_out = {};
   std::string probe = {};

@@ -49,8 +49,15 @@ SELECT n.nspname, c.relname, c.relkind,
          FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
          WHERE i.indrelid = c.oid AND (i.indisunique OR i.indisexclusion)), '') ELSE '' END,
        CASE WHEN c.relkind IN ('v', 'm') AND a.attnum IS NOT DISTINCT FROM first.attnum THEN pg_catalog.concat(
-         pg_catalog.set_config('search_path', '', true), pg_catalog.pg_get_viewdef(c.oid),
-         pg_catalog.left(pg_catalog.set_config('search_path', path.own, true), 0)) ELSE '' END,
+         pg_catalog.set_config('search_path', '', true), pg_catalog.left(pg_catalog.concat(
+           pg_catalog.set_config('datestyle', 'ISO', true), pg_catalog.set_config('intervalstyle', 'iso_8601', true),
+           pg_catalog.set_config('extra_float_digits', '1', true), pg_catalog.set_config('bytea_output', 'hex', true),
+           pg_catalog.set_config('standard_conforming_strings', 'on', true)), 0),
+         pg_catalog.pg_get_viewdef(c.oid),
+         pg_catalog.left(pg_catalog.concat(pg_catalog.set_config('search_path', own.path, true),
+           pg_catalog.set_config('datestyle', own.dates, true), pg_catalog.set_config('intervalstyle', own.intervals, true),
+           pg_catalog.set_config('extra_float_digits', own.floats, true), pg_catalog.set_config('bytea_output', own.bytes, true),
+           pg_catalog.set_config('standard_conforming_strings', own.strings, true)), 0)) ELSE '' END,
        EXISTS (SELECT FROM pg_catalog.pg_class s WHERE s.relname = c.relname AND s.relnamespace = 'pg_catalog'::pg_catalog.regnamespace),
        CASE WHEN a.attgenerated <> '' THEN '' ELSE coalesce(
          (SELECT pg_catalog.pg_get_expr(ad.adbin, ad.adrelid) FROM pg_catalog.pg_attrdef ad WHERE ad.adrelid = a.attrelid AND ad.adnum = a.attnum),
@@ -73,7 +80,9 @@ LEFT JOIN (
     SELECT d.domain, t.typbasetype, t.typtypmod FROM domains d JOIN pg_catalog.pg_type t ON t.oid = d.type AND t.typtype = 'd')
   SELECT d.* FROM domains d JOIN pg_catalog.pg_type t ON t.oid = d.type AND t.typtype <> 'd') base ON base.domain = a.atttypid
 LEFT JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation
-CROSS JOIN (SELECT pg_catalog.current_setting('search_path') OFFSET 0) path (own)
+CROSS JOIN (SELECT pg_catalog.current_setting('search_path'), pg_catalog.current_setting('datestyle'), pg_catalog.current_setting('intervalstyle'),
+  pg_catalog.current_setting('extra_float_digits'), pg_catalog.current_setting('bytea_output'), pg_catalog.current_setting('standard_conforming_strings')
+  OFFSET 0) own (path, dates, intervals, floats, bytes, strings)
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND n.nspname NOT LIKE 'pg\_temp\_%'
   AND n.nspname NOT LIKE 'pg\_toast\_temp\_%'
 ORDER BY c.oid, a.attnum)";

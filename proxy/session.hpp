@@ -239,13 +239,14 @@ private:
   // ---- session_script.cpp
   bool needs_script(const router::PlannedText& text, const router::Values& values);
   void start_script(std::string_view sql);
-  std::optional<Error> script_refusal(const std::vector<parser::Statement>& statements) const;
+  std::optional<Error> script_refusal(const std::vector<parser::Statement>& statements, std::string_view sql) const;
+  bool changes_reading(const parser::Statement& statement, std::string_view sql) const;
   bool run_script();
   bool end_script();
   void append_ready(std::string& out, postgres::TransactionStatus status) const;
   bool takes_copy_data() const;
   // ---- session_simple.cpp
-  bool handle_query(std::string_view whole, const Renamed* moved = nullptr);
+  bool handle_query(std::string_view whole);
   bool may_choose_shard() const;
   std::optional<ShardId> only_home(const router::PlannedText& text) const;
   std::optional<ShardId> preparing_shard(const router::PlannedText& text) const;
@@ -273,8 +274,6 @@ private:
   bool may_be_misread(std::string_view sql) const;
   void send_query(std::string_view, const router::PlannedTextRef&, std::vector<SettingChange>, const Renamed* moved);
   std::string with_columns(std::string_view sql, const router::PlannedText& text, Renamed& moved);
-  void name_columns(PreparedStatement& statement, parser::Fingerprint& print);
-  std::string parse_with_columns(const postgres::ParseView& parse, const router::PlannedText& text);
   std::optional<bool> settle_unit();
   bool handle_function_call(std::string_view whole);
   std::string explain(const parser::Statement& statement, std::string_view sql, std::optional<Error>& error);

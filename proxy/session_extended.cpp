@@ -57,7 +57,6 @@ const router::PlannedText& Session::current_plan(PreparedStatement& statement) {
   if (statement.routing_version == version && statement.meaning == now.meaning) return *statement.plan;
   parser::Fingerprint& print = scratch_print();
   options_.database->plan(statement.sql_text(), now, routing(), print, &statement.plan);
-  if (statement.plan->names_columns) name_columns(statement, print);
   statement.slots = print.slots;
   statement.routing_version = version;
   statement.meaning = now.meaning;
@@ -184,9 +183,6 @@ bool Session::handle_parse(std::string_view whole) {
   parser::Fingerprint& print = scratch_print();
   router::PlannedTextRef plan;
   options_.database->plan(parse.query, view(), routing(), print, &plan);
-  if (plan->names_columns && !in_failed_transaction()) {
-    if (const std::string named = parse_with_columns(parse, *plan); !named.empty()) return handle_parse(named);
-  }
   if (lazy_.failed() && !ends_transaction(*plan)) return refuse_parse(parse.statement, failed_transaction_error());
   if (plan->syntax_error && multi_shard() && !in_failed_transaction())
     return refuse_parse(parse.statement, *plan->syntax_error);

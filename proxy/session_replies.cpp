@@ -118,7 +118,6 @@ bool Session::on_error(const ExpectedReply& expected, const postgres::ErrorField
     joining_failed(std::exchange(timed_out_at_, TimePoint{}) == TimePoint{} ? fields.to_error() : timeout_error());
     return false;
   }
-  if (script_) script_->failed = true;
   sql_prepared_failed(expected.tag);
   if (timed_out_at_ != TimePoint{} && fields.find_or(postgres::error_field::code, "") == "57014")
     return on_timed_out(expected);
@@ -135,6 +134,7 @@ bool Session::on_error(const ExpectedReply& expected, const postgres::ErrorField
     if (expected.kind != ReplyKind::query) note_time(counters);
   }
   if (fields.is_fatal()) return breaks_copy_;  // else the connection's end is reported by on_backend_lost
+  if (script_) script_->failed = true;
   options_.database->metrics().count_error(fields.find_or(postgres::error_field::code, "XX000"));
   if (lazy_.open()) fail_lazy();  // a Parse on the side of a transaction that nobody has joined yet
   undo_failed(expected);
@@ -151,6 +151,7 @@ bool Session::on_error(const ExpectedReply& expected, const postgres::ErrorField
 bool Session::on_timed_out(const ExpectedReply& expected) {
   timed_out_at_ = {};
   error_in_unit_ = true;
+  if (script_) script_->failed = true;
   options_.database->metrics().count_error(sqlstate::query_canceled.view());
   undo_failed(expected);
   postgres::append_error(host_.stream().out(), timeout_error());
@@ -417,7 +418,6 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
     error.detail = "the statement may or may not have taken effect";
     error.hint = "look at the data before repeating it";
   }
-  if (script_) script_->failed = true;
   std::string message;
   bool told = false;      // the unit at hand, of its failure
   bool told_any = false;  // the client, of any
@@ -447,6 +447,7 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
     told_any = true;
     skip_local_ = true;
   }
+  if (script_ && told_any) script_->failed = true;
   const bool joining = joining_ || trying_ || aside_ == Aside::opening;
   if (!joining && !in_transaction && lazy_.open() && told_any) fail_lazy();
   host_.stream().append(message);

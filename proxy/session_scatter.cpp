@@ -142,6 +142,8 @@ std::vector<executor::Piece> Session::pieces_of(const Spread& spread) {
     pieces[i].sql = part.sql;
     pieces[i].parameters = part.parameters;
     pieces[i].rows = part.rows;
+    pieces[i].columns = part.columns;
+    pieces[i].columns_at = part.columns_at;
   }
   return pieces;
 }

@@ -29,6 +29,10 @@ bool ends(StatementKind kind) {
   return kind == StatementKind::commit || kind == StatementKind::rollback;
 }
 
+bool is_delicate(std::string_view text) {
+  return std::ranges::any_of(text, [](char c) { return c == '\\' || static_cast<unsigned char>(c) > 127; });
+}
+
 // What asks for a transaction that the client has begun.
 bool needs_block(StatementKind kind) {
   return kind == StatementKind::savepoint || kind == StatementKind::release_savepoint ||
@@ -46,16 +50,38 @@ bool Session::needs_script(const router::PlannedText& text, const router::Values
 void Session::start_script(std::string_view sql) {
   const auto parsed = WorkerDatabase::parsed_for_several(sql, view());
   if (!parsed) return refuse(parsed.error());
-  if (const auto problem = script_refusal(*parsed)) return refuse(*problem);
+  if (const auto problem = script_refusal(*parsed, sql)) return refuse(*problem);
   script_ = std::make_unique<Script>();
   for (const Statement& statement : *parsed) script_->steps.push_back({step_of(sql, statement.span), statement.kind});
 }
 
+// One server reads the whole text under the settings that it came under.
+bool Session::changes_reading(const Statement& statement, std::string_view sql) const {
+  const bool sets =
+      statement.setting && (statement.kind == StatementKind::set || statement.kind == StatementKind::reset);
+  const std::string text = router::lower(router::text_of(sql, statement.span));
+  if (!sets)
+    return text.contains("set_config") &&
+           (text.contains("client_encoding") || text.contains("standard_conforming_strings"));
+  const std::string& name = statement.setting->name;
+  if (name == "all") return true;
+  if (name != "client_encoding" && name != "standard_conforming_strings") return false;
+  const bool one = statement.kind == StatementKind::set && statement.setting->values.size() == 1;
+  return !one || !router::equal_ignoring_case(statement.setting->values.front(), parameter(name));
+}
+
 // Statements that are in a transaction without a BEGIN, and others that ask for one or end it.
-std::optional<Error> Session::script_refusal(const std::vector<Statement>& statements) const {
+std::optional<Error> Session::script_refusal(const std::vector<Statement>& statements, std::string_view sql) const {
   bool implicit = false;
   bool in_transaction = in_transaction_ || !lazy_.none();
   for (const Statement& statement : statements) {
+    if (changes_reading(statement, sql) && is_delicate(sql.substr(statement.span.end)))
+      return Error{sqlstate::feature_not_supported,
+                   "what follows has characters that the setting would change the meaning of, and one server has read "
+                   "them by then",
+                   {},
+                   "send the setting in a message of its own",
+                   router::position_of(sql, statement.span.begin)};
     const bool begins = statement.kind == StatementKind::begin;
     if (implicit && (begins || ends(statement.kind) || needs_block(statement.kind)))
       return Error{sqlstate::feature_not_supported,
@@ -77,6 +103,7 @@ std::optional<Error> Session::script_refusal(const std::vector<Statement>& state
 // The next statement, when the one before it is answered. False: something must be waited for.
 bool Session::run_script() {
   if (wait_for_copy() || wait_for_replies() == Got::wait) return false;
+  if (lazy_.failed()) script_->failed = true;
   if (script_->failed || script_->next == script_->steps.size()) return end_script();
   const Script::Step& step = script_->steps[script_->next];
   if (awaited_reading_ != 0 && lazy_.none() && no_server_works() && wait_for_catalog()) return false;
@@ -105,8 +132,10 @@ bool Session::end_script() {
     out += end_lazy(!failed, false);
   } else if (own) {
     autocommit_ = autocommit_until_sync_ = true;
-    skip_local_ = failed;
+    skip_local_ = failed && !lazy_.owes_error();
     return sync_autocommit();
+  } else if (lazy_.owes_error()) {
+    postgres::append_error(out, failed_transaction_error());
   }
   append_ready(out, in_transaction_ && backend_ != nullptr ? backend_->transaction_status() : local_status());
   request_ended();

@@ -78,30 +78,7 @@ std::string Session::with_columns(std::string_view sql, const router::PlannedTex
   return router::rewritten(sql, {0, static_cast<std::uint32_t>(sql.size())}, std::move(lists));
 }
 
-// It was prepared when its table was not known yet.
-void Session::name_columns(PreparedStatement& statement, parser::Fingerprint& print) {
-  Renamed moved{};
-  std::string named = with_columns(statement.sql_text(), *statement.plan, moved);
-  options_.database->plan(named, view(), routing(), print, &statement.plan);
-  if (statement.text) {
-    statement.text =
-        options_.database->intern(named, statement.text->types, parse_settings(statement.literals), name_settings());
-  } else {
-    statement.sql = std::move(named);
-    unnamed_on_backend_ = false;
-  }
-}
-
-// Empty: too long for a message.
-std::string Session::parse_with_columns(const postgres::ParseView& parse, const router::PlannedText& text) {
-  Renamed moved{};
-  std::string message;
-  const std::string named = with_columns(parse.query, text, moved);
-  if (!postgres::append_parse(message, parse.statement, named, parse.parameter_types)) message.clear();
-  return message;
-}
-
-bool Session::handle_query(std::string_view whole, const Renamed* moved) {
+bool Session::handle_query(std::string_view whole) {
   std::string_view sql;
   if (!postgres::parse_query(whole.substr(postgres::frame_header_size), sql)) {
     refuse(postgres::invalid_message("Query"));
@@ -127,11 +104,6 @@ bool Session::handle_query(std::string_view whole, const Renamed* moved) {
     if (wait_for_replies() == Got::wait) return false;
     start_script(sql);
     return true;
-  }
-  if (text.names_columns && !in_failed_transaction()) {
-    Renamed named{};
-    std::string message;
-    if (postgres::append_query(message, with_columns(sql, text, named))) return handle_query(message, &named);
   }
   if (const Got got = try_out(text, sql); got != Got::ready) return got == Got::refused;
   std::string reply;
@@ -183,7 +155,13 @@ bool Session::handle_query(std::string_view whole, const Renamed* moved) {
     return start_scatter({.sql = std::string(sql), .simple = true}, target.spread, text.counters.get());
   const Got got = engage_for_statement(target.shard);
   if (got != Got::ready) return got == Got::refused;
-  send_query(whole, keep, std::move(changes), moved);
+  Renamed moved{};
+  std::string named;
+  const bool names = keep->names_columns && !in_failed_transaction() && same_encoding();
+  if (names && postgres::append_query(named, with_columns(sql, *keep, moved)))
+    send_query(named, keep, std::move(changes), &moved);
+  else
+    send_query(whole, keep, std::move(changes), nullptr);
   return true;
 }
 

@@ -419,8 +419,12 @@ Result<router::GatherPlan> WorkerDatabase::gather(const router::Values& values, 
                                                   const Routing& routing, bool in_transaction) {
   const auto statements = parsed_for_several(values.sql, view);
   if (!statements) return std::unexpected(statements.error());
-  return router::gather(statements->front(), values, *routing.topology, *routing.catalog, view.session, in_transaction,
-                        gathered_++);
+  auto plan = router::gather(statements->front(), values, *routing.topology, *routing.catalog, view.session,
+                             in_transaction, gathered_++);
+  if (plan && misreads(plan->statement, view.lexer))
+    return fail(sqlstate::feature_not_supported, "backslashes in the query of a view need standard_conforming_strings",
+                "SET it to on");
+  return plan;
 }
 
 Result<router::SplitPlan> WorkerDatabase::split(const router::Values& values, const PlanningView& view,

@@ -38,7 +38,8 @@ struct GatherFragment {
 struct GatherPlan {
   ShardId merge;
   std::vector<GatherFragment> fragments;
-  std::string statement;  // what runs on the merge node
+  std::string statement;                // what runs on the merge node
+  std::vector<std::string> locks = {};  // the tables that it reads there, or copies of which it reads
   bool in_transaction = false;
   std::vector<ShardId> sources() const;  // of all fragments, ascending
   std::vector<ShardId> shards() const;   // and the merge node

@@ -162,6 +162,12 @@ private:
   Names names_;
 };
 
+// For LOCK TABLE; empty: it takes no such thing.
+std::string lockable(const Relation& relation) {
+  if (relation.kind != Relation::Kind::table && relation.kind != Relation::Kind::partitioned_table) return {};
+  return fmt::format("{}.{}", quoted(relation.schema), quoted(relation.name));
+}
+
 // What its servers are asked and given besides.
 void complete(GatherFragment& fragment, const Relation& relation) {
   std::string name;
@@ -175,8 +181,7 @@ void complete(GatherFragment& fragment, const Relation& relation) {
       "'{}'::pg_catalog.regclass "
       "AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped",
       name);
-  if (relation.kind == Relation::Kind::table || relation.kind == Relation::Kind::partitioned_table)
-    fragment.lock = fmt::format("{}.{}", quoted(relation.schema), quoted(relation.name));
+  fragment.lock = lockable(relation);
   for (const Column& column : relation.columns)
     fragment.columns += fmt::format("{}{}", fragment.columns.empty() ? "" : "\n", column.name);
   parser::Lexer lexer(fragment.query, {});
@@ -362,6 +367,11 @@ Result<GatherPlan> Planning::gather(const PlanTemplate& plan, const Values& valu
   out.in_transaction = in_transaction;
   std::vector<Replacement> replacements;
   out.merge = merge_node(plan, *shards, spread);
+  for (const ResolvedTable& table : tables_) {
+    const bool there = table.kind == Kind::sharded || table.kind == Kind::reference || table.shard == out.merge;
+    if (table.relation == nullptr || table.kind == Kind::catalog || table.kind == Kind::temporary || !there) continue;
+    if (std::string name = lockable(*table.relation); !name.empty()) out.locks.push_back(std::move(name));
+  }
   const bool one_table = tables_.size() == 1 && tables_.front().kind == Kind::sharded;
   if (one_table) {
     if (auto partial = partial_aggregates(request_, tables_.front(), calls(statement_.blocks.front()))) {

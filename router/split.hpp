@@ -19,6 +19,9 @@ struct SplitPart {
   std::string sql;
   std::vector<int> parameters;      // which of the statement's its own $1, $2, … are, from 1
   std::vector<std::uint32_t> rows;  // of the statement, from 0, ascending
+  // The columns that the client did not name: how many characters, and the position of the first in `sql`.
+  int columns = 0;
+  int columns_at = 0;
   friend bool operator==(const SplitPart&, const SplitPart&) = default;
 };
 

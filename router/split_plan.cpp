@@ -66,7 +66,7 @@ Result<void> types_are_certain(const parser::Statement& statement, const Values&
   return {};
 }
 
-SplitPart part_of(const parser::Statement& statement, std::string_view sql, ShardId shard,
+SplitPart part_of(const parser::Statement& statement, const PlanTemplate& plan, std::string_view sql, ShardId shard,
                   std::vector<std::uint32_t> rows) {
   const auto& spans = statement.insert->row_spans;
   const SourceSpan all{spans.front().begin, spans.back().end};
@@ -75,8 +75,16 @@ SplitPart part_of(const parser::Statement& statement, std::string_view sql, Shar
     if (!list.empty()) list += ", ";
     list += text_of(sql, spans[row]);
   }
-  SplitPart part{
-      .shard = shard, .sql = rewritten(sql, statement.span, {{all, std::move(list)}}), .parameters = {}, .rows = {}};
+  std::vector<Replacement> replacements{{all, std::move(list)}};
+  SplitPart part{.shard = shard, .sql = {}, .parameters = {}, .rows = {}};
+  if (plan.column_list) {
+    const auto at = static_cast<std::uint32_t>(behind_tokens(sql, plan.column_list->tokens, {}));
+    replacements.push_back({{at, at}, plan.column_list->text});
+    const std::string_view columns = plan.column_list->text;
+    part.columns_at = position_of(sql.substr(statement.span.begin), at - statement.span.begin);
+    part.columns = position_of(columns, columns.size()) - 1;
+  }
+  part.sql = rewritten(sql, statement.span, std::move(replacements));
   renumber(part);
   part.rows = std::move(rows);
   return part;
@@ -100,7 +108,7 @@ Result<SplitPlan> split(const parser::Statement& statement, const Values& values
   SplitPlan out{.parts = {},
                 .rows = static_cast<std::uint32_t>(shards->size()),
                 .returns_each = returns_each(statement, values.sql)};
-  for (auto& [shard, own] : rows) out.parts.push_back(part_of(statement, values.sql, shard, std::move(own)));
+  for (auto& [shard, own] : rows) out.parts.push_back(part_of(statement, plan, values.sql, shard, std::move(own)));
   return out;
 }
 

@@ -209,3 +209,19 @@ def test_a_cancel_and_a_timeout_end_it(both):
         assert code(connection.ask(wire.query(slow))) == "57014"
         connection.ask(wire.query("reset statement_timeout"))
         assert rows(connection.ask(wire.query("select count(*) from users"))) == [["40"]]
+
+
+def test_behind_a_definition_that_writes_the_table_anew(both):
+    """A snapshot from before it would find the new table empty."""
+    through, _, proxy, database = both
+    expected = answer(through, "select count(*) from users")
+    for _ in range(4):  # each shard is the merge node once
+        through.execute("begin")
+        through.execute("alter table users alter column name type text using name || ''")
+        found = []
+        with log_in(proxy, database, "app", "app") as other:
+            other.send(wire.query("select count(*) from users"))
+            time.sleep(0.3)
+            through.execute("commit")
+            found = rows(other.read_until("Z"))
+        assert repr([tuple(map(int, row)) for row in found]) == expected[1]

@@ -153,3 +153,28 @@ def test_a_file_of_pg_dump(pair):  # noqa: F811
     same_schema(pair)
     counts = "select (select count(*) from public.users), (select count(*) from public.orders), (select count(*) from public.named)"
     assert rows(through.ask(wire.query(counts))) == rows(one.ask(wire.query(counts))) == [["4", "4", "4"]]
+
+
+FAILING = {
+    "a savepoint that there is not": "begin; release savepoint nope; delete from users; commit; delete from users where id = 1; delete from users where id = 2",
+    "a rollback to nothing": "begin; savepoint a; rollback to nope; rollback to a; delete from users; commit",
+    "an error before a shard has joined": "begin; savepoint a; rollback to nope; rollback; delete from users where id in (1, 2)",
+}
+
+
+@pytest.mark.parametrize("script", FAILING.values(), ids=FAILING)
+def test_an_error_of_ours_ends_it_as_well(pair, script):  # noqa: F811
+    fresh(pair)
+    answers = [[told(connection.ask(wire.query(statement))) for statement in (script, "rollback", "select count(*) from users")] for connection in pair[:2]]
+    assert answers[0] == answers[1]
+
+
+def test_what_changes_how_the_rest_is_read(pair):  # noqa: F811
+    """One server has read the whole text before it runs the first statement."""
+    through = pair[0]
+    fresh(pair)
+    replies = through.ask(wire.query("set client_encoding to latin1; insert into users values (5, 'é', null); insert into users values (6, 'é', null)"))
+    assert code(replies) == "0A000" and "reads" not in errors(replies)[0]["M"]
+    same = "set client_encoding to 'UTF8'; set standard_conforming_strings = on; select set_config('search_path', 'public', false); insert into users values (5, 'é\\', null); insert into users values (6, 'é', null)"
+    assert code(through.ask(wire.query(same))) is None
+    assert rows(through.ask(wire.query("select octet_length(name) from users where id = 5"))) == [["3"]]

@@ -123,3 +123,21 @@ def test_refused(viewed, what):
         if what == "row security":
             through.execute("drop view guarded")
             through.execute("alter table users disable row level security")
+
+
+def test_constants_are_read_as_they_were_meant(viewed):
+    """Whatever the settings are under which the view was made, the catalog is read, and the view is."""
+    through, one, *_ = viewed
+    view = "create view constants as select id, date '2024-02-01' as day, interval '-1 day 2:03' as length, 0.1234567890123456::float8 as fine, timestamptz '2024-02-01 10:00+02' as moment from users where id < 3"
+    query = "select * from constants order by id"
+    answers = []
+    for connection in (through, one):
+        connection.execute(view)
+        told = []
+        for settings in ("reset all", "set datestyle to 'SQL, DMY'; set intervalstyle to sql_standard; set extra_float_digits to -10"):
+            for setting in settings.split("; "):
+                connection.execute(setting)
+            told.append(answer(connection, query.replace("*", "id, day::text, length::text, fine = 0.1234567890123456, moment at time zone 'utc'")))
+        connection.execute("reset all")
+        answers.append(told)
+    assert answers[0] == answers[1]
