@@ -70,9 +70,17 @@ def test_set_local_outside_of_a_transaction_does_nothing(connection):
     assert [reply.type for reply in answers] == ["N", "C", "Z"] and not is_set(connection)
 
 
-@pytest.mark.parametrize("sql", ["begin; " + SET, SET + "; select 1", "select 1; reset tessera.shard", "select set_config('tessera.shard', 's1', false)"])
-def test_where_it_would_not_count_it_is_refused(connection, sql):
-    answers = connection.ask(wire.query(sql))
+@pytest.mark.parametrize("sql, after", [("begin; " + SET, True), (SET + "; select 1", True), (SET + "; select 1; reset tessera.shard", False), (SET + "; select nothing", False), ("set local tessera.shard = 's1'; select 1", False)])
+def test_together_with_other_statements(connection, sql, after):
+    """One by one, in the transaction that such a message is."""
+    connection.ask(wire.query(sql))
+    assert is_set(connection) == after
+    connection.ask(wire.query("rollback"))
+    assert is_set(connection) == (after and not sql.startswith("begin"))
+
+
+def test_where_it_would_not_count_it_is_refused(connection):
+    answers = connection.ask(wire.query("select set_config('tessera.shard', 's1', false)"))
     assert code(answers) == "0A000" and "of Tessera" in errors(answers)[0]["M"]
     assert connection.status == "I" and not is_set(connection)
 
