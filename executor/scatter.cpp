@@ -163,9 +163,11 @@ private:
       description_.erase(0, header.total_size());
   }
   bool on_error(const pool::ExpectedReply& expected, const postgres::ErrorFields& fields) override {
+    const bool first = !error_;
     Branch::on_error(expected, fields);
-    if (error_ && !piece_.probe.empty()) error_->position = 0;  // perhaps in that
-    if (error_ && error_->position >= piece_.columns_at + piece_.columns) error_->position -= piece_.columns;
+    if (!first || !error_) return false;
+    if (!piece_.probe.empty()) error_->position = 0;  // perhaps in that
+    if (error_->position >= piece_.columns_at + piece_.columns) error_->position -= piece_.columns;
     return false;
   }
 

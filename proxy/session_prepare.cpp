@@ -7,6 +7,7 @@
 
 #include "parser/fingerprint.hpp"
 #include "proxy/session.hpp"
+#include "router/text.hpp"
 
 namespace tessera::proxy {
 
@@ -222,12 +223,6 @@ bool Session::sql_execute(const parser::Statement& statement, std::string_view s
 // ---- errors ---------------------------------------------------------------------------------------------------------
 
 namespace {
-// As servers count positions: in characters.
-std::size_t characters(std::string_view text) {
-  const auto begins = [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; };
-  return static_cast<std::size_t>(std::ranges::count_if(text, begins));
-}
-
 std::string replaced(std::string_view text, const std::string& from, const std::string& to) {
   const std::size_t at = text.find(from);
   if (at == std::string_view::npos) return std::string(text);
@@ -237,9 +232,9 @@ std::string replaced(std::string_view text, const std::string& from, const std::
 
 Renamed Session::renaming(const parser::Statement& statement, std::string_view sql, const std::string& server_name) {
   const parser::SourceSpan at = statement.prepared->name_span;
-  const std::size_t skipped = characters(sql.substr(0, statement.span.begin));
-  const std::size_t head = characters(sql.substr(statement.span.begin, at.begin - statement.span.begin));
-  const std::size_t name = characters(sql.substr(at.begin, at.end - at.begin));
+  const std::size_t skipped = router::characters(sql.substr(0, statement.span.begin));
+  const std::size_t head = router::characters(sql.substr(statement.span.begin, at.begin - statement.span.begin));
+  const std::size_t name = router::characters(sql.substr(at.begin, at.end - at.begin));
   return {server_name, statement.prepared->name, head, static_cast<std::ptrdiff_t>(skipped),
           static_cast<std::ptrdiff_t>(skipped + name) - static_cast<std::ptrdiff_t>(server_name.size())};
 }

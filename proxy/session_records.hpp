@@ -108,7 +108,8 @@ struct RetryBuffer {
   std::string bytes;
 };
 
-// A statement was sent with the server's name for a prepared one in place of the client's.
+// A statement was sent with the server's name for a prepared one in place of the client's, or (without names) with
+// columns that the client has not written.
 struct Renamed {
   std::string server_name, name;
   std::size_t head;               // characters as sent up to the name

@@ -22,7 +22,7 @@ std::string step_of(std::string_view sql, parser::SourceSpan span) {
   constexpr std::uint32_t longest = 16 * 1024;
   const std::string_view text = router::text_of(sql, span);
   if (span.begin > longest) return std::string(text);
-  return std::string(static_cast<std::size_t>(router::position_of(sql, span.begin)) - 1, ' ').append(text);
+  return std::string(router::characters(sql.substr(0, span.begin)), ' ').append(text);
 }
 
 bool ends(StatementKind kind) {

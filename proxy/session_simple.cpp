@@ -73,8 +73,8 @@ std::string Session::with_columns(std::string_view sql, const router::PlannedTex
     const auto at = static_cast<std::uint32_t>(router::behind_tokens(sql, tokens, view().lexer));
     lists.push_back({{at, at}, list});
   }
-  moved.head = static_cast<std::size_t>(router::position_of(sql, lists.front().span.begin)) - 1;
-  moved.behind = -(router::position_of(lists.front().text, lists.front().text.size()) - 1);
+  moved.head = router::characters(sql.substr(0, lists.front().span.begin));
+  moved.behind = -static_cast<std::ptrdiff_t>(router::characters(lists.front().text));
   return router::rewritten(sql, {0, static_cast<std::uint32_t>(sql.size())}, std::move(lists));
 }
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <charconv>
 #include <fmt/core.h>
+#include <ranges>
 
 #include "parser/lexer.hpp"
 #include "router/contains.hpp"
@@ -86,11 +87,8 @@ void Planning::name_columns(parser::TableIndex table) {
   std::size_t count = insert.source == no_index ? 0 : statement_.blocks[insert.source].targets.size();
   for (const auto& row : insert.rows) count = std::max(count, row.size());
   PlanTemplate::ColumnList list;
-  for (const Column& column : tables_[table].relation->columns)
-    if (count-- > 0)
-      list.text += fmt::format("{}{}", list.text.empty() ? " (" : ", ", quoted(column.name));
-    else
-      break;
+  for (const Column& column : tables_[table].relation->columns | std::views::take(static_cast<std::ptrdiff_t>(count)))
+    list.text += fmt::format("{}{}", list.text.empty() ? " (" : ", ", quoted(column.name));
   list.text += ") ";
   parser::Lexer lexer(request_.sql, {});
   parser::Token token = lexer.next();

@@ -80,9 +80,8 @@ SplitPart part_of(const parser::Statement& statement, const PlanTemplate& plan, 
   if (plan.column_list) {
     const auto at = static_cast<std::uint32_t>(behind_tokens(sql, plan.column_list->tokens, {}));
     replacements.push_back({{at, at}, plan.column_list->text});
-    const std::string_view columns = plan.column_list->text;
     part.columns_at = position_of(sql.substr(statement.span.begin), at - statement.span.begin);
-    part.columns = position_of(columns, columns.size()) - 1;
+    part.columns = static_cast<int>(characters(plan.column_list->text));
   }
   part.sql = rewritten(sql, statement.span, std::move(replacements));
   renumber(part);

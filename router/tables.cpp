@@ -139,12 +139,13 @@ void place_view(const Relation& view, const PlanRequest& request, ResolvedTable&
     if (routing->kind == TableRouting::Kind::sharded) {
       table.everywhere = true;
       table.expands = !view.definition.empty();
-      table.rows_refusal = Error{sqlstate::feature_not_supported,
-                                 fmt::format("view \"{}\" reads the sharded table \"{}\", which only a query can do",
-                                             table.name, routing->name),
-                                 {},
-                                 "put the view's query into the statement, with a condition on the sharding key",
-                                 0};
+      table.rows_refusal =
+          Error{sqlstate::feature_not_supported,
+                fmt::format("view \"{}\" reads the sharded table \"{}\", {}", table.name, routing->name,
+                            table.expands ? "which only a query can do" : "and its own query is not known"),
+                {},
+                "put the view's query into the statement, with a condition on the sharding key",
+                0};
       return;
     }
     if (routing->kind == TableRouting::Kind::plain) shards.insert(routing->shard);

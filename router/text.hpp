@@ -38,19 +38,24 @@ constexpr std::string_view trim_trailing_blanks(std::string_view text) {
   return text;
 }
 
+constexpr bool starts_character(char c) {
+  return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+}
+
+// As servers count positions.
+constexpr std::size_t characters(std::string_view text) {
+  return static_cast<std::size_t>(std::ranges::count_if(text, starts_character));
+}
+
 // Of the character that begins at the byte `offset`, counted from 1.
 constexpr int position_of(std::string_view sql, std::size_t offset) {
-  const auto starts_character = [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; };
-  return static_cast<int>(std::ranges::count_if(sql.substr(0, offset), starts_character)) + 1;
+  return static_cast<int>(characters(sql.substr(0, offset))) + 1;
 }
 
 // The reverse.
 constexpr std::size_t offset_of(std::string_view sql, int position) {
   std::size_t offset = 0;
-  for (; offset < sql.size(); ++offset) {
-    const bool starts = (static_cast<unsigned char>(sql[offset]) & 0xC0) != 0x80;
-    if (starts && --position == 0) break;
-  }
+  while (offset < sql.size() && !(starts_character(sql[offset]) && --position == 0)) ++offset;
   return offset;
 }
 
