@@ -115,6 +115,9 @@ std::optional<Error> moment_error(std::string_view text, KeyType type) {
   const int day = number(date.substr(8, 2));
   if (month < 1 || month > 12 || day < 1 || day > 31)
     return overflow("Perhaps you need a different \"datestyle\" setting.");
+  // Of the years before 1 others are leap years: "0005-02-29 BC".
+  const bool before_christ = moment.size() > 2 && equal_ignoring_case(moment.substr(moment.size() - 2), "BC");
+  if (before_christ) return {};
   if (!datetime::parse_date(date) || (moment.size() > 11 && late(moment.substr(11)))) return overflow({});
   return {};
 }
