@@ -21,6 +21,9 @@ public:
 private:
   class Part;
   Branch* relaying() const override { return nullptr; }
+  void on_acquired() override {
+    if (parts_.empty()) conclude({});
+  }
   void part_done();
   void part_failed(Error error);
 

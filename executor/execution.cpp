@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "executor/cursor.hpp"
 #include "wire/postgres/backend.hpp"
 #include "wire/postgres/error_message.hpp"
 
@@ -147,6 +148,10 @@ bool Branch::ends_with_message() {
 
 void Branch::check_in() {
   if (!lent()) pool_->checkin(*std::exchange(backend_, nullptr), false);
+}
+
+std::unique_ptr<KeptConnection> Branch::keep() {
+  return std::make_unique<KeptConnection>(*pool_, *std::exchange(backend_, nullptr));
 }
 
 void Branch::relay_notice(const postgres::ErrorFields& fields) {

@@ -17,15 +17,19 @@
 
 namespace tessera::executor {
 
+class KeptConnection;  // cursor.hpp
+struct Cursor;
+
 // As the client sent it.
 struct Request {
   std::string sql;
   std::vector<postgres::Oid> types;  // declared parameter types
   std::string bind;   // body of the client's Bind behind the two names (formats, values, result formats); empty: none
   std::string bound;  // for the client when the servers have taken the parameters: BindComplete
-  std::int32_t limit = 0;  // of rows; 0: none
-  bool describe = true;    // the client wants a RowDescription
-  bool simple = false;     // came as a simple query: ReadyForQuery ends the answer
+  std::int32_t limit = 0;    // of rows; 0: none
+  bool describe = true;      // the client wants a RowDescription
+  bool simple = false;       // came as a simple query: ReadyForQuery ends the answer
+  Cursor* cursor = nullptr;  // to be opened for the statement, instead of giving its rows; outlives the execution
 };
 
 // Where a part of the statement runs: on a connection of its own, or on one that `lender` has in its transaction.
@@ -140,6 +144,8 @@ protected:
   // The statement has failed, and what is lent is about to be stopped.
   virtual void on_give_up() {}
   void check_in();
+  // Its own connection stays as it is, for a cursor to be read on.
+  std::unique_ptr<KeptConnection> keep();
   void relay_notice(const postgres::ErrorFields& fields);
 
   void on_done(const pool::ExpectedReply&, char, std::string_view) override {}

@@ -4,8 +4,9 @@
 #include <fmt/format.h>
 
 #include "executor/copy_rows.hpp"
+#include "executor/cursor.hpp"
+#include "executor/sender.hpp"
 #include "wire/postgres/backend.hpp"
-#include "wire/postgres/frontend.hpp"
 
 namespace tessera::executor {
 
@@ -18,14 +19,6 @@ namespace {
 
 constexpr std::int16_t binary = 1;
 
-// The client's parameters. `body`: its Bind behind the two names, or empty.
-bool parse_parameters(const std::string& body, std::string& buffer, postgres::BindView& out) {
-  if (body.empty()) return true;
-  buffer.assign("\0\0", 2);
-  buffer += body;
-  return postgres::parse_bind(buffer, out);
-}
-
 // Of a RowDescription.
 std::vector<Oid> column_types(std::string_view description) {
   postgres::FrameHeader header;
@@ -36,54 +29,6 @@ std::vector<Oid> column_types(std::string_view description) {
     for (const postgres::FieldView& field : fields) types.push_back(field.type);
   return types;
 }
-
-// Sends one statement for all: Parse, Bind, Execute.
-class Sender {
-public:
-  explicit Sender(Backend& backend) : backend_(backend) {}
-
-  void query(std::string_view sql, std::uint32_t tag) {
-    sent_ = sent_ && postgres::append_query(backend_.out(), sql);
-    backend_.replies().expect({.kind = ReplyKind::query, .delivery = Delivery::ignore, .tag = tag});
-  }
-  void parse(std::string_view sql, const std::vector<Oid>& types) {
-    sent_ = sent_ && postgres::append_parse(backend_.out(), "", sql, types);
-    backend_.replies().expect({.kind = ReplyKind::parse, .delivery = Delivery::ignore});
-  }
-  void bind(const postgres::BindView& values, std::span<const std::int16_t> results) {
-    sent_ =
-        sent_ && postgres::append_bind(backend_.out(), "", "", values.parameters, {values.parameter_formats, results});
-    backend_.replies().expect({.kind = ReplyKind::bind, .delivery = Delivery::ignore});
-  }
-  void describe(char kind) {
-    sent_ = sent_ && postgres::append_describe(backend_.out(), kind, "");
-    const ReplyKind reply = kind == 'S' ? ReplyKind::describe_statement : ReplyKind::describe_portal;
-    backend_.replies().expect({.kind = reply, .ordered = true});
-  }
-  // A query of our own.
-  void ask(std::string_view sql) {
-    parse(sql, {});
-    bind({}, {});
-    execute({.hide_completion = true, .ordered = true});
-  }
-  void execute(pool::ExpectedReply expected, std::int32_t limit = 0) {
-    sent_ = sent_ && postgres::append_execute(backend_.out(), "", limit);
-    expected.kind = ReplyKind::execute;
-    backend_.replies().expect(std::move(expected));
-  }
-  void sync(std::uint32_t tag) {
-    postgres::append_sync(backend_.out());
-    backend_.replies().expect({.kind = ReplyKind::sync, .delivery = Delivery::ignore, .tag = tag});
-  }
-  Result<void> sent() const {
-    if (sent_) return {};
-    return std::unexpected(too_long());
-  }
-
-private:
-  Backend& backend_;
-  bool sent_ = true;
-};
 
 }  // namespace
 
@@ -187,6 +132,14 @@ public:
     parse_parameters(gather_.request_.bind, buffer, values);
     running_ = true;
     send([&](Sender& sender) {
+      if (const Cursor* cursor = gather_.request_.cursor) {
+        sender.parse(cursor->declaration(gather_.plan_.statement), types_);
+        sender.bind(values, {});
+        sender.execute({.delivery = Delivery::ignore});
+        sender.describe('P', cursor->name);
+        sender.sync(opened);
+        return;
+      }
       sender.parse(gather_.plan_.statement, types_);
       sender.bind(values, values.result_formats);
       sender.describe('P');
@@ -197,7 +150,7 @@ public:
   }
 
 private:
-  enum Step : std::uint32_t { none, begun, described, created, copied, ran, ended };
+  enum Step : std::uint32_t { none, begun, described, created, copied, ran, ended, opened };
 
   Result<void> begin(Backend& backend) override {
     postgres::BindView values;
@@ -212,7 +165,10 @@ private:
                  begun);
     sender.parse(gather_.request_.sql, gather_.request_.types);
     sender.describe('S');
-    sender.bind(values, values.result_formats);
+    if (gather_.request_.cursor != nullptr)
+      sender.bind(values, {});
+    else
+      sender.bind(values, values.result_formats);
     sender.describe('P');
     for (const router::GatherFragment& fragment : gather_.plan_.fragments) sender.ask(fragment.check);
     sender.sync(described);
@@ -244,7 +200,10 @@ private:
     } else if (expected.kind == ReplyKind::bind && !probed_) {
       gather_.events_.relay(std::exchange(gather_.request_.bound, {}));
     } else if (expected.kind == ReplyKind::describe_portal) {
-      if (gather_.request_.describe) gather_.events_.relay(description_);
+      if (Cursor* cursor = gather_.request_.cursor)
+        cursor->description = description_;
+      else if (gather_.request_.describe)
+        gather_.events_.relay(description_);
       columns_ = column_types(description_);
       description_.clear();
     }
@@ -296,6 +255,10 @@ private:
         return gather_.next_fragment();
       case ended:
         return finish();
+      case opened:
+        gather_.request_.cursor->merged = keep();
+        if (!postgres::append_command_complete(gather_.completion_, "DECLARE CURSOR")) gather_.completion_.clear();
+        return gather_.part_done();
       case none:
       case begun:
       case ran:
@@ -436,7 +399,9 @@ private:
     if (lent() && gather_.failure_) return false;
     if (gather_.concluded_) return true;
     if (!asked_ || answered_ == shares_.size()) return false;
-    return !has_turn() || gather_.merge_->congested();
+    // What the merge node does not take yet stays in the kernel: the next fragment's rows behind this one's, too.
+    const bool taken = has_turn() && shares_[answered_].fragment == gather_.fragment_;
+    return !taken || gather_.merge_->congested();
   }
 
   std::vector<Share> shares_;

@@ -9,6 +9,13 @@ namespace tessera::parser {
 
 namespace {
 
+std::string cursor_options(const Cursor& c) {
+  constexpr std::array<std::string_view, 4> directions = {"forward", "backward", "absolute", "relative"};
+  const std::string count = c.count == Cursor::all ? "all" : std::to_string(c.count);
+  return fmt::format("{}{}{} {} {}", c.hold ? " hold" : "", c.scroll ? " scroll" : "", c.binary ? " binary" : "",
+                     directions[static_cast<std::size_t>(c.direction)], count);
+}
+
 constexpr std::array kind_names = {"empty",
                                    "select",
                                    "insert",
@@ -319,7 +326,7 @@ private:
       line("prepared `{}` {}{} body {} types ({}) arguments ({})", p->name, span(p->name_span), p->all ? " all" : "",
            span(p->body), fmt::join(p->types, ", "), operands(p->arguments));
     }
-    if (const auto& c = s_.cursor) line("cursor `{}`{}", c->name, c->hold ? " hold" : "");
+    if (const auto& c = s_.cursor) line("cursor `{}`{}", c->name, cursor_options(*c));
     if (const auto& c = s_.channel) line("channel `{}`{}", c->name, c->payload ? " payload `" + *c->payload + "`" : "");
   }
 

@@ -326,6 +326,12 @@ struct Prepared {    // PREPARE, EXECUTE, EXPLAIN EXECUTE, DEALLOCATE
 struct Cursor {      // DECLARE, FETCH, MOVE, CLOSE
   std::string name;  // empty: CLOSE ALL
   bool hold = false;
+  bool scroll = false, binary = false;  // DECLARE, said
+  // FETCH, MOVE: NEXT is FORWARD 1, FIRST is ABSOLUTE 1.
+  enum class Direction : std::uint8_t { forward, backward, absolute, relative };
+  static constexpr std::int64_t all = INT64_MAX;
+  Direction direction = Direction::forward;
+  std::int64_t count = 1;
 };
 
 struct Code {  // DO

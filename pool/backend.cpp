@@ -352,7 +352,8 @@ void Backend::clean(std::string_view extra_sql) {
   checking_ = false;
   deadline_ = loop_->now() + cleaning_time;
   // DISCARD ALL refuses to run inside a multi-statement string, hence one query each.
-  send_own_query("DISCARD ALL");
+  if (transaction_ != TransactionStatus::idle) send_own_query("ROLLBACK");
+  if (state_ == State::cleaning) send_own_query("DISCARD ALL");
   if (!extra_sql.empty() && state_ == State::cleaning) send_own_query(extra_sql);
   prepared_.clear();
   last_advancer_ = 0;

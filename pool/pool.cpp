@@ -66,6 +66,14 @@ void Pool::checkin(Backend& backend, bool reset) {
   offer(backend);
 }
 
+void Pool::roll_back(Backend& backend) {
+  backend.unlease();
+  if (backend.state() != Backend::State::idle) return;
+  const bool rests = backend.replies().empty() && backend.pending() == 0;
+  if (!rests || shut_down_ || expired(backend)) return backend.close_quietly();
+  backend.clean(options_.limits.reset_query);
+}
+
 void Pool::discard(Backend& backend, std::string_view why) {
   backend.unlease();
   backend.close({sqlstate::connection_failure, std::string(why), {}, {}, 0});

@@ -59,6 +59,8 @@ public:
   void forget(PoolClient& client);
   // Returns a leased connection. Unless it is provably clean and idle, it is reset or destroyed.
   void checkin(Backend& backend, bool reset);
+  // Likewise, of one that is inside a transaction, in which nothing was done that is to last.
+  void roll_back(Backend& backend);
   // Destroys a leased connection instead.
   void discard(Backend& backend, std::string_view why);
 

@@ -28,7 +28,7 @@ Result<void> LazyTransaction::add(std::string_view sql) {
 }
 
 void LazyTransaction::hand_on(std::string_view sql) {
-  if (has_savepoints()) return;
+  if (savepoints() > 0) return;
   chain_ += fmt::format(";{}", sql);
   ++chained_;
 }

@@ -37,7 +37,7 @@ public:
   void hand_on(std::string_view sql);
   Result<void> savepoint(std::string_view name, std::string_view sql, const pool::SettingsMap& parameters);
   bool has_savepoint(std::string_view name) const;
-  bool has_savepoints() const { return !savepoints_.empty(); }
+  std::size_t savepoints() const { return savepoints_.size(); }
   // Of a savepoint that there is.
   Result<void> release(std::string_view name, std::string_view sql);
   // Of a savepoint that there is: nothing behind it has happened, the server need not hear of it, and a failed

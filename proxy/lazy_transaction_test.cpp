@@ -39,7 +39,7 @@ TEST(LazyTransaction, GoesBackToTheLastSavepointOfAName) {
   EXPECT_EQ(lazy.rollback_to("a"), at_begin);  // the first one
   EXPECT_EQ(lazy.opening(), "BEGIN;SAVEPOINT a");
   ASSERT_TRUE(lazy.release("a", "RELEASE a"));
-  EXPECT_FALSE(lazy.has_savepoints());
+  EXPECT_EQ(lazy.savepoints(), 0U);
 }
 
 TEST(LazyTransaction, ChainsWithItsCharacteristicsOnly) {
@@ -55,7 +55,7 @@ TEST(LazyTransaction, ChainsWithItsCharacteristicsOnly) {
   set("SET TRANSACTION READ WRITE");  // ends with the savepoint
   lazy.end(true);
   EXPECT_TRUE(lazy.open());
-  EXPECT_FALSE(lazy.has_savepoints());
+  EXPECT_EQ(lazy.savepoints(), 0U);
   EXPECT_EQ(lazy.opening(), "BEGIN;SET TRANSACTION READ ONLY");
   lazy.end(false);
   EXPECT_TRUE(lazy.none());

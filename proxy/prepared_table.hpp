@@ -23,6 +23,10 @@ public:
     const auto found = entries_.find(name);
     return found == entries_.end() ? nullptr : &found->second.statement;
   }
+  const Statement* find(std::string_view name) const {
+    const auto found = entries_.find(name);
+    return found == entries_.end() ? nullptr : &found->second.statement;
+  }
   bool contains(std::string_view name) const { return entries_.contains(name); }
   std::size_t size() const { return entries_.size(); }
   std::size_t bytes() const { return bytes_; }
@@ -44,6 +48,10 @@ public:
   void clear() {
     entries_.clear();
     bytes_ = 0;
+  }
+  template <typename Visit>
+  void each(Visit&& visit) {
+    for (auto& [name, entry] : entries_) visit(entry.statement);
   }
   template <typename Which>
   void erase_if(Which&& which) {

@@ -3,8 +3,8 @@
 // queries), session_extended.cpp (Parse, Bind, …), session_transaction.cpp (lazy BEGIN), session_effects.cpp (what
 // statements do to the session), session_settings.cpp (SET and RESET), session_copy.cpp and
 // session_copy_shards.cpp (COPY FROM STDIN), session_watch.cpp (time limits, SHOW),
-// session_replies.cpp (what the server answers), session_shards.cpp (transactions over several shards), session_end.cpp
-// (how it ends).
+// session_replies.cpp (what the server answers), session_shards.cpp (transactions over several shards),
+// session_cursors.cpp (cursors over several shards), session_end.cpp (how it ends).
 //
 // How a message is handled: a handler first gets everything it needs (a plan, a shard, a connection) without changing
 // anything; if it must wait for one of them it says so and the same message is handled again later. Only then it acts.
@@ -31,48 +31,17 @@
 #include "executor/everywhere.hpp"
 #include "executor/inquiry.hpp"
 #include "executor/scatter.hpp"
-#include "net/stream.hpp"
 #include "pool/pool.hpp"
 #include "proxy/lazy_transaction.hpp"
 #include "proxy/prepared_table.hpp"
+#include "proxy/session_host.hpp"
 #include "proxy/undo_log.hpp"
 #include "proxy/worker_database.hpp"
 #include "wire/postgres/frontend.hpp"
 
 namespace tessera::proxy {
 
-class ListenHub;
 StatementClass class_of(parser::StatementKind kind);
-
-// What a session needs of the connection it lives in.
-class SessionHost {
-public:
-  virtual ~SessionHost() = default;
-  virtual net::Stream& stream() = 0;
-  // Ends the connection after what is queued has been sent.
-  virtual void end_session() = 0;
-  // The session was blocked and reads again.
-  virtual void resume_reading() = 0;
-  // Asks the servers to stop what they do for this session; they answer with an error.
-  virtual void cancel_statement() = 0;
-  // Asks the server to stop what runs on this connection; it answers with an error.
-  virtual void stop_statement(pool::Backend& backend) = 0;
-  // Likewise, and nobody will read the answer.
-  virtual void abandon(const pool::Backend& backend) = 0;
-  // The session's database has left the configuration, and nothing is under way: moves it, or ends it.
-  virtual void leave_retired_database() = 0;
-};
-
-struct SessionOptions {
-  WorkerDatabase* database = nullptr;
-  ListenHub* listen = nullptr;
-  std::string user;
-  pool::IdentityRef identity;
-  pool::Settings startup_settings;
-  config::PoolMode mode = config::PoolMode::transaction;
-  std::uint32_t number = 0;  // spreads sessions over shards
-  std::string client;        // address, for SHOW and the log
-};
 
 class Session final : public pool::BackendOwner, public pool::PoolClient {
 public:
@@ -331,7 +300,9 @@ private:
   std::optional<Error> portal_refusal(std::string_view name, bool on_server, std::size_t bytes);
   bool awaits_portals_end(std::string_view name);
   void end_portals();
-  void end_scatter_portals();
+  void end_all_portals();
+  void end_portals_behind_savepoint();
+  void keep_portals_of_released();
   Portal* find_portal(std::string_view name);
   std::span<const router::Values::Parameter> parameters_of(const postgres::BindView& bind,
                                                            const PreparedStatement& statement);
@@ -361,7 +332,7 @@ private:
   void run_in_turn(const executor::Request& request, const Spread& spread);
   std::vector<executor::Piece> pieces_of(const Spread& spread);
   void run_scatter(executor::Request request, const Spread& spread);
-  void start_gather(executor::Request request, const router::GatherPlan& plan, std::vector<ShardId> shards);
+  void start_gather(executor::Request request, const router::GatherPlan& plan, executor::Events events);
   executor::Events statement_events(bool simple);
   std::optional<Error> scatter_problem(const std::vector<ShardId>& shards, bool writes) const;
   Got prepare_scatter(const std::vector<ShardId>& shards, bool writes);
@@ -380,6 +351,21 @@ private:
   void scatter_done(const Result<void>& result, bool simple);
   bool make_failed_current();
   void conclude(std::optional<Error> error, std::string completion, bool simple);
+
+  // ---- session_cursors.cpp
+  Got wait_for_cursor(const router::PlannedText& text);
+  std::optional<ShardId> home_of_cursor(const router::PlannedText& text) const;
+  std::string fetched_columns(const router::PlannedText& text) const;
+  Result<Target> cursor_target(const router::PlannedStatement& planned, const router::Values& values);
+  Result<Target> declared_target(const parser::Statement& statement, const router::Values& values);
+  std::optional<Error> cursor_problem(const Spread& spread, bool transaction) const;
+  void note_cursor(const parser::Statement& statement);
+  void run_cursor(executor::Request request, const Spread& spread);
+  void open_cursor(executor::Request request, const Spread& spread);
+  void read_cursor(executor::Request request, const CursorStep& step);
+  void close_cursor(const executor::Request& request, const CursorStep& step);
+  void cursor_declared(const executor::Request& request, const Spread& spread, const Result<void>& result);
+  std::optional<bool> close_on_shards(std::string_view name, const Portal& portal);
 
   // ---- session_shards.cpp
   bool spans() const { return !others_.empty(); }
@@ -573,6 +559,7 @@ private:
   PreparedTable<SqlPrepared> sql_prepared_;
   std::uint64_t next_sql_prepared_ = 1;
   PreparedTable<Portal> portals_;
+  std::uint64_t cursors_ = 0;                     // over several shards, so far
   std::shared_ptr<executor::Request> described_;  // the client waits for its description
   Portal unnamed_portal_;
   std::vector<DeferredMessage> deferred_;

@@ -141,6 +141,7 @@ void Session::apply_effect(const router::PlannedStatement& planned, const Undo& 
     case StatementKind::release_savepoint:
       settings_.release(name);
       lazy_.record_release(name, router::text_of(sql, statement.span));
+      keep_portals_of_released();
       break;
     case StatementKind::rollback_to_savepoint:
       settings_.rollback_to(name);
@@ -148,7 +149,7 @@ void Session::apply_effect(const router::PlannedStatement& planned, const Undo& 
       transaction_failed_ = false;
       catalog_behind_ = catalog_behind_ || catalog_stale_;
       catalog_problem_.reset();
-      end_scatter_portals();
+      end_portals_behind_savepoint();
       break;
     case StatementKind::set:
       apply_set(statement, sql);
@@ -182,6 +183,10 @@ void Session::apply_effect(const router::PlannedStatement& planned, const Undo& 
       break;
     case StatementKind::ddl:
       apply_ddl(planned);
+      break;
+    case StatementKind::declare_cursor:
+    case StatementKind::close_cursor:
+      note_cursor(statement);
       break;
     default:
       if (planned.plan.effects.temporary_objects) apply_ddl(planned);  // SELECT … INTO TEMP

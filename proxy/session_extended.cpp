@@ -383,6 +383,7 @@ bool Session::handle_bind(std::string_view whole) {
     refuse(failed_transaction_error());
     return true;
   }
+  if (wait_for_cursor(text) == Got::wait) return false;
   Target target;
   std::vector<SettingChange> changes;
   if (!text.syntax_error && !in_failed_transaction()) {

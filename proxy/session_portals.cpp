@@ -14,6 +14,7 @@ namespace frontend = postgres::frontend;
 
 void Session::set_portal(std::string_view name, Portal portal) {
   portal.unit = unit_;
+  portal.savepoints = lazy_.savepoints();
   if (name.empty())
     unnamed_portal_ = std::move(portal);
   else
@@ -46,17 +47,33 @@ bool Session::awaits_portals_end(std::string_view name) {
   return portal != nullptr && !portal->on_server() && portal->unit != unit_ && wait_for_replies() == Got::wait;
 }
 
-// Those that were bound behind the savepoint are gone; which those are is not recorded.
-void Session::end_scatter_portals() {
-  if (unnamed_portal_.scatter) unnamed_portal_ = {};
-  portals_.erase_if([](const Portal& portal) { return portal.scatter != nullptr; });
+// Those on several shards that were made behind a savepoint have ended with it: the transaction has gone back to its
+// last one. Of the others the servers know.
+void Session::end_portals_behind_savepoint() {
+  const auto ended = [this](const Portal& portal) {
+    return !portal.on_server() && portal.savepoints >= lazy_.savepoints();
+  };
+  if (ended(unnamed_portal_)) unnamed_portal_ = {};
+  portals_.erase_if(ended);
+}
+
+// Those behind a savepoint that was released are of the one before it.
+void Session::keep_portals_of_released() {
+  const auto keep = [this](Portal& portal) { portal.savepoints = std::min(portal.savepoints, lazy_.savepoints()); };
+  keep(unnamed_portal_);
+  portals_.each(keep);
 }
 
 // No transaction is open: portals have ended, but for those of the unit at hand.
 void Session::end_portals() {
-  const auto ended = [&](const Portal& portal) { return portal.unit != unit_; };
+  const auto ended = [&](const Portal& portal) { return portal.unit != unit_ && !portal.hold; };
   if (ended(unnamed_portal_)) unnamed_portal_ = {};
   portals_.erase_if(ended);
+}
+
+// Those of the unit at hand, too: its transaction is lost. (The message at hand may look for the unnamed one again.)
+void Session::end_all_portals() {
+  portals_.erase_if([](const Portal& portal) { return !portal.hold; });
 }
 
 // ---- Describe, Execute, Close ---------------------------------------------------------------------------------------
@@ -77,6 +94,11 @@ bool Session::handle_describe(std::string_view whole) {
     if (!postgres::append_parameter_description(description, statement->parameter_types())) return true;
     description += describe_local({.plan = statement->plan, .sql = std::string(statement->sql_text()), .local = true});
     return answer_in_unit(std::move(description));
+  }
+  if (const std::string columns = fetched_columns(*statement->plan); !columns.empty()) {
+    std::string description;
+    if (!postgres::append_parameter_description(description, statement->parameter_types())) return true;
+    return answer_in_unit(description + columns);
   }
   if (const Got got = go_home(*statement->plan); got != Got::ready) return got == Got::refused;
   if (engaged()) {
@@ -125,6 +147,10 @@ bool Session::describe_portal(std::string_view whole, std::string_view name) {
   Portal* portal = find_portal(name);
   if (portal != nullptr && portal->local) return answer_in_unit(describe_local(*portal));
   if (portal != nullptr && portal->scatter) {
+    // A cursor that SQL has declared has been described by the servers.
+    const CursorStep* const step = portal->spread.cursor ? &*portal->spread.cursor : nullptr;
+    if (step != nullptr && !step->portion && !step->closes && !step->cursor->description.empty())
+      return answer_in_unit(step->cursor->description);
     if (portal->executed || described_) {
       refuse(undescribed());
       return true;
@@ -239,6 +265,8 @@ bool Session::handle_close(std::string_view whole) {
   }
   if (target.kind == 'P') {
     Portal* portal = find_portal(target.name);
+    if (portal != nullptr)
+      if (const std::optional<bool> taken = close_on_shards(target.name, *portal)) return *taken;
     const bool here = portal == nullptr || portal->local || portal->scatter || !engaged();
     if (target.name.empty())
       unnamed_portal_ = {};

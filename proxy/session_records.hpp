@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "executor/execution.hpp"
+#include "executor/cursor.hpp"
 #include "pool/pool.hpp"
 #include "proxy/setting_calls.hpp"
 #include "proxy/worker_database.hpp"
@@ -19,6 +19,17 @@
 
 namespace tessera::proxy {
 
+// What a statement has to do with a cursor over several shards: DECLARE, FETCH, MOVE, CLOSE, or Execute with a row
+// limit.
+struct CursorStep {
+  std::string name = {};   // the client's
+  std::string query = {};  // DECLARE: behind FOR
+  bool hold = false;
+  bool closes = false, by_message = false;
+  std::shared_ptr<executor::Cursor> cursor = std::make_shared<executor::Cursor>();
+  std::optional<executor::Portion> portion = {};  // to be read, when it is open
+};
+
 // A statement over several shards.
 struct Spread {
   parser::StatementKind kind = parser::StatementKind::empty;
@@ -27,8 +38,9 @@ struct Spread {
   std::shared_ptr<const router::GatherPlan> gather;
   std::shared_ptr<const router::SplitPlan> split;
   std::shared_ptr<const router::CopyPlan> copy;  // of a COPY
-  std::vector<std::string> copies;               // replicate: the tables to be locked, written ones first
-  bool outside_transaction = false;              // no transaction may be open where it runs
+  std::optional<CursorStep> cursor = {};
+  std::vector<std::string> copies;   // replicate: the tables to be locked, written ones first
+  bool outside_transaction = false;  // no transaction may be open where it runs
   std::string command;
 };
 
@@ -126,7 +138,10 @@ struct Portal {
   router::StatementCounters* counters = nullptr;
   std::shared_ptr<executor::Request> scatter;
   Spread spread;
-  bool may_copy = false;  // FROM STDIN
+  bool may_copy = false;        // FROM STDIN
+  bool hold = false;            // does not end with its transaction
+  std::size_t savepoints = 0;   // how many there were when it was made
+  std::optional<ShardId> home;  // a cursor that SQL has declared on one shard
   bool on_server() const { return !local && !scatter; }
   std::size_t bytes() const { return sql.size() + (scatter ? scatter->sql.size() + scatter->bind.size() : 0); }
 };

@@ -458,7 +458,7 @@ void Session::lost_mid_statement(Backend& backend, const Error& reason) {
   swallowed_ = Swallowed::nothing;
   unnamed_on_backend_ = false;
   undo_log_.clear();
-  portals_.clear();
+  end_all_portals();
   in_transaction_ = false;
   may_have_written_ = false;
   error_in_unit_ = false;

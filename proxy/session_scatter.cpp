@@ -80,6 +80,7 @@ bool Session::start_scatter(executor::Request request, const Spread& spread, rou
               0};
   if (!problem && !transaction && spread.kind == parser::StatementKind::lock_table)
     problem = Error{SqlState("25P01"), "LOCK TABLE can only be used in transaction blocks", {}, {}, 0};
+  if (!problem && spread.cursor) problem = cursor_problem(spread, transaction);
   if (!problem && gather != nullptr && gather->in_transaction != transaction)
     problem = Error{
         SqlState("34000"), "the statement must be sent again: a transaction has begun since it was bound", {}, {}, 0};
@@ -97,8 +98,10 @@ bool Session::start_scatter(executor::Request request, const Spread& spread, rou
   emit_local_deferred();
   note_text(request.sql);
   count_scatter(spread, shards, counters);
-  if (gather != nullptr)
-    start_gather(std::move(request), *gather, shards);
+  if (spread.cursor)
+    run_cursor(std::move(request), spread);
+  else if (gather != nullptr)
+    start_gather(std::move(request), *gather, statement_events(request.simple));
   else if (spread.plan.op == router::Operator::replicate && spread.copies.empty())
     run_in_turn(request, spread);
   else if (spread.plan.op == router::Operator::replicate)
@@ -184,9 +187,9 @@ void Session::run_in_turn(const executor::Request& request, const Spread& spread
 
 // The merge node is a connection from the pool in any case: a transaction that made temporary tables could not be
 // prepared.
-void Session::start_gather(executor::Request request, const router::GatherPlan& plan, std::vector<ShardId> shards) {
+void Session::start_gather(executor::Request request, const router::GatherPlan& plan, executor::Events events) {
+  std::vector<ShardId> shards = in_transaction_ ? plan.sources() : plan.shards();
   if (!in_transaction_) std::erase(shards, plan.merge);
-  executor::Events events = statement_events(request.simple);
   run_execution(std::make_unique<executor::Gather>(
       std::move(request), plan, executor::Place{.pool = &pool_of(plan.merge)}, places_of(shards), settings_.current(),
       in_transaction_ ? settings_.local_sql() : std::string(), options_.database->loop(), std::move(events)));
@@ -420,11 +423,15 @@ bool Session::execute_scatter(std::string_view name, Portal& portal, std::int32_
     refuse(undescribed());
     return true;
   }
-  if (portal.executed && portal.scatter->limit > 0) {
+  // Inside a transaction a portal can be read on where a row limit has stopped it.
+  const bool lasts = in_transaction_ || lazy_.open();
+  const bool query = portal.spread.kind == parser::StatementKind::select && !portal.spread.plan.writes;
+  if (query && lasts && max_rows > 0 && !portal.executed) portal.spread.cursor = CursorStep{.name = std::string(name)};
+  if (portal.executed && portal.scatter->limit > 0 && !portal.spread.cursor) {
     refuse({sqlstate::feature_not_supported,
             "a portal over several shards cannot be read on where a row limit has stopped it",
             {},
-            "fetch all rows at once (no row limit)",
+            "fetch all rows at once (no row limit), or inside a transaction",
             0});
     return true;
   }
@@ -432,15 +439,29 @@ bool Session::execute_scatter(std::string_view name, Portal& portal, std::int32_
     refuse({SqlState("55000"), fmt::format("portal \"{}\" cannot be run", name), {}, {}, 0});
     return true;
   }
-  if (portal.executed) {  // to its end, the server would say
+  if (portal.executed && !portal.spread.cursor) {  // to its end, the server would say
     std::string complete;
     if (!postgres::append_command_complete(complete, "SELECT 0")) return true;
     return answer_in_unit(std::move(complete));
   }
-  portal.scatter->limit = portal.spread.kind == parser::StatementKind::copy ? 0 : std::max(max_rows, 0);
+  if (portal.spread.kind != parser::StatementKind::select && portal.spread.cursor &&
+      (portal.executed || max_rows > 0)) {
+    refuse({SqlState("55000"),
+            fmt::format("portal \"{}\" cannot be run {}", name, portal.executed ? "" : "in parts"),
+            {},
+            {},
+            0});
+    return true;
+  }
+  if (query && portal.spread.cursor)
+    portal.spread.cursor->portion = {.count = max_rows > 0 ? max_rows : parser::Cursor::all};
+  else
+    portal.scatter->limit = portal.spread.kind == parser::StatementKind::copy ? 0 : std::max(max_rows, 0);
   const bool taken = start_scatter(*portal.scatter, portal.spread, portal.counters);
-  portal.executed = scatter_ != nullptr;
-  if (portal.executed) described_.reset();
+  if (scatter_ == nullptr) return taken;
+  portal.executed = true;
+  described_.reset();
+  portal.scatter->describe = false;
   return taken;
 }
 

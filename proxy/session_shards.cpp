@@ -158,6 +158,8 @@ bool is_command(const Statement& statement) {
     case StatementKind::set:
     case StatementKind::reset:
       return statement.setting && !pool::is_ours(statement.setting->name);
+    case StatementKind::close_cursor:  // ALL
+      return statement.cursor && statement.cursor->name.empty();
     default:
       return statement.command == "SET CONSTRAINTS";
   }
@@ -321,6 +323,7 @@ void Session::transaction_over() {
   in_transaction_ = transaction_failed_ = may_have_written_ = holds_tables_ = copies_first_ = false;
   for (Backend* backend : all) let_go(*backend);
   lazy_.forget();
+  end_portals();
   channels_settled();
   refresh_catalog();
 }
@@ -338,7 +341,7 @@ void Session::lose_transaction(const std::optional<Error>& untold) {
   in_transaction_ = may_have_written_ = holds_tables_ = copies_first_ = false;
   unnamed_on_backend_ = false;
   undo_log_.clear();
-  portals_.clear();
+  end_all_portals();
   lazy_.lose(untold);
 }
 

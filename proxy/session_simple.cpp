@@ -132,6 +132,7 @@ bool Session::handle_query(std::string_view whole) {
     return false;
   }
   if (const Got got = wait_for_listen(text); got != Got::ready) return got == Got::refused;
+  if (wait_for_cursor(text) == Got::wait) return false;
   if (answer_locally(text, sql, true)) return true;
 
   Target target;
@@ -204,6 +205,7 @@ bool reads_cursor(const router::PlannedText& text) {
 std::optional<ShardId> Session::only_home(const router::PlannedText& text) const {
   const bool temporary = std::ranges::any_of(text.statements, &router::PlannedStatement::uses_temporary);
   if (temporary && (pins_ & pin_temporary) != 0) return temporary_shard_;
+  if (const std::optional<ShardId> home = home_of_cursor(text)) return home;
   return only_shard(text);
 }
 
@@ -232,6 +234,10 @@ Result<Target> Session::target_of(const router::PlannedText& text, const router:
     if (planned.plan.kind == StatementKind::listen && !text.single())
       return fail(sqlstate::feature_not_supported, "LISTEN cannot be sent together with other statements",
                   "send it in a message of its own");
+    if (text.single()) {
+      Result<Target> cursor = cursor_target(planned, values);
+      if (!cursor || cursor->scatter || cursor->shard) return cursor;
+    }
     router::Plan plan;
     if (Result<void> bound = router::bind(planned.plan, topology, values, scratch_bind(), plan); !bound)
       return std::unexpected(bound.error());

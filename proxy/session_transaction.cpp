@@ -153,7 +153,7 @@ bool Session::lazy_statement(const router::PlannedText& text, std::string_view s
 bool Session::may_be_mistaken(const router::PlannedText& text) const {
   if (!lazy_.open() || engaged() || !text.single() || !text.statements.front().statement) return false;
   const Statement& statement = *text.statements.front().statement;
-  if (statement.kind == StatementKind::set_transaction) return !is_for_session(statement) && lazy_.has_savepoints();
+  if (statement.kind == StatementKind::set_transaction) return !is_for_session(statement) && lazy_.savepoints() > 0;
   return statement.kind == StatementKind::set && statement.setting && statement.setting->local &&
          !pool::is_ours(statement.setting->name);
 }
@@ -249,10 +249,11 @@ bool Session::lazy_savepoint(const Statement& statement, std::string_view sql, s
   } else if (statement.kind == StatementKind::release_savepoint) {
     if (!room_for(lazy_.release(name, text), reply)) return true;
     settings_.release(name);
+    keep_portals_of_released();
     reply = complete("RELEASE");
   } else {
-    end_scatter_portals();
     reply = complete("ROLLBACK") + tell_parameters(lazy_.rollback_to(name));
+    end_portals_behind_savepoint();
     settings_.rollback_to(name);
   }
   return true;

@@ -39,8 +39,9 @@ bool concerns_session(const parser::Statement& statement) {
     case StatementKind::notify:
       return true;
     default:
-      return statement.prepared || statement.effects.temporary_objects || statement.explain_tessera ||
-             statement.command == "SET CONSTRAINTS" || statement.kind == StatementKind::ddl;
+      return statement.prepared || statement.cursor || statement.effects.temporary_objects ||
+             statement.explain_tessera || statement.command == "SET CONSTRAINTS" ||
+             statement.kind == StatementKind::ddl;
   }
 }
 

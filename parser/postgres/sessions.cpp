@@ -55,7 +55,10 @@ std::string lower(std::string_view text) {
   return result;
 }
 
-constexpr int cursor_with_hold = 0x20;  // CURSOR_OPT_HOLD of version 15
+// CURSOR_OPT_BINARY, _SCROLL and _HOLD of version 15.
+constexpr int cursor_binary = 0x01;
+constexpr int cursor_scroll = 0x02;
+constexpr int cursor_with_hold = 0x20;
 
 }  // namespace
 
@@ -191,6 +194,21 @@ bool Builder::prepared(const Node* node) {
   return true;
 }
 
+namespace {
+Cursor::Direction direction_of(PgQuery__FetchDirection direction) {
+  switch (direction) {
+    case PG_QUERY__FETCH_DIRECTION__FETCH_BACKWARD:
+      return Cursor::Direction::backward;
+    case PG_QUERY__FETCH_DIRECTION__FETCH_ABSOLUTE:
+      return Cursor::Direction::absolute;
+    case PG_QUERY__FETCH_DIRECTION__FETCH_RELATIVE:
+      return Cursor::Direction::relative;
+    default:
+      return Cursor::Direction::forward;
+  }
+}
+}  // namespace
+
 bool Builder::cursor(const Node* node) {
   switch (node->node_case) {
     case PG_QUERY__NODE__NODE_DECLARE_CURSOR_STMT: {
@@ -198,7 +216,10 @@ bool Builder::cursor(const Node* node) {
       out_.kind = StatementKind::declare_cursor;
       out_.command = "DECLARE CURSOR";
       const bool hold = (d.options & cursor_with_hold) != 0;
-      out_.cursor = Cursor{d.portalname, hold};
+      out_.cursor = Cursor{.name = d.portalname,
+                           .hold = hold,
+                           .scroll = (d.options & cursor_scroll) != 0,
+                           .binary = (d.options & cursor_binary) != 0};
       TokenIndex before = first_token() + 1;
       while (before < behind_token() && !tokens_.is(before, "for")) ++before;
       nested(d.query, before + 1);
@@ -209,12 +230,14 @@ bool Builder::cursor(const Node* node) {
     case PG_QUERY__NODE__NODE_FETCH_STMT:
       out_.kind = StatementKind::fetch;
       out_.command = node->fetch_stmt->ismove ? "MOVE" : "FETCH";
-      out_.cursor = Cursor{node->fetch_stmt->portalname, false};
+      out_.cursor = Cursor{.name = node->fetch_stmt->portalname,
+                           .direction = direction_of(node->fetch_stmt->direction),
+                           .count = node->fetch_stmt->how_many};
       return true;
     case PG_QUERY__NODE__NODE_CLOSE_PORTAL_STMT:
       out_.kind = StatementKind::close_cursor;
       out_.command = "CLOSE CURSOR";
-      out_.cursor = Cursor{node->close_portal_stmt->portalname, false};
+      out_.cursor = Cursor{.name = node->close_portal_stmt->portalname};
       return true;
     default:
       return false;

@@ -55,7 +55,7 @@ def two_databases(shards, new_database, tmp_path_factory, schema, tables):
     with four[1].connect(sharded, user="app", password="app") as connection:
         connection.execute(kept)
     rule = {"type": "hash", "shards": [f"s{i}" for i in range(SHARDS)]}
-    config = {"databases": {sharded: database_config(four, sharded, rules={"by_user": rule, "by_item": rule}, tables=tables)}}
+    config = {"databases": {sharded: database_config(four, sharded, rules={"by_user": rule, "by_item": rule}, tables=tables, hints=True)}}
     with Tessera(config, tmp_path_factory.mktemp("gather")) as proxy:
         through = psycopg.connect(host=proxy.host, port=proxy.port, user="app", password="app", dbname=sharded, autocommit=True)
         one = plain.connect(single, user="app", password="app")

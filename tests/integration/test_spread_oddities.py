@@ -232,13 +232,16 @@ def test_a_limit_of_rows(both, pair, statement, limit, first):
     assert answers[0] == answers[1]
 
 
-def test_a_portal_that_was_stopped_is_not_read_on(both, pair):
+def test_a_portal_that_was_stopped_is_read_on_inside_a_transaction_only(both, pair):
     sharded = pair[0]
     sharded.ask(wire.query(MANY))
+    portal = wire.parse("select id from kept") + wire.bind([], portal="p") + wire.execute("p", limit=2)
     sharded.ask(wire.query("begin"))
-    replies = sharded.ask(wire.parse("select id from kept"), wire.bind([], portal="p"), wire.execute("p", limit=2), wire.SYNC)
-    assert [reply.type for reply in replies if reply.type in "Ds"] == ["D", "D", "s"]
-    assert code(sharded.ask(wire.execute("p", limit=2) + wire.SYNC)) == "0A000" and sharded.status == "E"
+    replies = sharded.ask(portal, wire.SYNC) + sharded.ask(wire.execute("p", limit=2) + wire.SYNC)
+    assert [reply.type for reply in replies if reply.type in "DsE"] == ["D", "D", "s"] * 2
+    sharded.ask(wire.query("rollback"))
+    replies = sharded.ask(portal + wire.execute("p", limit=2) + wire.SYNC)
+    assert [reply.type for reply in replies if reply.type in "DsE"] == ["D", "D", "s", "E"] and code(replies) == "0A000"
 
 
 def test_a_write_does_not_run_twice(both, pair):
