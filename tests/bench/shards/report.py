@@ -18,8 +18,8 @@ REASONS = """Why, by the servers' own log of durations and perf on 2026-11-30:
   table. The one server reads its index. The first row comes when all have been moved and sorted, where a merge of four sorted streams would give
   it at once. *By a value* both sort.
 - Aggregates and the top ten of one table move few rows, but each takes a round trip to each shard in turn (BEGIN) and five to the merge node: some
-  milliseconds, which showed with 100,000 rows (0.8 to 2.4 times the one server's time in three quick runs).
-- All rows: Tessera and the client are two readers on two cores that the servers fill already; with cores of its own a shard costs the others nothing.
+  milliseconds, which showed with 100,000 rows (0.7 to 2.4 times the one server's time in quick runs).
+- All rows (not profiled): relaying takes 0.12 s of CPU on cores that the servers and the client fill already.
 - Memory: when a gather reads two tables from a shard, it goes on reading into the second before that has its turn, as long as the shard is quick enough;
   what has come is kept. With 250,000, 500,000 and 1,000,000 accounts as second table the peak was 35, 51 and 80 MB.
 - A look-up by key passes one more process on the same two cores. postgres_fdw's CPU contains the beginnings of its sessions, some 70 ms each."""
