@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# pgbench through Tessera, PgBouncer and HAProxy in turns, and microbenchmarks: ./dev bench [--quick] [--only groups] …; see --help and docs/benchmarks.md.
+# pgbench through Tessera, PgBouncer and HAProxy in turns, statements over four shards, and microbenchmarks: ./dev bench [--quick] [--only groups] …; see --help and docs/benchmarks.md.
 # TESSERA_BINARY=… measures that binary (and the micro_bench and floors beside it) and builds nothing.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh

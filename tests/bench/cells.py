@@ -17,6 +17,7 @@ class Cell:
     tls: bool = False
     reconnect: bool = False
     user: str = server.USER
+    rows: int = server.ROWS
     new_shapes: bool = False  # no two statements are alike, so that no plan can be kept
 
 

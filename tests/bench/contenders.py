@@ -10,11 +10,12 @@ import shutil
 import subprocess
 import time
 
-from bench import BenchError, server
+from bench import BenchError, process, server
 from harness import places, wire
 from harness.tessera import Tessera, binary
 
 CLIENTS = 4000  # more than any step connects
+KEYS = {"pgbench_accounts": "aid"}
 
 
 def program_version(command, pattern):
@@ -33,6 +34,7 @@ class Contender:
     database = server.DATABASE
     host = "127.0.0.1"
     idle_connections = 2000
+    parameters = None  # of the start-up packet
 
     def __init__(self, name, title):
         self.name, self.title = name, title
@@ -44,8 +46,12 @@ class Contender:
     def is_alive(self):
         return True
 
+    def cpu(self):
+        """What its process has used, if it has one."""
+        return process.cpu(self.pid) if self.pid else None
+
     def connect(self, user=server.USER, tls=None, timeout=30):
-        return wire.connect(self.host, self.port, user, self.database, server.PASSWORD, tls=tls, timeout=timeout)
+        return wire.connect(self.host, self.port, user, self.database, server.PASSWORD, tls=tls, timeout=timeout, parameters=self.parameters)
 
     def wait_until_ready(self, timeout=15):
         deadline = time.monotonic() + timeout
@@ -69,8 +75,8 @@ class Contender:
 class Direct(Contender):
     idle_connections = 0
 
-    def __init__(self, postgres_server):
-        super().__init__("direct", "direct")
+    def __init__(self, postgres_server, name="direct", title="direct"):
+        super().__init__(name, title)
         self.port = postgres_server.port
 
     def start(self):
@@ -225,11 +231,12 @@ class Process(Tessera):
 
 
 class TesseraContender(Contender):
-    """`shards`: names of databases on the one server. With several, every statement is parsed and routed by the table's key."""
+    """`shards`: names of databases on the one server. With several, every statement is parsed and routed by the table's key.
+    `keys`: the tables that are split, each by a hash of this column."""
 
     product = "Tessera"
 
-    def __init__(self, name, title, directory, postgres_server, certificate, pool_size, shards, io_uring=True):
+    def __init__(self, name, title, directory, postgres_server, certificate, pool_size, shards, io_uring=True, keys=KEYS):
         super().__init__(name, title)
         self.version = program_version([str(binary()), "--version"], r"(\S*[0-9]+\.[0-9.]+\S*)")
         database = {
@@ -242,8 +249,8 @@ class TesseraContender(Contender):
         }
         if len(shards) > 1:
             rule = {"type": "hash", "function": "postgres", "buckets": server.BUCKETS, "shards": list(database["shards"])}
-            database["rules"] = {"by_aid": rule}
-            database["tables"] = {"pgbench_accounts": {"rule": "by_aid", "key": "aid", "key_type": "integer"}}
+            database["rules"] = {"by_hash": rule}
+            database["tables"] = {table: {"rule": "by_hash", "key": key, "key_type": "integer"} for table, key in keys.items()}
         tls = {"mode": "prefer", "certificate": str(certificate.certificate), "private_key": str(certificate.private_key)}
         self.proxy = Process({"workers": 1, "io_uring": io_uring, "listen": {"tls": tls}, "databases": {server.DATABASE: database}}, directory / name)
         self.proxy.log_file.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ def measure(contender, connections, tls):
         for _ in range(connections):
             opened.append(contender.connect(tls=context))
             opened[-1].ask(wire.query("select 1"))
-        cost = process.spent(contender.pid, started, connections)
+        cost = process.spent(process.cpu(contender.pid) - started, connections)
         after = process.resident_bytes(contender.pid)
         opened[0].ask(wire.query("select 1"))
     except (OSError, wire.WireError) as error:

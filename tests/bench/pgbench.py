@@ -10,11 +10,11 @@ from pathlib import Path
 from bench import BenchError, process, server
 
 # pgbench -S, but as a file: for its built-in scripts pgbench asks for tables that the shards do not have.
-SCRIPT = """\\set aid random(1, 100000 * :scale)
+SCRIPT = """\\set aid random(1, :rows)
 SELECT abalance FROM pgbench_accounts WHERE aid = :aid;
 """
 # An identifier of its own in each statement.
-NEW_SHAPES = """\\set aid random(1, 100000 * :scale)
+NEW_SHAPES = """\\set aid random(1, :rows)
 \\set shape random(1, 1000000000)
 SELECT abalance AS shape_:shape FROM pgbench_accounts WHERE aid = :aid;
 """
@@ -25,12 +25,13 @@ def measure(contender, cell, seconds, cores=None):
     with tempfile.TemporaryDirectory(prefix="tessera-bench-") as work:
         script = Path(work) / "select.sql"
         script.write_text(NEW_SHAPES if cell.new_shapes else SCRIPT)
-        before = process.cpu(contender.pid) if contender.pid else None
+        before = contender.cpu()
         output = _run(contender, cell, seconds, script, work, cores)
         statements, tps = _read(output)
         result = {"statements": statements, "tps": tps, **_latencies(Path(work))}
         if before:
-            result.update(process.spent(contender.pid, before, statements))
+            result.update(process.spent(contender.cpu() - before, statements))
+        if contender.pid:
             result["rss"] = process.resident_bytes(contender.pid)
         return result
 
@@ -38,7 +39,7 @@ def measure(contender, cell, seconds, cores=None):
 def _run(contender, cell, seconds, script, work, cores):
     # Latencies of a sample only: writing them costs the cores that everyone shares.
     sampling = 1.0 if cell.reconnect else 0.2
-    command = ["pgbench", "-n", "-f", script, "-D", f"scale={server.SCALE}", "-M", cell.protocol, "-c", cell.clients,
+    command = ["pgbench", "-n", "-f", script, "-D", f"rows={cell.rows}", "-M", cell.protocol, "-c", cell.clients,
                "-j", min(2, cell.clients), "-T", seconds, "--log", "--log-prefix", f"{work}/log", "--sampling-rate", sampling,
                "-h", contender.host, "-p", contender.port, "-U", cell.user, *(["-C"] if cell.reconnect else []), contender.database]
     if cores:

@@ -1,48 +1,20 @@
-"""Tables out of .bench/result.json: report.py [result.json] writes docs/benchmarks.md.
-
-A figure is the median of its rounds. A ratio is the median of the rounds' own ratios, so that both sides of each were measured
-within seconds of each other.
-"""
+"""Tables out of .bench/result.json: report.py [result.json] writes docs/benchmarks.md."""
 
 import json
 import re
 import sys
 from pathlib import Path
-from statistics import median
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench.figures import NOTHING, middle, number, ratio, table  # noqa: E402
+from bench.shards import report as shards  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
-NOTHING = "–"
 MICRO = "Microbenchmarks"
 RIVALS = [("pgbouncer", "PgBouncer"), ("haproxy", "HAProxy")]
 OURS = [("tessera", "one shard"), ("tessera4", "4 shards")]
-
-
-def middle(rounds, key):
-    values = [one[key] for one in rounds or [] if key in one]
-    return median(values) if values else None
-
-
-def ratio(rounds, name, rival, key):
-    pairs = [(ours[key], theirs[key]) for ours, theirs in zip(rounds.get(name, []), rounds.get(rival, [])) if key in ours and key in theirs]
-    values = [ours / theirs for ours, theirs in pairs if theirs]
-    return median(values) if values else None
-
-
-def number(value, decimals=0):
-    return NOTHING if value is None else f"{value:,.{decimals}f}"
-
-
-def table(head, rows):
-    """A Markdown table that can also be read as it is; the first column to the left, the others to the right."""
-    widths = [max(len(line[column]) for line in [head, *rows]) for column in range(len(head))]
-
-    def line(values):
-        padded = [value.ljust(width) if i == 0 else value.rjust(width) for i, (value, width) in enumerate(zip(values, widths))]
-        return "| " + " | ".join(padded) + " |"
-
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return "\n".join([line(head), line(rule), *map(line, rows)])
 
 
 # The sections
@@ -196,7 +168,10 @@ def tables(result):
     parts = []
     if "micro" in result:
         parts += [f"\n{steps(result['micro'])}", f"\n{routing(result['micro'])}"]
+    if "shards" in result:
+        parts += [f"\n{body}" for _, body in shards.tables(result["shards"])]
     if "machine" not in result:  # nothing but these
+        parts += ["", *(f"PROBLEM {problem}" for problem in result["problems"])]
         return "\n".join(parts)
     parts += [f"\n{body}" for _, body in sections(result)]
     notes = [*skipped(result), *(f"PROBLEM {problem}" for problem in result["problems"])]
@@ -238,35 +213,39 @@ def document(result):
         parts.append("## Not measured\n\n" + "\n".join(f"- {note}" for note in notes) + "\n")
     parts.append("""## Again
 
-`./dev bench` installs what it needs, builds, and takes about 20 minutes; `--quick` four, `--only select,bulk` some groups,
+`./dev bench` installs what it needs, builds, and takes about half an hour; `--quick` five, `--only select,bulk` some groups,
 `--contenders pgbouncer,tessera4` some contenders, `--pin` gives the proxy a core of its own, `--document` writes this file.
 Every round stands in `.bench/result.json`; `tests/bench/report.py` writes this file from it again.
 
 - RSS counts no socket buffers of the kernel. HAProxy's idle connections are fewer: each holds a connection of the server.
 - strace slows what it watches; the system calls are from runs of their own.
 - The CPU of a cell contains the logins of its clients.
-- `./dev bench --only micro --document` takes two minutes on a quiet machine and replaces the section of the microbenchmarks alone.
+- `./dev bench --only micro --document` takes two minutes on a quiet machine and replaces the section of the microbenchmarks alone;
+  `--only shards --rounds 5 --document` takes ten to fifteen and does so with the many shards: `--cells count,lookups` some cells,
+  `--rows 200000` fewer rows, `--quick` about a minute in all.
 """)
     return "\n".join(parts)
 
 
-def micro_of(text):
+def section_of(text, heading):
     """The section as it stands in a document; empty if it is not there."""
-    found = re.search(rf"^## {MICRO}\n.*?(?=^## |\Z)", text, re.M | re.S)
+    found = re.search(rf"^## {heading}\n.*?(?=^## |\Z)", text, re.M | re.S)
     return found[0] if found else ""
 
 
-def with_micro(text, section):
+def with_section(text, heading, section):
     """The document with this section in place of the one that it has."""
-    before, again, after = text.replace(micro_of(text), "").partition("## Again\n")
+    before, again, after = text.replace(section_of(text, heading), "").partition("## Again\n")
     return f"{before}{section.strip()}\n\n{again}{after}" if section else text
 
 
 def write_document(result):
-    """What the run did not measure is not in it, but for the microbenchmarks, which say themselves when they were run."""
+    """What the run did not measure is not in it, but for the parts that say themselves when they were run."""
     before = DOCUMENT.read_text() if DOCUMENT.exists() else ""
-    section = micro_section(result["micro"]) if "micro" in result else micro_of(before)
-    DOCUMENT.write_text(with_micro(document(result) if "machine" in result else before, section))
+    text = document(result) if "machine" in result else before
+    for heading, part, section in ((shards.HEADING, "shards", shards.section), (MICRO, "micro", micro_section)):
+        text = with_section(text, heading, section(result[part]) if part in result else section_of(before, heading))
+    DOCUMENT.write_text(text)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
-"""Benchmarks of Tessera beside PgBouncer and HAProxy; called by ./dev bench (scripts/bench.sh).
-
-Every cell is measured in rounds, and in each round every contender has its turn, so that a machine that drifts drifts for all.
+"""Benchmarks of Tessera beside PgBouncer and HAProxy, and over four shards beside one server and postgres_fdw; called by
+./dev bench (scripts/bench.sh). Every cell is measured in rounds, and in each round every contender has its turn.
 The result goes to .bench/result.json, tables to standard output.
 """
 
@@ -15,24 +14,22 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import BenchError, bulk, cells, contenders, idle, machine, micro, pgbench, process, report, server, syscalls  # noqa: E402
-from harness import places, postgres, tessera, wire  # noqa: E402
+from bench import BenchError, bulk, cells, contenders, idle, machine, micro, pgbench, report, server, shards, syscalls  # noqa: E402
+from bench.contest import Contest, Failure  # noqa: E402
+from bench.shards import contest as many_shards  # noqa: E402
+from harness import places, postgres, tessera  # noqa: E402
 from harness.certificates import CertificateAuthority  # noqa: E402
 from harness.places import SetupError  # noqa: E402
 
-GROUPS = ["idle", "select", "tls", "shapes", "reconnect", "bulk", "syscalls", "micro"]
-CHECKED_KEYS = range(1, 41)
-Failure = (BenchError, SetupError, tessera.TesseraFailed, OSError, wire.WireError)
+GROUPS = ["idle", "select", "tls", "shapes", "reconnect", "bulk", "syscalls", "micro", "shards"]
+APART = ["micro", "shards"]  # with results of their own
 
 
-class Bench:
-    """The contenders, what they have shown so far, and what went wrong. `result` is what is written as JSON."""
+class Bench(Contest):
+    """What the contenders have shown so far. `result` is what is written as JSON."""
 
     def __init__(self, options, everyone):
-        self.options = options
-        self.everyone = everyone
-        self.proxies = [contender for contender in everyone if contender.name != "direct"]
-        self.problems = []
+        super().__init__(options, everyone)
         self.result = {
             "settings": {"seconds": options.seconds, "rounds": options.rounds, "pool_size": options.pool_size, "pinned": options.pin,
                          "quick": options.quick, "scale": server.SCALE},
@@ -42,44 +39,15 @@ class Bench:
         }
 
     @property
+    def proxies(self):
+        return [contender for contender in self.everyone if contender.name != "direct"]
+
+    @property
     def cores(self):
         """Where pgbench runs: with --pin anywhere but on the proxy's core."""
         return self.options.other_cores if self.options.pin else None
 
-    def problem(self, contender, where, error):
-        self.problems.append(f"{contender.title}, {where}: {error}")
-        print(f"    PROBLEM {self.problems[-1]}", file=sys.stderr, flush=True)
-
-    def start(self, contender):
-        contender.start()
-        if self.options.pin and contender.pid:
-            process.pin(contender.pid, {self.options.proxy_core})
-
-    def attempt(self, contender, where, measure, into):
-        """Puts what `measure` says under the contender's name into the list or dictionary of rounds; a failure becomes a problem."""
-        try:
-            if not contender.is_alive():
-                self.start(contender)
-            into.setdefault(contender.name, []).append(measure())
-        except Failure as error:
-            self.problem(contender, where, error)
-
     # The steps
-
-    def start_all(self):
-        """Who does not start, or answers wrongly, is out."""
-        for contender in list(self.everyone):
-            try:
-                self.start(contender)
-                check(contender)
-            except Failure as error:
-                self.problem(contender, "start", error)
-                self.stop(contender)
-                self.everyone.remove(contender)
-                if contender in self.proxies:
-                    self.proxies.remove(contender)
-        if not self.everyone:
-            raise BenchError("there is nobody left to measure")
 
     def idle(self):
         """Fresh processes for each measurement, and once more for what follows."""
@@ -122,14 +90,8 @@ class Bench:
                 if contender.name not in skipped:
                     self.attempt(contender, cell.name, lambda: pgbench.measure(contender, cell, self.options.seconds, self.cores), rounds)
 
-    def in_turns(self, some):
-        """Each contender once a round; each round begins with another one."""
-        for number in range(self.options.rounds):
-            at = number % len(some)
-            yield from some[at:] + some[:at]
-
     def bulk(self):
-        self.progress(f"{bulk.ROWS} rows to one client")
+        self.progress(f"{server.ROWS} rows to one client")
         for contender in self.in_turns(self.everyone):
             self.attempt(contender, "bulk", lambda: bulk.measure(contender), self.result["bulk"])
 
@@ -144,19 +106,6 @@ class Bench:
                     self.attempt(contender, f"strace, {cell.name}", lambda: syscalls.measure(contender, cell, min(3, self.options.seconds)),
                                  rounds)
 
-    def progress(self, text):
-        print(f"==> {text}", file=sys.stderr, flush=True)
-
-    def stop(self, contender):
-        try:
-            contender.stop()
-        except Failure as error:
-            self.problem(contender, "end", error)
-
-    def stop_all(self):
-        for contender in self.everyone:
-            self.stop(contender)
-
     def run(self, groups):
         self.start_all()
         if "idle" in groups:
@@ -168,19 +117,6 @@ class Bench:
             self.syscalls()
 
 
-def check(contender):
-    """A fast wrong answer is worth nothing: every key is found, by literal and by parameter, and it is the right row."""
-    with contender.connect() as connection:
-        for key in CHECKED_KEYS:
-            replies = connection.ask(wire.query(f"select aid from pgbench_accounts where aid = {key}"))
-            replies += connection.ask(wire.parse("select aid from pgbench_accounts where aid = $1"), wire.bind([str(key).encode()]),
-                                      wire.execute(), wire.SYNC)
-            rows = [reply.body for reply in replies if reply.type == "D"]
-            expected = b"\0\1" + len(str(key)).to_bytes(4, "big") + str(key).encode()
-            if rows != [expected, expected]:
-                raise BenchError(f"aid = {key} gives {[reply for reply in replies if reply.type in 'DE']}")
-
-
 def measure(options, groups, root):
     """Sets everything up, measures, takes everything down; the result even if a part of it failed."""
     postgres.remove_all(root)
@@ -188,10 +124,10 @@ def measure(options, groups, root):
     bench = None
     try:
         if options.pin:
-            pin_server(postgres_server, options.other_cores)
+            server.pin(postgres_server, options.other_cores)
         splits = contenders.splits(options.contenders)
         split = "".join(f", split over {count} databases" for count in splits)
-        print(f"==> loading {bulk.ROWS} accounts, whole{split}", file=sys.stderr, flush=True)
+        print(f"==> loading {server.ROWS} accounts, whole{split}", file=sys.stderr, flush=True)
         server.load(postgres_server, splits)
         certificate = CertificateAuthority(root / "tls").issue("tessera")
         everyone = contenders.make(options.contenders, root / "proxies", postgres_server, certificate, options.pool_size)
@@ -206,25 +142,30 @@ def measure(options, groups, root):
 
 
 def measure_all(options, place, root):
-    """The microbenchmarks come first, before there are servers. Nothing else may be wanted."""
-    others = [group for group in options.only if group != "micro"]
-    problem, steps = None, {}
-    if "micro" in options.only:
-        print("==> microbenchmarks", file=sys.stderr, flush=True)
+    """The microbenchmarks come first, before there are servers. A part that cannot be measured is a problem of the whole, unless
+    nothing else is wanted."""
+    others = [group for group in options.only if group not in APART]
+    problems, parts = [], {}
+
+    def part(name, measure_part):
+        print(f"==> {name}", file=sys.stderr, flush=True)
         try:
-            steps = {"micro": micro.measure(0.05 if options.quick else 0.5, options.rounds)}
+            parts[name] = measure_part()
+            problems.extend(parts[name].get("problems", []))
         except BenchError as error:
-            if not others:
+            if options.only == [name]:
                 raise
-            problem = f"microbenchmarks: {error}"
-    if not others:
-        return {**steps, "problems": []}
-    if any(name.startswith("tessera") for name in options.contenders):
+            problems.append(f"{name}: {error}")
+
+    if "micro" in options.only:
+        part("micro", lambda: micro.measure(0.05 if options.quick else 0.5, options.rounds))
+    if "shards" in options.only or (others and any(name.startswith("tessera") for name in options.contenders)):
         hold_binary(place)
-    result = measure(options, others, root)
-    if problem:
-        result["problems"].append(problem)
-    return {**result, **steps}
+    if "shards" in options.only:
+        part("shards", lambda: many_shards.measure(options, root))
+    result = measure(options, others, root) if others else {"problems": []}
+    result["problems"] += problems
+    return {**result, **parts}
 
 
 def hold_binary(place):
@@ -236,11 +177,6 @@ def hold_binary(place):
     for floor in binary.parent.glob("floor_*"):
         shutil.copy2(floor, place)
     os.environ["TESSERA_BINARY"] = str(held)
-
-
-def pin_server(postgres_server, cores):
-    postmaster = int((postgres_server.data / "postmaster.pid").read_text().split()[0])
-    process.pin(postmaster, cores)
 
 
 def names(known):
@@ -271,9 +207,12 @@ def parse_options():
     parser.add_argument("--idle", type=at_least_one, help="idle connections; default 2000")
     parser.add_argument("--pool-size", type=at_least_one, default=20, help="server connections of each pool; default 20")
     parser.add_argument("--pin", action="store_true", help="the proxy on one core, everything else on the others")
+    parser.add_argument("--rows", type=at_least_one, help="of the many shards; default 1000000, with --quick 50000")
+    parser.add_argument("--cells", type=names(shards.NAMES), default=shards.NAMES, metavar="CELLS",
+                        help=f"of the many shards: some of {','.join(shards.NAMES)}")
     parser.add_argument("--document", action="store_true", help="write docs/benchmarks.md from the result")
     options = parser.parse_args()
-    for name, quick, full in (("seconds", 2, 5), ("rounds", 1, 3), ("idle", 500, 2000)):
+    for name, quick, full in (("seconds", 2, 5), ("rounds", 1, 3), ("idle", 500, 2000), ("rows", 50_000, server.ROWS)):
         if getattr(options, name) is None:
             setattr(options, name, quick if options.quick else full)
     cores = sorted(os.sched_getaffinity(0))
@@ -297,7 +236,7 @@ def main():
         except BlockingIOError:
             raise SetupError("another ./dev bench is at work here") from None
         result = measure_all(options, place, root)
-        file = place / ("result.json" if "machine" in result else "micro.json")
+        file = place / ("result.json" if "machine" in result else f"{'-'.join(options.only)}.json")
         file.write_text(json.dumps(result, indent=1) + "\n")
     print(report.tables(result))
     print(f"\nevery round: .bench/{file.name}")

@@ -4,9 +4,11 @@ Database `acc` holds pgbench's accounts, a million rows at scale 10; `acc4_0` to
 rule splits them: bucket = extended hash & 1023, and each shard a quarter of the buckets. Likewise with another number of shards.
 """
 
+from bench import process
 from harness import places, postgres
 
 SCALE = 10
+ROWS = 100_000 * SCALE
 USER, PASSWORD = "bench", "bench"
 TRUSTED_USER = "trusted"  # logs in without proof, everywhere
 DATABASE = "acc"
@@ -17,9 +19,22 @@ SETTINGS = {"max_connections": "700", "shared_buffers": "512MB", "wal_level": "m
 HBA = f"host all {TRUSTED_USER} 127.0.0.1/32 trust\n"
 
 
-def start(root, name="bench"):
+def start(root, name="bench", **settings):
     postgres.prepare(root)
-    return postgres.PostgresServer(root, name, settings=SETTINGS, hba=HBA).start()
+    return postgres.PostgresServer(root, name, settings=SETTINGS | settings, hba=HBA).start()
+
+
+def postmaster(server):
+    """Its process id."""
+    return int((server.data / "postmaster.pid").read_text().split()[0])
+
+
+def pin(server, cores):
+    process.pin(postmaster(server), cores)
+
+
+def make_roles(server):
+    server.run(f"create role {USER} login password '{PASSWORD}'; create role {TRUSTED_USER} login")
 
 
 def shards(count):
@@ -29,7 +44,7 @@ def shards(count):
 
 def load(server, splits):
     """`splits`: into how many shards the accounts are split, besides all of them in one database."""
-    server.run(f"create role {USER} login password '{PASSWORD}'; create role {TRUSTED_USER} login")
+    make_roles(server)
     server.run(f"create database {DATABASE}")
     places.run_as_server(["pgbench", "-i", "-q", "-s", SCALE, "-h", server.directory, "-p", server.port, "-U", server.user, DATABASE])
     for count in splits:
