@@ -4,6 +4,7 @@
 #include <charconv>
 #include <fmt/format.h>
 
+#include "executor/columns.hpp"
 #include "wire/postgres/error_message.hpp"
 #include "wire/postgres/frontend.hpp"
 
@@ -224,34 +225,6 @@ Branch* Scatter::relaying() const {
   return current_ < parts_.size() ? parts_[current_] : nullptr;
 }
 
-namespace {
-
-// The oids of types that somebody has created are others on each server. As text their values are the same.
-bool same_type(const postgres::FieldView& a, const postgres::FieldView& b) {
-  constexpr postgres::Oid first_own = 16384;
-  if (a.type == b.type) return true;
-  return a.type >= first_own && b.type >= first_own && a.format == 0;  // text
-}
-
-// The columns as far as they must agree between shards: table oids differ.
-bool same_columns(std::string_view a, std::string_view b) {
-  std::vector<postgres::FieldView> left, right;
-  const auto has_rows = [](std::string_view description) {
-    return description.starts_with(postgres::backend::row_description);
-  };
-  if (!has_rows(a) || !has_rows(b)) return a == b;
-  if (!postgres::parse_row_description(a.substr(postgres::frame_header_size), left) ||
-      !postgres::parse_row_description(b.substr(postgres::frame_header_size), right) || left.size() != right.size())
-    return false;
-  for (std::size_t i = 0; i < left.size(); ++i)
-    if (left[i].name != right[i].name || !same_type(left[i], right[i]) ||
-        left[i].type_modifier != right[i].type_modifier || left[i].format != right[i].format)
-      return false;
-  return true;
-}
-
-}  // namespace
-
 void Scatter::part_described(std::size_t index) {
   const Part& first = *parts_.front();
   if (index == 0) {
@@ -263,11 +236,7 @@ void Scatter::part_described(std::size_t index) {
     return !part->described() || same_columns(first.description(), part->description());
   });
   if (same || failure_) return;
-  failed({sqlstate::feature_not_supported,
-          "the shards answer this statement with different columns",
-          {},
-          "give the tables the same columns on all shards",
-          0});
+  failed(different_columns());
 }
 
 void Scatter::part_done(std::string_view tag) {
