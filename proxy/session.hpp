@@ -361,6 +361,8 @@ private:
   void run_in_turn(const executor::Request& request, const Spread& spread);
   std::vector<executor::Piece> pieces_of(const Spread& spread);
   void run_scatter(executor::Request request, const Spread& spread);
+  void start_merge(executor::Request request, const Spread& spread);
+  std::optional<Error> gather_problem(const router::GatherPlan& plan, bool transaction) const;
   void start_gather(executor::Request request, const router::GatherPlan& plan, std::vector<ShardId> shards);
   executor::Events statement_events(bool simple);
   std::optional<Error> scatter_problem(const std::vector<ShardId>& shards, bool writes) const;
