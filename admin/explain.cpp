@@ -7,6 +7,7 @@
 #include "admin/plan_json.hpp"
 #include "parser/postgres/parse.hpp"
 #include "proxy/show.hpp"
+#include "router/merge.hpp"
 #include "router/planner.hpp"
 
 namespace tessera::admin {
@@ -68,12 +69,12 @@ int explain(const ExplainOptions& options) {
   if (options.json) {
     std::fputs((plan_json(database->name, text, values, **topology) + '\n').c_str(), stdout);
   } else {
-    const auto gather = [&](const router::Values& of) -> Result<router::GatherPlan> {
+    const auto rows = [&](const router::Values& of, const router::Plan& plan) {
       const auto parsed = parser::postgres::parse(of.sql);
-      if (!parsed) return std::unexpected(parsed.error());
-      return router::gather(parsed->front(), of, **topology, catalog, view_of(database->hints), false, 0);
+      if (!parsed) return std::string();
+      return router::describe_rows(plan, parsed->front(), of, **topology, catalog, view_of(database->hints), false);
     };
-    for (const std::string& line : proxy::explain_lines(text, values, **topology, gather))
+    for (const std::string& line : proxy::explain_lines(text, values, **topology, rows))
       std::fputs((line + '\n').c_str(), stdout);
   }
   bool refused = text.syntax_error.has_value();

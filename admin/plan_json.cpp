@@ -30,6 +30,8 @@ std::string_view outcome_name(const proxy::Explained& explained) {
       return "route";
     case router::Operator::any:
       return "any";
+    case router::Operator::merge_sort:
+      return "merge sort";
     case router::Operator::gather:
       return "gather";
     case router::Operator::scatter:

@@ -1,4 +1,4 @@
-// Whether servers answer a statement with the same columns.
+// What shards say of the columns of one statement's rows.
 #pragma once
 
 #include <string_view>
@@ -7,9 +7,10 @@
 
 namespace tessera::executor {
 
-// Of two RowDescription or NoData messages, as far as they must agree between shards: oids of tables differ.
+// Whether two RowDescriptions (or NoData) agree as far as they must between shards: table oids differ.
 bool same_columns(std::string_view a, std::string_view b);
-// They are not the same.
+
+// The refusal of a statement whose columns do not agree.
 Error different_columns();
 
 }  // namespace tessera::executor

@@ -59,7 +59,7 @@ public:
   virtual ~Execution();
 
   void start() { acquire_next(); }
-  void resume();  // the client can take more
+  virtual void resume();  // the client can take more
   // A part that is not with its server yet cannot be cancelled there: it is given up, and the statement ends with
   // `reason`. Otherwise the servers will say so.
   virtual void cancel(const Error& reason);

@@ -304,8 +304,8 @@ private:
   void end_portals_behind_savepoint();
   void keep_portals_of_released();
   Portal* find_portal(std::string_view name);
-  std::span<const router::Values::Parameter> parameters_of(const postgres::BindView& bind,
-                                                           const PreparedStatement& statement);
+  static std::span<const router::Values::Parameter> parameters_of(const postgres::BindView& bind,
+                                                                  const std::vector<postgres::Oid>& types);
   PreparedStatement* find_prepared(std::string_view name);
   std::optional<Error> too_much_prepared(std::size_t more) const;
   const router::PlannedText& current_plan(PreparedStatement& statement);
@@ -332,6 +332,8 @@ private:
   void run_in_turn(const executor::Request& request, const Spread& spread);
   std::vector<executor::Piece> pieces_of(const Spread& spread);
   void run_scatter(executor::Request request, const Spread& spread);
+  void start_merge(executor::Request request, const Spread& spread);
+  std::optional<Error> gather_problem(const router::GatherPlan& plan, bool transaction) const;
   void start_gather(executor::Request request, const router::GatherPlan& plan, executor::Events events);
   executor::Events statement_events(bool simple);
   std::optional<Error> scatter_problem(const std::vector<ShardId>& shards, bool writes) const;
@@ -358,6 +360,7 @@ private:
   std::string fetched_columns(const router::PlannedText& text) const;
   Result<Target> cursor_target(const router::PlannedStatement& planned, const router::Values& values);
   Result<Target> declared_target(const parser::Statement& statement, const router::Values& values);
+  Result<void> read_in_parts(std::string_view name, Portal& portal);
   std::optional<Error> cursor_problem(const Spread& spread, bool transaction) const;
   void note_cursor(const parser::Statement& statement);
   void run_cursor(executor::Request request, const Spread& spread);

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "executor/gather.hpp"
+#include "executor/sender.hpp"
 #include "proxy/session.hpp"
 #include "router/rewrite.hpp"
 
@@ -100,11 +101,12 @@ Result<Target> Session::declared_target(const parser::Statement& statement, cons
   if (declared.binary)
     return fail(sqlstate::feature_not_supported, "a cursor over several shards cannot be BINARY",
                 "leave it out, and ask for binary results with FETCH by the extended protocol");
-  if (!target->spread.gather && (declared.scroll || declared.hold)) {
+  if (!target->spread.gather && (declared.scroll || declared.hold || target->spread.merge)) {
     auto gather = options_.database->gather(own, view(), *routing(), in_transaction_ || lazy_.open());
     if (!gather) return std::unexpected(gather.error());
     target->spread.gather = std::make_shared<const router::GatherPlan>(std::move(*gather));
   }
+  target->spread.merge.reset();  // rows in order are kept in order where they have been put together
   target->spread.kind = StatementKind::declare_cursor;
   CursorStep& step = target->spread.cursor.emplace();
   step.name = declared.name;
@@ -112,6 +114,27 @@ Result<Target> Session::declared_target(const parser::Statement& statement, cons
   step.hold = declared.hold;
   step.cursor->scroll = declared.scroll;
   return target;
+}
+
+// A portal that is executed with a row limit is a cursor from now on.
+Result<void> Session::read_in_parts(std::string_view name, Portal& portal) {
+  Spread& spread = portal.spread;
+  if (spread.merge && !spread.gather) {
+    const executor::Request& request = *portal.scatter;
+    postgres::BindView bind;
+    std::string buffer;
+    if (!executor::parse_parameters(request.bind, buffer, bind))
+      return std::unexpected(postgres::invalid_message("Bind"));
+    parser::Fingerprint print;
+    options_.database->plan(request.sql, view(), routing(), print, nullptr);
+    const router::Values values{request.sql, print.slots, parameters_of(bind, request.types), same_encoding()};
+    auto gather = options_.database->gather(values, view(), *routing(), true);
+    if (!gather) return std::unexpected(gather.error());
+    spread.gather = std::make_shared<const router::GatherPlan>(std::move(*gather));
+  }
+  spread.merge.reset();
+  spread.cursor = CursorStep{.name = std::string(name)};
+  return {};
 }
 
 std::optional<Error> Session::cursor_problem(const Spread& spread, bool transaction) const {

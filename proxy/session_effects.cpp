@@ -499,10 +499,13 @@ std::string Session::explain(const Statement& statement, std::string_view sql, s
     const parser::SourceSpan span = statement.inner.front().span;
     inner += sql.substr(span.begin, span.end - span.begin);
     const router::PlannedText& text = options_.database->plan(inner, view(), routing(), print, nullptr);
-    const auto gather = [this](const router::Values& values) {
-      return options_.database->gather(values, view(), *routing(), in_transaction_ || lazy_.open());
+    const auto together = [this](const router::Values& values, const router::Plan& plan) {
+      const auto statements = options_.database->parsed_for_several(values.sql, view());
+      if (!statements) return std::string();
+      return router::describe_rows(plan, statements->front(), values, *routing()->topology, *routing()->catalog,
+                                   view().session, in_transaction_ || lazy_.open());
     };
-    for (const std::string& line : explain_lines(text, {inner, print.slots, {}}, *routing()->topology, gather))
+    for (const std::string& line : explain_lines(text, {inner, print.slots, {}}, *routing()->topology, together))
       rows.row({line});
   }
   return rows.all("EXPLAIN");

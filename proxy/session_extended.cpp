@@ -387,8 +387,8 @@ bool Session::handle_bind(std::string_view whole) {
   Target target;
   std::vector<SettingChange> changes;
   if (!text.syntax_error && !in_failed_transaction()) {
-    const router::Values values{statement->sql_text(), statement->slots, parameters_of(bind, *statement),
-                                same_encoding()};
+    const router::Values values{statement->sql_text(), statement->slots,
+                                parameters_of(bind, statement->parameter_types()), same_encoding()};
     Result<Target> found = target_of(text, values);
     Result<std::vector<SettingChange>> changed = changes_of(text, values);
     if (!found || !changed) {
@@ -456,10 +456,9 @@ std::optional<Error> Session::extended_refusal(const router::PlannedText& text, 
 }
 
 std::span<const router::Values::Parameter> Session::parameters_of(const postgres::BindView& bind,
-                                                                  const PreparedStatement& statement) {
+                                                                  const std::vector<postgres::Oid>& types) {
   thread_local std::vector<router::Values::Parameter> parameters;
   parameters.clear();
-  const std::vector<postgres::Oid>& types = statement.parameter_types();
   for (std::size_t i = 0; i < bind.parameters.size(); ++i) {
     const bool binary =
         postgres::format_of(bind.parameter_formats, i).value_or(postgres::Format::text) == postgres::Format::binary;

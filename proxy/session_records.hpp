@@ -14,6 +14,7 @@
 #include "proxy/setting_calls.hpp"
 #include "proxy/worker_database.hpp"
 #include "router/copy.hpp"
+#include "router/merge.hpp"
 #include "router/split.hpp"
 #include "wire/postgres/frontend.hpp"
 
@@ -35,7 +36,8 @@ struct Spread {
   parser::StatementKind kind = parser::StatementKind::empty;
   router::Plan plan;
   // The one of these that the operator says, if it is one of them.
-  std::shared_ptr<const router::GatherPlan> gather;
+  std::shared_ptr<const router::GatherPlan> gather;  // merge_sort: in place of it, if its order turns out to be unknown
+  std::shared_ptr<const router::MergePlan> merge;
   std::shared_ptr<const router::SplitPlan> split;
   std::shared_ptr<const router::CopyPlan> copy;  // of a COPY
   std::optional<CursorStep> cursor = {};

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "executor/gather.hpp"
+#include "executor/merge_sort.hpp"
 #include "parser/lexer.hpp"
 #include "proxy/session.hpp"
 
@@ -55,7 +56,7 @@ bool Session::start_scatter(executor::Request request, const Spread& spread, rou
     return true;
   }
   const bool transaction = in_transaction_ || lazy_.open();
-  const router::GatherPlan* gather = spread.gather.get();
+  const router::GatherPlan* gather = spread.merge ? nullptr : spread.gather.get();
   const std::vector<ShardId> shards = gather == nullptr ? spread.plan.shards
                                       : transaction     ? gather->sources()
                                                         : gather->shards();
@@ -69,21 +70,10 @@ bool Session::start_scatter(executor::Request request, const Spread& spread, rou
                     {},
                     "write it first, or use READ COMMITTED",
                     0};
-  // The merge node's connection is not part of the transaction, and would wait for it.
-  if (!problem && gather != nullptr && transaction && holds_tables_)
-    problem =
-        Error{sqlstate::feature_not_supported,
-              "rows of several shards cannot be put together in a transaction that has defined, emptied or locked "
-              "tables",
-              {},
-              "send it before that, or after COMMIT",
-              0};
+  if (!problem && gather != nullptr) problem = gather_problem(*gather, transaction);
   if (!problem && !transaction && spread.kind == parser::StatementKind::lock_table)
     problem = Error{SqlState("25P01"), "LOCK TABLE can only be used in transaction blocks", {}, {}, 0};
   if (!problem && spread.cursor) problem = cursor_problem(spread, transaction);
-  if (!problem && gather != nullptr && gather->in_transaction != transaction)
-    problem = Error{
-        SqlState("34000"), "the statement must be sent again: a transaction has begun since it was bound", {}, {}, 0};
   if (!problem) {
     if (const Got got = prepare_scatter(shards, own_transaction); got != Got::ready) return got == Got::refused;
     if (!in_transaction_) problem = own_connection_in_the_way(shards);
@@ -102,6 +92,8 @@ bool Session::start_scatter(executor::Request request, const Spread& spread, rou
     run_cursor(std::move(request), spread);
   else if (gather != nullptr)
     start_gather(std::move(request), *gather, statement_events(request.simple));
+  else if (spread.merge)
+    start_merge(std::move(request), spread);
   else if (spread.plan.op == router::Operator::replicate && spread.copies.empty())
     run_in_turn(request, spread);
   else if (spread.plan.op == router::Operator::replicate)
@@ -193,6 +185,38 @@ void Session::start_gather(executor::Request request, const router::GatherPlan& 
   run_execution(std::make_unique<executor::Gather>(
       std::move(request), plan, executor::Place{.pool = &pool_of(plan.merge)}, places_of(shards), settings_.current(),
       in_transaction_ ? settings_.local_sql() : std::string(), options_.database->loop(), std::move(events)));
+}
+
+// Only the shards know of some types; then nothing has run yet, and it is gathered.
+void Session::start_merge(executor::Request request, const Spread& spread) {
+  const std::vector<executor::Place> places = places_of(spread.plan.shards);
+  std::shared_ptr<executor::Request> again;
+  if (spread.gather) again = std::make_shared<executor::Request>(request);
+  const auto done = [this, simple = request.simple, again, gather = spread.gather](const Result<void>& result) {
+    const auto& merge = static_cast<const executor::MergeSort&>(*scatter_);
+    if (!gather || !merge.unknown_order()) return scatter_done(result, simple);
+    std::optional<Error> problem = gather_problem(*gather, in_transaction_);
+    if (!problem) problem = own_connection_in_the_way(in_transaction_ ? std::vector{gather->merge} : gather->shards());
+    if (problem) return scatter_done(std::unexpected(*std::move(problem)), simple);
+    take_execution();
+    start_gather(std::move(*again), *gather, statement_events(simple));
+  };
+  run_execution(std::make_unique<executor::MergeSort>(std::move(request), *spread.merge, places, settings_.current(),
+                                                      options_.database->loop(), execution_events(done)));
+}
+
+std::optional<Error> Session::gather_problem(const router::GatherPlan& plan, bool transaction) const {
+  if (plan.in_transaction != transaction)
+    return Error{
+        SqlState("34000"), "the statement must be sent again: a transaction has begun since it was bound", {}, {}, 0};
+  if (!transaction || !holds_tables_) return {};
+  // The merge node's connection is not part of the transaction, and would wait for it.
+  return Error{sqlstate::feature_not_supported,
+               "rows of several shards cannot be put together in a transaction that has defined, emptied or locked "
+               "tables",
+               {},
+               "send it before that, or after COMMIT",
+               0};
 }
 
 // Of the transaction at hand, or from the pools.
@@ -426,7 +450,12 @@ bool Session::execute_scatter(std::string_view name, Portal& portal, std::int32_
   // Inside a transaction a portal can be read on where a row limit has stopped it.
   const bool lasts = in_transaction_ || lazy_.open();
   const bool query = portal.spread.kind == parser::StatementKind::select && !portal.spread.plan.writes;
-  if (query && lasts && max_rows > 0 && !portal.executed) portal.spread.cursor = CursorStep{.name = std::string(name)};
+  if (query && lasts && max_rows > 0 && !portal.executed) {
+    if (const Result<void> planned = read_in_parts(name, portal); !planned) {
+      refuse(planned.error());
+      return true;
+    }
+  }
   if (portal.executed && portal.scatter->limit > 0 && !portal.spread.cursor) {
     refuse({sqlstate::feature_not_supported,
             "a portal over several shards cannot be read on where a row limit has stopped it",

@@ -279,10 +279,23 @@ Result<Spread> Session::spread_of(const router::PlannedStatement& planned, route
                 .copies = planned.plan.copies,
                 .outside_transaction = planned.plan.effects.outside_transaction,
                 .command = planned.plan.command};
-  if (plan.op == router::Operator::gather) {
+  if (plan.op == router::Operator::merge_sort) {
+    auto merge = options_.database->merge(values, view(), *routing());
+    if (!merge) return std::unexpected(merge.error());
+    if (*merge)
+      spread.merge = std::make_shared<const router::MergePlan>(*std::move(*merge));
+    else if (planned.plan.gathers)
+      plan.op = router::Operator::gather;
+    else
+      return std::unexpected(*planned.plan.many_refusal);
+  }
+  const bool may_gather = spread.merge && !spread.merge->certain && planned.plan.gathers;
+  if (plan.op == router::Operator::gather || may_gather) {
     auto gather = options_.database->gather(values, view(), *routing(), in_transaction_ || lazy_.open());
-    if (!gather) return std::unexpected(gather.error());
-    spread.gather = std::make_shared<const router::GatherPlan>(std::move(*gather));
+    if (gather)
+      spread.gather = std::make_shared<const router::GatherPlan>(std::move(*gather));
+    else if (!may_gather)
+      return std::unexpected(gather.error());
   } else if (plan.op == router::Operator::split) {
     auto split = options_.database->split(values, view(), *routing());
     if (!split) return std::unexpected(split.error());

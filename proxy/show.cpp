@@ -118,7 +118,7 @@ Explained explain(const router::PlanTemplate& plan, const router::Values& values
 }
 
 std::vector<std::string> explain_lines(const router::PlannedText& text, const router::Values& values,
-                                       const router::Topology& topology, const PlanGather& gather) {
+                                       const router::Topology& topology, const PlanRows& rows) {
   std::vector<std::string> lines;
   const auto add = [&](const std::string& block) {
     for (std::size_t at = 0; at < block.size();) {
@@ -131,9 +131,7 @@ std::vector<std::string> explain_lines(const router::PlannedText& text, const ro
   for (const router::PlannedStatement& planned : text.statements) {
     const Explained explained = explain(planned.plan, values, topology);
     if (explained.plan) add(router::describe(*explained.plan, planned.plan, topology));
-    if (explained.plan && explained.plan->op == router::Operator::gather && text.single()) {
-      if (const auto gathered = gather(values)) add(router::describe(*gathered, topology));
-    }
+    if (explained.plan && text.single()) add(rows(values, *explained.plan));
     if (explained.plan) continue;
     if (explained.refusal)
       add(fmt::format("refused: {}{}{}", explained.refusal->message,

@@ -7,7 +7,6 @@
 #include <string_view>
 #include <vector>
 
-#include "router/gather.hpp"
 #include "router/plan.hpp"
 #include "router/plan_cache.hpp"
 
@@ -27,10 +26,10 @@ struct Explained {
 };
 Explained explain(const router::PlanTemplate& plan, const router::Values& values, const router::Topology& topology);
 
-// The plan of each statement, bound to these values where they allow it. `gather`: how the rows of the text's only
-// statement come together, if that is what its plan says.
-using PlanGather = std::function<Result<router::GatherPlan>(const router::Values&)>;
+// The plan of each statement, bound to these values where they allow it. `rows`: how the rows of the text's only
+// statement, over several shards, come together.
+using PlanRows = std::function<std::string(const router::Values&, const router::Plan&)>;
 std::vector<std::string> explain_lines(const router::PlannedText& text, const router::Values& values,
-                                       const router::Topology& topology, const PlanGather& gather);
+                                       const router::Topology& topology, const PlanRows& rows);
 
 }  // namespace tessera::proxy

@@ -416,6 +416,13 @@ Result<std::vector<parser::Statement>> WorkerDatabase::parsed_for_several(std::s
   return parser::postgres::parse(sql);
 }
 
+Result<std::optional<router::MergePlan>> WorkerDatabase::merge(const router::Values& values, const PlanningView& view,
+                                                               const Routing& routing) {
+  const auto statements = parsed_for_several(values.sql, view);
+  if (!statements) return std::unexpected(statements.error());
+  return router::merge(statements->front(), values, *routing.topology, *routing.catalog, view.session);
+}
+
 Result<router::GatherPlan> WorkerDatabase::gather(const router::Values& values, const PlanningView& view,
                                                   const Routing& routing, bool in_transaction) {
   const auto statements = parsed_for_several(values.sql, view);

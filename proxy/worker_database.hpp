@@ -20,6 +20,7 @@
 #include "proxy/statement_table.hpp"
 #include "router/copy.hpp"
 #include "router/gather.hpp"
+#include "router/merge.hpp"
 #include "router/plan_cache.hpp"
 #include "router/planner.hpp"
 #include "router/split.hpp"
@@ -132,6 +133,9 @@ public:
   // How the rows of a statement over several shards come together. Made for one execution.
   Result<router::SplitPlan> split(const router::Values& values, const PlanningView& view, const Routing& routing);
   Result<router::CopyPlan> copy(const router::Values& values, const PlanningView& view, const Routing& routing);
+  // None: it cannot be merged with these values.
+  Result<std::optional<router::MergePlan>> merge(const router::Values& values, const PlanningView& view,
+                                                 const Routing& routing);
   Result<router::GatherPlan> gather(const router::Values& values, const PlanningView& view, const Routing& routing,
                                     bool in_transaction);
 

@@ -90,9 +90,9 @@ public:
 
 private:
   Result<void> several(Plan& out) {
-    if (plan_.gathers) {
+    if (plan_.merges || plan_.gathers) {
       std::ranges::sort(scratch_.shards);
-      out.op = Operator::gather;
+      out.op = plan_.merges ? Operator::merge_sort : Operator::gather;
       out.shards.assign(scratch_.shards.begin(), scratch_.shards.end());
       return {};
     }

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "router/gather.hpp"
+#include "router/merge.hpp"
 #include "router/plan.hpp"
 #include "router/split.hpp"
 
@@ -99,6 +100,7 @@ std::string describe(const PlanTemplate& plan, const Topology& topology) {
   if (plan.replicates) text += "same on each\n";
   if (!plan.copies.empty()) text += fmt::format("copies: {}\n", fmt::join(plan.copies, ", "));
   for (const std::string& note : plan.notes) text += fmt::format("note: {}\n", note);
+  if (plan.merges) text += "if several shards and the order is known: merged\n";
   if (plan.gathers) return text + "if several shards: gathered\n";
   if (plan.many_refusal) text += describe("if several shards", *plan.many_refusal);
   return text;
@@ -117,6 +119,9 @@ std::string describe(const Plan& plan, const PlanTemplate& plan_template, const 
       break;
     case Operator::session:
       text = "answered by the session\n";
+      break;
+    case Operator::merge_sort:
+      text = fmt::format("merge sort of {}\n", names(plan.shards, topology));
       break;
     case Operator::gather:
       text = fmt::format("gather from {}\n", names(plan.shards, topology));
@@ -146,6 +151,32 @@ std::string describe(const GatherPlan& plan, const Topology& topology) {
     text += fmt::format("  {} from {}: {}\n", fragment.table, shards.empty() ? "no shard" : shards, fragment.query);
   }
   return text + fmt::format("  then: {}\n", plan.statement);
+}
+
+std::string describe(const MergePlan& plan) {
+  std::string keys;
+  for (const MergeKey& key : plan.keys) {
+    keys += fmt::format("{}{}{}", keys.empty() ? "" : ", ", key.text, key.direction.descending ? " DESC" : "");
+    if (key.direction.nulls_first != key.direction.descending)
+      keys += key.direction.nulls_first ? " NULLS FIRST" : " NULLS LAST";
+  }
+  std::string text = keys.empty() ? "" : fmt::format("  by {}\n", keys);
+  if (plan.offset > 0) text += fmt::format("  after the first {} rows\n", plan.offset);
+  if (plan.limit) text += fmt::format("  at most {} rows\n", *plan.limit);
+  if (!plan.certain) text += "  unless the servers name a type whose order is not known here\n";
+  return text + fmt::format("  each shard: {}\n", plan.sql);
+}
+
+std::string describe_rows(const Plan& plan, const parser::Statement& statement, const Values& values,
+                          const Topology& topology, const Catalog& catalog, const SessionView& session,
+                          bool in_transaction) {
+  const bool merges = plan.op == Operator::merge_sort;
+  if (!merges && plan.op != Operator::gather) return {};
+  if (merges)
+    if (const auto merged = merge(statement, values, topology, catalog, session)) return describe(*merged);
+  const auto gathered = gather(statement, values, topology, catalog, session, in_transaction, 0);
+  return (merges ? "  but its order or its LIMIT is for a server to tell:\n" : "") +
+         (gathered ? describe(*gathered, topology) : gathered.error().message + '\n');
 }
 
 std::string describe(const SplitPlan& plan, const Topology& topology) {

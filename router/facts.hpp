@@ -44,6 +44,7 @@ public:
   std::size_t table_count() const { return tables_.size(); }
   // Adds the column when it is not there yet; so only while the base is being set up.
   Node node(parser::TableIndex table, const std::string& column);
+  const std::string& column_of(Node node) const { return nodes_[node].second; }
   // Unsupported if it is not known.
   KeyType type_of(Node node) const { return type_of(nodes_[node].first, nodes_[node].second); }
 

@@ -55,8 +55,9 @@ bool names_columns(std::string_view order, const Block& block) {
   });
 }
 
-// The value in LIMIT n, FETCH FIRST n ROWS ONLY, OFFSET n ROWS; empty: it is not told.
-std::string value_of(std::string_view clause) {
+}  // namespace
+
+std::string value_of_clause(std::string_view clause) {
   std::vector<Token> tokens;
   parser::Lexer lexer(clause, {});
   for (Token token = lexer.next(); token.kind != TokenKind::end; token = lexer.next()) tokens.push_back(token);
@@ -74,8 +75,6 @@ std::string value_of(std::string_view clause) {
   return std::string(clause.substr(tokens[first].begin, tokens[behind - 1].end - tokens[first].begin));
 }
 
-}  // namespace
-
 std::optional<std::string> first_rows(const PlanRequest& request, const ResolvedTable& table,
                                       const std::vector<parser::FunctionCall>& calls) {
   if (!has_the_form(request, table) || !functions_fit(request, calls)) return {};
@@ -83,8 +82,8 @@ std::optional<std::string> first_rows(const PlanRequest& request, const Resolved
   const parser::Clauses& c = block.clauses;
   const std::string_view order = c.order_by ? text_of(request.sql, *c.order_by) : std::string_view();
   if (!names_columns(order, block)) return {};
-  const std::string limit = value_of(text_of(request.sql, *c.limit));
-  const std::string offset = c.offset ? value_of(text_of(request.sql, *c.offset)) : "0";
+  const std::string limit = value_of_clause(text_of(request.sql, *c.limit));
+  const std::string offset = c.offset ? value_of_clause(text_of(request.sql, *c.offset)) : "0";
   if (limit.empty() || offset.empty()) return {};
   std::string text(trim_space(text_of(request.sql, *c.from)));
   if (c.where) text += fmt::format(" {}", trim_space(text_of(request.sql, *c.where)));

@@ -15,4 +15,7 @@ namespace tessera::router {
 std::optional<std::string> first_rows(const PlanRequest& request, const ResolvedTable& table,
                                       const std::vector<parser::FunctionCall>& calls);
 
+// The value in LIMIT n, FETCH FIRST n ROWS ONLY, OFFSET n ROWS, as it is written; empty: it is not told.
+std::string value_of_clause(std::string_view clause);
+
 }  // namespace tessera::router

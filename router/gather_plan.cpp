@@ -7,6 +7,7 @@
 
 #include "parser/lexer.hpp"
 #include "router/contains.hpp"
+#include "router/facts.hpp"
 #include "router/first_rows.hpp"
 #include "router/partial_aggregates.hpp"
 #include "router/planning.hpp"
@@ -43,19 +44,20 @@ constexpr auto system_columns = std::to_array<std::string_view>({"ctid", "xmin",
 // What a fragment's query is made of.
 class FragmentWriter {
 public:
-  FragmentWriter(const PlanRequest& request, const std::vector<ResolvedTable>& tables)
-      : request_(request), statement_(request.statement), tables_(tables), names_(request.sql) {}
+  FragmentWriter(const PlanRequest& request, const std::vector<ResolvedTable>& tables,
+                 const std::vector<std::uint32_t>& component_of)
+      : request_(request),
+        statement_(request.statement),
+        tables_(tables),
+        component_of_(component_of),
+        names_(request.sql),
+        facts_(request, tables) {}
 
   std::string query(TableIndex index) const {
     const TableRef& table = statement_.tables[index];
-    std::string text =
-        fmt::format("SELECT{} FROM {}{}", columns(index), table.only ? "ONLY " : "", text_of(request_.sql, table.span));
-    std::string_view before = " WHERE ";
-    for (const std::string& condition : filters(index)) {
-      text += fmt::format("{}{}", before, condition);
-      before = " AND ";
-    }
-    return text;
+    std::vector<std::string> conditions = filters(index);
+    std::ranges::move(partners(index), std::back_inserter(conditions));
+    return fmt::format("SELECT{}{}", columns(index), from(table, conditions));
   }
 
   // Those that the statement names, or all. A name may mean something else, then a column too many is copied.
@@ -69,6 +71,39 @@ public:
   }
 
 private:
+  std::string from(const TableRef& table, const std::vector<std::string>& conditions) const {
+    return fmt::format(" FROM {}{}{}{}", table.only ? "ONLY " : "", text_of(request_.sql, table.span),
+                       conditions.empty() ? "" : " WHERE ", fmt::join(conditions, " AND "));
+  }
+
+  // A row counts only together with one that its table is joined with; on the sharding key that one is on the same
+  // shard. What restricts the other table decides there who has a partner.
+  std::vector<std::string> partners(TableIndex index) const {
+    std::vector<std::string> found;
+    for (const FactBase::Equality& equality : facts_.equalities()) {
+      if (!contains(equality.restricts, index) || equality.left_table == equality.right_table) continue;
+      const bool left = equality.left_table == index;
+      const TableIndex other = left ? equality.right_table : equality.left_table;
+      if (tables_[other].kind != Kind::sharded || component_of_[other] != component_of_[index]) continue;
+      const Node own_node = left ? equality.left : equality.right, other_node = left ? equality.right : equality.left;
+      if (!is_whole_key(index, own_node) || !is_whole_key(other, other_node)) continue;
+      const std::vector<std::string> conditions = filters(other);
+      if (conditions.empty()) continue;
+      std::string condition =
+          fmt::format("{} IN (SELECT {}{})", quoted(facts_.column_of(own_node)), quoted(facts_.column_of(other_node)),
+                      from(statement_.tables[other], conditions));
+      if (!contains(found, condition)) found.push_back(std::move(condition));
+    }
+    return found;
+  }
+
+  bool is_whole_key(TableIndex index, Node node) const {
+    const TableRouting* routing = tables_[index].routing;
+    return tables_[index].kind == Kind::sharded && !statement_.tables[index].renamed &&
+           routing->key_columns.size() == 1 && routing->key_columns.front() == facts_.column_of(node) &&
+           tables_[index].relation->find_column(facts_.column_of(node)) != nullptr;
+  }
+
   bool needs_all(TableIndex index) const {
     const TableRef& table = statement_.tables[index];
     if (table.renamed || names_.unreadable()) return true;
@@ -159,7 +194,9 @@ private:
   const PlanRequest& request_;
   const parser::Statement& statement_;
   const std::vector<ResolvedTable>& tables_;
+  const std::vector<std::uint32_t>& component_of_;
   Names names_;
+  FactBase facts_;
 };
 
 // For LOCK TABLE; empty: it takes no such thing.
@@ -384,7 +421,7 @@ Result<GatherPlan> Planning::gather(const PlanTemplate& plan, const Values& valu
       return out;
     }
   }
-  const FragmentWriter writer(request_, tables_);
+  const FragmentWriter writer(request_, tables_, component_of_);
   const auto only_first =
       one_table ? first_rows(request_, tables_.front(), calls(statement_.blocks.front())) : std::nullopt;
   for (TableIndex i = 0; i < tables_.size(); ++i) {

@@ -12,6 +12,7 @@
 #include "router/copy.hpp"
 #include "router/gather.hpp"
 #include "router/golden.hpp"
+#include "router/merge.hpp"
 #include "router/split.hpp"
 #include "router/text.hpp"
 
@@ -49,7 +50,7 @@ void add_columns(Relation& relation, std::string_view columns) {
     Column column;
     column.name = text.substr(0, blank);
     column.type_name = trim_space(std::string_view(text).substr(blank));
-    // "id bigint sequence", "k text generated", "at timestamp unsteady"
+    // "id bigint sequence", "k text generated", "at timestamp unsteady", "name text linguistic"
     for (const auto& [word, value] :
          {std::pair(" per_row", DefaultValue::per_row), std::pair(" unsteady", DefaultValue::unsteady)}) {
       if (!column.type_name.ends_with(word)) continue;
@@ -61,6 +62,10 @@ void add_columns(Relation& relation, std::string_view columns) {
       if (!column.type_name.ends_with(word)) continue;
       column.*flag = true;
       column.type_name.resize(column.type_name.size() - std::string_view(word).size());
+    }
+    if (constexpr std::string_view word = " linguistic"; column.type_name.ends_with(word)) {
+      column.deterministic_c_order = false;
+      column.type_name.resize(column.type_name.size() - word.size());
     }
     column.key_type = key_type_of(column.type_name);
     column.type = type_oid_of(column.type_name);
@@ -246,10 +251,8 @@ std::string explain(const File& file, const Topology& topology, const std::strin
       const auto rows = copy_plan(statement, values, topology, file.catalog, setup.session);
       text += rows ? describe(*rows, topology) : rows.error().message + '\n';
     }
-    if (Plan plan; made.gathers && bind(made, topology, values, scratch, plan) && plan.op == Operator::gather) {
-      const auto gathered = gather(statement, values, topology, file.catalog, setup.session, false, 0);
-      text += gathered ? describe(*gathered, topology) : gathered.error().message + '\n';
-    }
+    if (Plan plan; (made.merges || made.gathers) && bind(made, topology, values, scratch, plan))
+      text += describe_rows(plan, statement, values, topology, file.catalog, setup.session, false);
   }
   return text;
 }

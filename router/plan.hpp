@@ -86,7 +86,8 @@ struct PlanTemplate {
   bool literals_matter = false;       // the template is for these literals alone: not to be cached by fingerprint
   std::optional<Error> refusal;       // refused whatever the values are
   std::optional<Error> many_refusal;  // refused when more than one shard is concerned; none: rows may be concatenated
-  bool gathers = false;               // …unless it is gathered (router/gather.hpp): then this stands for the rest only
+  bool merges = false;   // …unless its sorted rows are merged, which depends on the values too (router/merge.hpp)
+  bool gathers = false;  // …or unless it is gathered (router/gather.hpp): then this stands for the rest only
   // Several shards do the same, each to its own, for the first one's answer.
   bool replicates = false;
   // every_shard: the reference tables that it concerns, as the statement names them, the one that it writes first.
@@ -106,14 +107,15 @@ struct PlanTemplate {
 };
 
 enum class Operator : std::uint8_t {
-  route,      // one shard, bytes relayed
-  any,        // one shard, whichever is at hand
-  scatter,    // same SQL to `shards`, rows concatenated in shard order, numbers of rows added up
-  gather,     // rows of `shards` put together on one of them, and the statement run there: router/gather.hpp
-  split,      // INSERT of rows, each to its own of `shards`: router/split.hpp
-  copy,       // COPY … FROM STDIN, each row to its own of `shards` (one is enough): router/copy.hpp
-  replicate,  // a write of a reference table, a definition: the same SQL to `shards`, for the first one's answer
-  session     // no shard decided by the plan
+  route,       // one shard, bytes relayed
+  any,         // one shard, whichever is at hand
+  scatter,     // same SQL to `shards`, rows concatenated in shard order, numbers of rows added up
+  merge_sort,  // almost the same SQL to `shards`, their sorted rows merged: router/merge.hpp
+  gather,      // rows of `shards` put together on one of them, and the statement run there: router/gather.hpp
+  split,       // INSERT of rows, each to its own of `shards`: router/split.hpp
+  copy,        // COPY … FROM STDIN, each row to its own of `shards` (one is enough): router/copy.hpp
+  replicate,   // a write of a reference table, a definition: the same SQL to `shards`, for the first one's answer
+  session      // no shard decided by the plan
 };
 
 struct Plan {

@@ -174,7 +174,7 @@ void Planning::inner_statement() {
   inner.effects = out_.effects;
   inner.read_only = out_.read_only;
   out_ = std::move(inner);
-  out_.gathers = false;  // the statement around it runs on one server
+  out_.merges = out_.gathers = false;  // the statement around it runs on one server
   const bool reads_all = statement_.kind == Kind::copy && !out_.effects.writes;
   const bool one_shard =
       statement_.kind == Kind::explain || statement_.kind == Kind::declare_cursor || statement_.kind == Kind::copy;
@@ -286,6 +286,7 @@ void Planning::plan_expanded() {
   for (std::optional<Error>* refusal : {&plan.refusal, &plan.many_refusal})
     if (*refusal) (*refusal)->position = expansion->position_before((*refusal)->position);
   out_ = std::move(plan);
+  out_.merges = false;  // what is sent to the shards is made of the statement itself
 }
 
 // A new view, or a new partition, which is where those are that it is made of.

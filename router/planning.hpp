@@ -12,6 +12,7 @@
 
 #include "router/copy.hpp"
 #include "router/gather.hpp"
+#include "router/merge.hpp"
 #include "router/planner.hpp"
 #include "router/rewrite.hpp"
 
@@ -106,6 +107,8 @@ public:
   Result<GatherPlan> gather(const PlanTemplate& plan, const Values& values, bool in_transaction,
                             std::uint32_t spread) const;
   std::optional<Error> transaction_refusal() const;
+  // merge_plan.cpp: after run(), of a statement that merges; none: not with these values.
+  std::optional<MergePlan> merge(const Values& values) const;
   // copy_plan.cpp: after run(), of a COPY that is not refused.
   Result<CopyPlan> copy_rows() const;
 
@@ -136,12 +139,18 @@ private:
   void select();
   void query_without_scatter(std::string_view what);
   std::optional<Error> scatter_refusal() const;
+  std::optional<Error> rows_refusal() const;
   std::optional<Error> clause_refusal(const parser::Block& block) const;
+  std::optional<Error> form_refusal(const parser::Block& block) const;
+  Error refuse_clause(std::string_view what, parser::SourceSpan span) const;
   std::optional<Error> table_refusal() const;
   bool outermost_has_no_aggregates() const;
   std::optional<Error> function_refusal(const parser::Block& block, bool top) const;
   std::optional<Error> block_refusal(parser::BlockIndex index) const;
   std::optional<Error> nested_refusal(const parser::Block& block) const;
+  // gather_plan.cpp
+  // merge_plan.cpp
+  bool merges() const;
   // gather_plan.cpp
   std::optional<Error> gather_refusal() const;
   std::optional<Error> ungatherable_function(const parser::Block& block) const;

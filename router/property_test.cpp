@@ -343,7 +343,9 @@ Data gathered(const Data& all, const Rule& rule, const GatherPlan& plan) {
   for (std::size_t t = 0; t < tables.size(); ++t) part.tables[t].clear();
   for (const GatherFragment& fragment : plan.fragments) {
     for (std::size_t t = 0; t < tables.size(); ++t) {
-      if (!(fragment.query + ' ').contains(fmt::format(" FROM {} ", tables[t]))) continue;
+      // Not those that stand in a condition.
+      const std::string from = fragment.query.substr(0, fragment.query.find(" WHERE ")) + ' ';
+      if (!from.contains(fmt::format(" FROM {} ", tables[t]))) continue;
       for (const ShardId shard : fragment.shards) {
         const Data share = on_shard(all, rule, shard);
         part.tables[t].insert(part.tables[t].end(), share.tables[t].begin(), share.tables[t].end());

@@ -26,11 +26,12 @@ constexpr auto unmergeable = std::to_array<NamedClause>({{&Clauses::distinct_on,
                                                          {&Clauses::group_by, "GROUP BY"},
                                                          {&Clauses::having, "HAVING"},
                                                          {&Clauses::window, "WINDOW"},
-                                                         {&Clauses::order_by, "ORDER BY"},
-                                                         {&Clauses::limit, "LIMIT"},
-                                                         {&Clauses::offset, "OFFSET"},
                                                          {&Clauses::locking, "FOR UPDATE or SHARE"},
                                                          {&Clauses::into, "INTO"}});
+
+// …unless their rows are merged.
+constexpr auto ordering = std::to_array<NamedClause>(
+    {{&Clauses::order_by, "ORDER BY"}, {&Clauses::limit, "LIMIT"}, {&Clauses::offset, "OFFSET"}});
 
 // Clauses that make a block's rows depend on the server's mood, so that two shards may give different ones.
 constexpr auto moody = std::to_array<NamedClause>({{&Clauses::distinct_on, "DISTINCT ON"},
@@ -48,6 +49,7 @@ void Planning::select() {
   if (uses(Kind::sharded) && out_.components.size() == 1) out_.many_refusal = scatter_refusal();
   finish_reads();
   if (out_.many_refusal && !out_.refusal) {
+    out_.merges = out_.components.size() == 1 && merges();
     std::optional<Error> reason = gather_refusal();
     out_.gathers = !reason;
     if (reason) out_.many_refusal = std::move(reason);
@@ -67,8 +69,14 @@ void Planning::query_without_scatter(std::string_view what) {
 
 std::optional<Error> Planning::scatter_refusal() const {
   if (statement_.blocks.empty()) return refuse(request_, "the statement has no query", statement_.span, {});
+  if (auto refusal = clause_refusal(statement_.blocks.front())) return refusal;
+  return rows_refusal();
+}
+
+// Why the rows of several shards, in whatever order, are not one server's.
+std::optional<Error> Planning::rows_refusal() const {
   const Block& top = statement_.blocks.front();
-  if (auto refusal = clause_refusal(top)) return refusal;
+  if (auto refusal = form_refusal(top)) return refusal;
   if (top.clauses.range_function)
     return refuse(request_, "a function in FROM over rows of several shards is not supported yet",
                   top.clauses.from.value_or(top.span), key_hint_text());
@@ -114,10 +122,20 @@ bool Planning::outermost_has_no_aggregates() const {
 
 // What the outermost block must not have.
 std::optional<Error> Planning::clause_refusal(const Block& block) const {
-  const auto refused = [this](std::string_view what, SourceSpan span) {
-    return refuse(request_, fmt::format("{} over rows of several shards is not supported yet", what), span,
-                  key_hint_text());
-  };
+  if (auto refusal = form_refusal(block)) return refusal;
+  for (const NamedClause& clause : ordering)
+    if (const auto& span = block.clauses.*clause.span) return refuse_clause(clause.name, *span);
+  return std::nullopt;
+}
+
+Error Planning::refuse_clause(std::string_view what, SourceSpan span) const {
+  return refuse(request_, fmt::format("{} over rows of several shards is not supported yet", what), span,
+                key_hint_text());
+}
+
+// …if its rows are merged either.
+std::optional<Error> Planning::form_refusal(const Block& block) const {
+  const auto refused = [this](std::string_view what, SourceSpan span) { return refuse_clause(what, span); };
   if (!block.set_operation.empty()) return refused("UNION, INTERSECT and EXCEPT", block.span);
   for (const NamedClause& clause : unmergeable) {
     if (const auto& span = block.clauses.*clause.span) return refused(clause.name, *span);

@@ -43,7 +43,7 @@ def fill(connection, seed=1):
 
 
 @contextlib.contextmanager
-def two_databases(shards, new_database, tmp_path_factory, schema, tables):
+def two_databases(shards, new_database, tmp_path_factory, schema, tables, rows=fill):
     """A session through Tessera over four shards, and one with a plain server: the same rows."""
     four, (plain,) = shards(SHARDS), shards(1)
     sharded, single = new_database(four, schema), new_database([plain], schema)
@@ -63,7 +63,7 @@ def two_databases(shards, new_database, tmp_path_factory, schema, tables):
         one.execute(reference)
         one.execute(kept)
         for connection in (through, one):
-            fill(connection)
+            rows(connection)
         yield through, one, proxy, sharded
         through.close()
         one.close()

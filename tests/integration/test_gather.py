@@ -75,6 +75,15 @@ QUERIES = [
     "select u1.id from users u1 join users u2 on u2.boss = u1.id and u2.country = u1.country",
     "select name from settings union select item from events",
     "select users.* from users order by users.id limit 1",
+    "select u.country, count(*), sum(o.amount) from users u join orders o on o.user_id = u.id where u.country = 'DE' and o.note = 'x' group by u.country",
+    "select u.country, count(*), count(o.id) from users u left join orders o on o.user_id = u.id and o.note = 'x' where u.country = 'FR' group by 1",
+    "select u.country, count(*), count(u.id) from users u right join orders o on o.user_id = u.id and u.country = 'FR' where o.note = 'x' group by 1",
+    "select u.country, count(*), count(o.id) from users u full join orders o on o.user_id = u.id and u.country = 'DE' and o.note = 'x' group by 1",
+    "select count(*) from users where country = 'DE' and id in (select user_id from orders where note = 'x')",
+    "select count(*) from users where country = 'DE' and id not in (select user_id from orders where note = 'x' and user_id is not null)",
+    "select country, count(*) from users u where exists (select from orders o where o.user_id = u.id and o.note = 'x' and o.amount > (select avg(amount) from orders where note = 'Y')) group by 1",
+    "select a.country, count(*) from users a join users b on a.id = b.id join orders o on o.user_id = b.id where b.country = 'DE' and o.note = 'x' group by 1",
+    "select country, (select sum(amount) from orders where user_id = users.id and note = 'x') as s, count(*) from users where country = 'FR' group by 1, 2",
 ]
 
 
@@ -95,6 +104,7 @@ EXTENDED = [
     ("select count(*) from users where id in ($1, $2)", [b"1", b"2"], (), (), ()),
     ("select count(*) from users where id = any($1)", [b"nonsense"], (), (), ()),
     ("select count(*) from users where born = $1", [b"2024-13-01"], (), (), ()),
+    ("select count(*), sum(o.amount) from users u join orders o on o.user_id = u.id where u.country = $1 and o.note = $2", [b"DE", b"x"], (), (), ()),
     ("select 10 / ($1 - count(*)) from users", [b"40"], (20,), (), ()),
     ("select array_agg(tags order by id) filter (where tags is not null) from (select tags, id from orders where array_ndims(tags) = $1) o", [b"9"], (), (), (1,)),
 ]
@@ -125,11 +135,11 @@ def test_it_can_be_asked_again_and_again(both):
 def test_what_it_cannot_do_is_refused(both):
     _, _, proxy, database = both
     with wire.connect(proxy.host, proxy.port, "app", database, "app") as connection:
-        for query in ("select o from orders o order by o.user_id, o.id limit 3", "select count(o), count(o.note) from orders o", "select row_to_json(u) from users u order by id limit 2", "select s.value, count(u.*) from settings s left join users u on u.id < s.value::int group by s.name order by s.name",
+        for query in ("select count(o), count(o.note) from orders o", "select row_to_json(u) from users u order by name limit 2", "select s.value, count(u.*) from settings s left join users u on u.id < s.value::int group by s.name order by s.name",
                       "select to_jsonb(j) from (users u cross join countries c) j order by 1", "select o.to_jsonb from orders o order by 1", "select count(*), current_setting('transaction_isolation') from users",
-                      "select pg_typeof(o.id) from orders o limit 1", "select ctid from orders order by 1 limit 1", "select count(*) from orders for update", "select count(*) from pg_class, orders",
+                      "select pg_typeof(o.id) from orders o order by note limit 1", "select ctid from orders order by 1 limit 1", "select count(*) from orders for update", "select count(*) from pg_class, orders",
                       "select * from orders tablesample bernoulli (50) limit 1", "select count(*), nextval('pg_catalog.x') from orders", "select users.id, users.name from users group by users.id",
-                      "select public.users.id from public.users order by 1", "copy (select count(*) from users) to stdout", "explain select count(*) from users"):
+                      "select public.users.id from public.users order by name", "copy (select count(*) from users) to stdout", "explain select count(*) from users"):
             replies = connection.ask(wire.query(query))
             assert code(replies) == "0A000", (query, errors(replies), rows(replies))
             assert rows(connection.ask(wire.query("select count(*) from users"))) == [["40"]]
