@@ -63,17 +63,20 @@ def form(rng, statement):
 
 def answer(connection, *units):
     columns, rows, tag, code, text = (), [], b"", "", ""
-    for reply in (reply for unit in units for reply in connection.ask(unit)):
-        if reply.type == "T":
-            columns = _columns(reply.body)
-        elif reply.type == "D":
-            rows.append(reply.body)
-        elif reply.type == "C":
-            tag += reply.body
-        elif reply.type == "E":
-            fields = wire.error_fields(reply.body)
-            code, text = fields["C"], "; ".join(fields[key] for key in "MDH" if key in fields)
-            rows, tag = [], b""  # some may have come before it
+    for unit in units:
+        for reply in connection.ask(unit):
+            if reply.type == "T":
+                columns = _columns(reply.body)
+            elif reply.type == "D":
+                rows.append(reply.body)
+            elif reply.type == "C":
+                tag += reply.body
+            elif reply.type == "E":
+                told = wire.error_fields(reply.body)
+                code, text = told["C"], "; ".join(told[key] for key in "MDH" if key in told)
+                rows, tag = [], b""  # some may have come before it
+        if code:  # what was wrong in Parse is not prepared on a server; Tessera may know later
+            break
     return Answer(() if code else columns, rows, tag, code, connection.status, text)
 
 
