@@ -20,7 +20,7 @@ join depots a on a.depot_id = c.from_depot and a.region_id = r.region_id join de
 group by r.name order by fees desc, r.name
 
 -- 6. What a tenth more toll on short legs would have cost in a year
-select sum(toll) as tolls, sum(toll * 0.1) as more, count(*) as journeys from legs where departed >= timestamp '2022-01-01' and departed < timestamp '2023-01-01' and distance_km between 50 and 250 and toll > 0
+select sum(toll) as tolls, sum(toll * 0.1) as more, count(*) as legs from legs where departed >= timestamp '2022-01-01' and departed < timestamp '2023-01-01' and distance_km between 50 and 250 and toll > 0
 
 -- 7. Traffic between north and south by year, in both directions
 select x.zone as origin, y.zone as destination, extract(year from c.accepted)::int as year, count(*) as consignments, sum(f.fees) as fees
@@ -88,6 +88,6 @@ group by d.town order by alone desc, d.town limit 15
 
 -- 22. Senders of good credit, by the groups they belong to, that sent nothing in the last year
 with recursive heads (sender_id, head) as (select sender_id, sender_id from senders where parent_id is null union all select s.sender_id, h.head from senders s join heads h on h.sender_id = s.parent_id)
-select r.zone, s.trade, count(*) as good, count(distinct h.head) as heads, sum(s.credit) as credit from senders s join heads h on h.sender_id = s.sender_id join regions r on r.region_id = s.region_id
+select r.zone, s.trade, count(*) as senders, count(distinct h.head) as heads, sum(s.credit) as credit from senders s join heads h on h.sender_id = s.sender_id join regions r on r.region_id = s.region_id
 where s.credit > (select avg(credit) from senders where credit > 0) and not exists (select from consignments c where c.sender_id = s.sender_id and c.accepted >= date '2023-01-01')
-group by grouping sets ((r.zone, s.trade), (r.zone), ()) order by r.zone nulls last, s.trade nulls last, good, credit
+group by grouping sets ((r.zone, s.trade), (r.zone), ()) order by r.zone nulls last, s.trade nulls last, senders, credit

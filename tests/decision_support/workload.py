@@ -13,6 +13,7 @@ from decision_support.data import RULES, TABLES, Data
 
 HERE = Path(__file__).resolve().parent
 SCHEMA = (HERE / "schema.sql").read_text()
+MOVED = re.compile(r"^tessera_moved_bytes_total\{.*\} (\d+)$", re.MULTILINE)
 
 
 class Question(NamedTuple):
@@ -41,6 +42,10 @@ class Sides:
 
     def plan(self, sql):
         return "\n".join(row[0] for row in wire.rows(self.through.ask(wire.query(f"explain (tessera) {sql}"))))
+
+    def moved(self):
+        """Bytes of rows that went from one shard to another since the start."""
+        return sum(map(int, MOVED.findall(self.proxy.http("GET", "/metrics")[1])))
 
 
 @contextlib.contextmanager
