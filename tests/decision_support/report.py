@@ -81,7 +81,7 @@ def entry(number, question, sides):
 
 def main():
     parser = argparse.ArgumentParser(prog="./dev decision-support", description=__doc__)
-    parser.add_argument("--scale", type=float, default=0.25, help="1 has 40,000 consignments (default: 0.25)")
+    parser.add_argument("--scale", type=float, default=0.05, help="1 has 40,000 consignments (default: 0.05)")
     options = parser.parse_args()
     with Servers() as servers:
         directory = servers.root / f"{os.getpid()}-decision"
