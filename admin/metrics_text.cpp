@@ -102,6 +102,8 @@ const DatabaseMetric database_metrics[] = {
     {MetricType::Counter, "tessera_cancels_total", "Cancel requests passed on to servers.", &DatabaseFacts::cancels},
     {MetricType::Counter, "tessera_client_received_bytes_total", "Bytes from clients.", &DatabaseFacts::bytes_in},
     {MetricType::Counter, "tessera_client_sent_bytes_total", "Bytes to clients.", &DatabaseFacts::bytes_out},
+    {MetricType::Counter, "tessera_moved_bytes_total", "Bytes of rows that went from one shard to another.",
+     &DatabaseFacts::moved_bytes},
 };
 
 void databases(const Facts& facts, Families& all) {

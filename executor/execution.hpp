@@ -78,6 +78,8 @@ public:
   const std::string& completion() const { return completion_; }
   // A connection was lost when the client had the first part of a row: nothing that is sent now would be understood.
   bool cut() const { return cut_; }
+  // Rows that went from one shard to another, as they were sent.
+  std::uint64_t moved_bytes() const { return moved_bytes_; }
 
 protected:
   friend class Branch;
@@ -100,6 +102,7 @@ protected:
   std::optional<Error> failure_;  // the first one
   bool concluded_ = false;
   bool cut_ = false;
+  std::uint64_t moved_bytes_ = 0;
 
 private:
   bool is_unsettled() const;

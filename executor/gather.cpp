@@ -364,6 +364,7 @@ private:
       row_.append(bytes);
       return;
     }
+    gather_.moved_bytes_ += bytes.size();
     Share& share = shares_[answered_];
     const bool straight = has_turn() && share.fragment == gather_.fragment_ && share.rows.empty();
     rows_.append(bytes, straight ? gather_.merge_->out() : share.rows);

@@ -58,6 +58,7 @@ void collect_counters(WorkerDatabase& database, DatabaseFacts& facts) {
   facts.cache_entries = metrics.cache_entries.get();
   facts.bytes_in = metrics.client_bytes_in.get();
   facts.bytes_out = metrics.client_bytes_out.get();
+  facts.moved_bytes = metrics.moved_bytes.get();
   facts.logins = metrics.logins.get();
   facts.login_failures = metrics.login_failures.get();
   facts.cancels = metrics.cancels.get();
@@ -135,7 +136,7 @@ void add(DatabaseFacts& sum, const DatabaseFacts& part) {
        {&DatabaseFacts::scattered, &DatabaseFacts::refused, &DatabaseFacts::local, &DatabaseFacts::cache_hits,
         &DatabaseFacts::cache_misses, &DatabaseFacts::cache_entries, &DatabaseFacts::bytes_in,
         &DatabaseFacts::bytes_out, &DatabaseFacts::clients, &DatabaseFacts::logins, &DatabaseFacts::login_failures,
-        &DatabaseFacts::cancels})
+        &DatabaseFacts::cancels, &DatabaseFacts::moved_bytes})
     sum.*counter += part.*counter;
   for (const auto& [state, count] : part.errors) sum.errors[state] += count;
   sum.paused = sum.paused || part.paused;

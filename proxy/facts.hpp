@@ -30,6 +30,7 @@ struct DatabaseFacts {
   std::uint64_t scattered = 0, refused = 0, local = 0;
   std::uint64_t cache_hits = 0, cache_misses = 0, cache_entries = 0;
   std::uint64_t bytes_in = 0, bytes_out = 0;  // from and to clients
+  std::uint64_t moved_bytes = 0;              // from one shard to another
   std::uint64_t clients = 0;                  // sessions there are now
   std::uint64_t logins = 0, login_failures = 0, cancels = 0;
   std::map<std::string, std::uint64_t> errors;  // by SQLSTATE

@@ -65,6 +65,7 @@ struct DatabaseMetrics {
   Counter cache_hits, cache_misses, cache_entries;
   Counter transactions;
   Counter client_bytes_in, client_bytes_out;
+  Counter moved_bytes;  // from one shard to another, for statements that are gathered
   Counter clients, logins, login_failures, cancels;
   Counter waits, wait_ns;
 

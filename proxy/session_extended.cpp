@@ -175,15 +175,15 @@ bool Session::handle_parse(std::string_view whole) {
     return true;
   }
   if (wait_for_definition(parse.statement) == Got::wait) return false;
+  parser::Fingerprint& print = scratch_print();
+  router::PlannedTextRef plan;
+  options_.database->plan(parse.query, view(), routing(), print, &plan);
+  if (lazy_.failed() && !ends_transaction(*plan)) return refuse_parse(parse.statement, failed_transaction_error());
   if (!parse.statement.empty() && prepared_.contains(parse.statement)) {
     // The definition before this one may be among what is still unanswered, and may have failed.
     if (wait_for_replies() == Got::wait) return false;
     return refuse_duplicate(whole, parse.statement);
   }
-  parser::Fingerprint& print = scratch_print();
-  router::PlannedTextRef plan;
-  options_.database->plan(parse.query, view(), routing(), print, &plan);
-  if (lazy_.failed() && !ends_transaction(*plan)) return refuse_parse(parse.statement, failed_transaction_error());
   if (plan->syntax_error && multi_shard() && !in_failed_transaction())
     return refuse_parse(parse.statement, *plan->syntax_error);
   // Not at Bind: by then the settings may be others, while the servers have read it under these.

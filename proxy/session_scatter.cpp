@@ -310,6 +310,7 @@ std::string Session::take_execution() {
   if (copy_in_ != nullptr) leave_copy();
   unnamed_on_backend_ = false;
   last_activity_ = options_.database->loop().now();
+  options_.database->metrics().moved_bytes.add(ended->moved_bytes());
   return ended->completion();
 }
 

@@ -41,6 +41,13 @@ constexpr auto telltale_functions = std::to_array<std::string_view>(
     {"pg_typeof", "current_setting", "current_schemas", "pg_my_temp_schema", "pg_is_other_temp_schema"});
 constexpr auto system_columns = std::to_array<std::string_view>({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"});
 
+bool has_alias(std::string_view sql, const TargetItem& target) {
+  parser::Lexer lexer(sql.substr(std::min<std::size_t>(target.span.end, sql.size())), {});
+  const Token token = lexer.next();
+  return token.kind == TokenKind::word && token.end - token.begin == 2 &&
+         lower(sql.substr(target.span.end + token.begin, 2)) == "as";
+}
+
 // What a fragment's query is made of.
 class FragmentWriter {
 public:
@@ -316,24 +323,38 @@ std::optional<Error> Planning::whole_rows(const Names& names) const {
     }
   }
   if (names.stars() > stars) return refused(statement_.span);
-  for (const TableRef& table : statement_.tables)
-    if (stands_alone(names, table)) return refused(statement_.span);
+  for (std::size_t i = 0; i < tables_.size(); ++i)
+    if (stands_alone(names, i)) return refused(statement_.span);
   return std::nullopt;
 }
 
-// The table's name stands once more than where tables are named.
-bool Planning::stands_alone(const Names& names, const TableRef& table) const {
-  const auto named = std::ranges::count_if(statement_.tables, [&](const TableRef& other) {
-    return other.alias == table.alias || other.name == table.alias;
-  });
-  return names.alone(table.alias) > static_cast<std::size_t>(named);
+// The table's name stands once more than where tables and columns of the result are named. A column of its own by that
+// name goes before.
+bool Planning::stands_alone(const Names& names, std::size_t index) const {
+  const TableRef& table = statement_.tables[index];
+  const Relation* relation = tables_[index].relation;
+  if (relation != nullptr && !table.renamed && relation->find_column(table.alias) != nullptr) return false;
+  std::size_t named = 0;
+  for (const TableRef& other : statement_.tables) {
+    named += other.schema.empty() && other.name == table.alias ? 1u : 0u;
+    named += other.aliased && other.alias == table.alias ? 1u : 0u;
+  }
+  for (const Block& block : statement_.blocks) {
+    const auto results = std::ranges::count_if(block.targets, [&](const TargetItem& target) {
+      return target.name == table.alias && has_alias(request_.sql, target);
+    });
+    named += static_cast<std::size_t>(results);
+    if (results > 0 && block.clauses.order_by)
+      named += items_named(text_of(request_.sql, *block.clauses.order_by), table.alias);
+  }
+  return names.alone(table.alias) > named;
 }
 
 // The row of a view has the view's type, that of its query has none.
 std::optional<Error> Planning::view_row_refusal() const {
   const Names names(request_.sql);
   for (std::size_t i = 0; i < tables_.size(); ++i)
-    if (tables_[i].expands && stands_alone(names, statement_.tables[i]))
+    if (tables_[i].expands && stands_alone(names, i))
       return refuse(request_, "a row as a whole, over rows of several shards, is not supported yet",
                     statement_.tables[i].span, "name its columns");
   return std::nullopt;

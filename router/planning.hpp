@@ -156,7 +156,7 @@ private:
   std::optional<Error> ungatherable_function(const parser::Block& block) const;
   std::optional<Error> uncopyable(std::size_t index) const;
   std::optional<Error> whole_rows(const Names& names) const;
-  bool stands_alone(const Names& names, const parser::TableRef& table) const;
+  bool stands_alone(const Names& names, std::size_t index) const;
   bool is_nowhere(std::size_t index) const;
   ShardId merge_node(const PlanTemplate& plan, const std::vector<std::vector<ShardId>>& shards,
                      std::uint32_t spread) const;

@@ -80,22 +80,40 @@ std::string name_of(TokenKind kind, std::string_view text) {
 }
 }  // namespace
 
+std::size_t items_named(std::string_view order_by, const std::string& name) {
+  std::size_t found = 0;
+  int depth = 0;
+  bool begins = true, named = false;  // at the beginning of an item; behind the name there
+  parser::Lexer lexer(order_by, {});
+  for (Token token = lexer.next();; token = lexer.next()) {
+    const std::string_view text = text_of(order_by, {token.begin, token.end});
+    const bool end = token.kind == TokenKind::end || token.kind == TokenKind::bad;
+    const bool comma = text == "," && depth == 0;
+    const std::string word = name_of(token.kind, text);
+    if (named && (end || comma || word == "asc" || word == "desc" || word == "nulls")) ++found;
+    if (end) return found;
+    named = begins && word == name;
+    begins = comma || (depth == 0 && token.kind == TokenKind::word && (word == "order" || word == "by"));
+    depth += text == "(" || text == "[" ? 1 : text == ")" || text == "]" ? -1 : 0;
+  }
+}
+
 Names::Names(std::string_view sql) {
   parser::Lexer lexer(sql, {});
   std::string last;
-  bool after_dot = false;
+  bool after_dot = false, before = false;  // whether a dot stands before this token, before the last
   for (Token token = lexer.next(); token.kind != TokenKind::end && !unreadable_; token = lexer.next()) {
     const std::string_view text = sql.substr(token.begin, token.end - token.begin);
     const bool dot = token.kind == TokenKind::symbol && text == ".";
-    if (!last.empty() && !dot) ++alone_[last];
+    if (!last.empty() && !dot && !before) ++alone_[last];
     if (after_dot && text == "*") ++stars_;
-    after_dot = dot;
+    before = std::exchange(after_dot, dot);
     last = name_of(token.kind, text);
     if (!last.empty()) all_.insert(last);
     // The server cuts names off at 63 bytes.
     unreadable_ = token.kind == TokenKind::unicode_identifier || token.kind == TokenKind::bad || last.size() > 63;
   }
-  if (!last.empty()) ++alone_[last];
+  if (!last.empty() && !before) ++alone_[last];
 }
 
 std::size_t Names::alone(const std::string& name) const {

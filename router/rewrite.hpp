@@ -36,7 +36,11 @@ std::size_t behind_tokens(std::string_view sql, std::uint32_t tokens, parser::Le
 // Whether the token `second` stands right behind the word `first`; both in lower case.
 bool in_sequence(std::string_view sql, std::string_view first, std::string_view second);
 
-// The names that a text mentions, as the server folds them, and how often a name stands without a dot behind it.
+// How many items of an ORDER BY are this name and nothing else.
+std::size_t items_named(std::string_view order_by, const std::string& name);
+
+// The names that a text mentions, as the server folds them, and how often a name stands without a dot before or behind
+// it.
 class Names {
 public:
   explicit Names(std::string_view sql);

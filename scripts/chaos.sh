@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Faults under load: ./dev chaos [--short | --minutes N] [--seed N] [--rounds N] [--reloads N] [--only …]; see docs/testing.md.
+# Faults under load: ./dev chaos [--short | --minutes N] [--seed N] [--rounds N] [--reloads N] [--worlds N] [--only …]; see docs/testing.md.
 # Exits with 1 if a guarantee was violated; Tessera's log is kept in .cache/chaos-<seed>.log.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh

@@ -1,11 +1,12 @@
-"""./dev chaos: faults under load, a storm of reloads, the race of cancel requests; a table at the end, exit 1 on a violated guarantee.
+"""./dev chaos: faults under load, a storm of reloads, the race of cancel requests, the oracle; a table at the end, exit 1 on a violated guarantee.
 
-  --short          each fault twice, 300 reloads, 5,000 cancel races: about three minutes, for CI
+  --short          each fault twice, 300 reloads, 5,000 cancel races, 4 worlds: about four minutes, for CI
   --minutes N      faults for that long (10)
   --rounds N       cancel races (100,000)
   --reloads N      reloads to another shape (1,000)
+  --worlds N       random schemas of the oracle, each with 200 queries (400)
   --seed N         repeat a run: the same faults in the same order, the same choices of each client
-  --only WORDS     faults, reloads, cancel, or names of faults, separated by commas
+  --only WORDS     faults, reloads, cancel, oracle, or names of faults, separated by commas
   --list           the names of the faults
 """
 
@@ -26,11 +27,13 @@ from chaos.load import NOBODY, percentile  # noqa: E402
 from chaos.reload_storm import Storm  # noqa: E402
 from harness import places, postgres  # noqa: E402
 from harness.tessera import Tessera, TesseraFailed, database_config  # noqa: E402
+from oracle import run as oracle  # noqa: E402
 
 LEAST_LOAD = 100  # statements/s before a fault, or the round does not count
 RACES = 8  # beside each other
-SHORT_TURNS, SHORT_RELOADS, SHORT_ROUNDS = 2, 300, 5000
-STAGES = ("faults", "reloads", "cancel")
+SHORT_TURNS, SHORT_RELOADS, SHORT_ROUNDS, SHORT_WORLDS = 2, 300, 5000, 4
+QUERIES = 200  # of a world
+STAGES = ("faults", "reloads", "cancel", "oracle")
 
 
 class Tally:
@@ -235,12 +238,32 @@ def run_cancel(options, tally):
         print(f"{done[0]} rounds, {done[1]} cancels met their statement, none another")
 
 
+def run_oracle(options, tally):
+    print(f"\n==> {options.worlds} worlds of the oracle, the first is {options.seed}", flush=True)
+    root, servers = own_server("oracle", "", 2)
+    directory = root / f"{os.getpid()}-oracle"
+    try:
+        found, differences = oracle.worlds(options.seed, options.worlds, QUERIES, servers, directory)
+        print(found)
+        for difference in differences:
+            tally.violated("oracle", difference)
+        if found.share("select") >= 0.02:
+            tally.violated("oracle", f"{found.share('select'):.1%} of the valid queries were refused")
+    except (TesseraFailed, OSError) as problem:
+        tally.violated("oracle", problem)
+    finally:
+        for server in servers:
+            server.destroy()
+        places.remove_tree(directory)
+
+
 def main():
     parser = argparse.ArgumentParser(prog="./dev chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage="./dev chaos [options]")
     parser.add_argument("--short", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--minutes", type=float, default=10, help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--reloads", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--worlds", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help=argparse.SUPPRESS)
     parser.add_argument("--only", default=",".join(STAGES), help=argparse.SUPPRESS)
     parser.add_argument("--list", action="store_true", help=argparse.SUPPRESS)
@@ -251,16 +274,19 @@ def main():
         return 0
     options.rounds = options.rounds or (SHORT_ROUNDS if options.short else 100_000)
     options.reloads = options.reloads or (SHORT_RELOADS if options.short else 1000)
+    options.worlds = options.worlds or (SHORT_WORLDS if options.short else 400)
     wanted = {word.strip() for word in options.only.split(",")}
     if unknown := wanted - {*STAGES, *names}:
         parser.error(f"no stage or fault {', '.join(sorted(unknown))}; faults: {', '.join(names)}")
     tally, started = Tally(), time.monotonic()
-    if wanted - {"reloads", "cancel"}:
+    if wanted - {"reloads", "cancel", "oracle"}:
         run_faults(options, tally, wanted)
     if "reloads" in wanted:
         run_reloads(options, tally)
     if "cancel" in wanted:
         run_cancel(options, tally)
+    if "oracle" in wanted:
+        run_oracle(options, tally)
     print(f"\n{len(tally.violations)} guarantees violated in {time.monotonic() - started:.0f} s, seed {options.seed}")
     for violation in tally.violations:
         print(f"  {violation}")

@@ -98,6 +98,11 @@ EQUAL = [
     "select count(*) from ub join ua using (d) where d < '2024-01-01 12:00'",
     "select sum(\"é\") from ua where \"é\" > 2",
     "select U&\"\\00e9\" from ua order by id",
+    "select user_id, count(*) as orders from orders group by user_id order by orders desc, 1",
+    "select country as users, count(*) from users where users.id > 3 group by 1 order by users nulls first",
+    "select o.orders, u.id from (select user_id as orders from orders) o join users u on u.id = o.orders order by 1, 2",
+    "select name.id, name from users name order by name.id",
+    "select count(name) from users name, countries c",
 ]
 
 
@@ -140,6 +145,11 @@ REFUSED = [
     "select (users).name from users order by id limit 3",
     "select count(*) from users, lateral (select users) s",
     "select f from users u, lateral row_to_json(u) f order by id limit 2",
+    "select id as u, to_jsonb(u) from users u order by u",
+    "select id as u from users u order by array[to_jsonb(1), to_jsonb(u)], u",
+    "select id as u from users u order by (select count(*) from (select row_number() over (order by u)) s), u",
+    "select user_id as orders, (orders).id from public.orders order by orders, 2",
+    "select name from users name (a, b) order by name",
 ]
 
 

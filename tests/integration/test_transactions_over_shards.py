@@ -4,6 +4,7 @@ import pytest
 from harness import wire
 from harness.tessera import database_config
 from harness.wire import SYNC, bind, describe_statement, execute, parse, query
+from talk import code
 
 SCHEMA = "create table users (id bigint primary key)"
 
@@ -39,6 +40,14 @@ def test_an_error_in_a_transaction_without_a_shard_fails_it_also_in_a_pipeline(t
         connection.read_until("Z")
         assert b"COMMIT\0" not in [reply.body for reply in replies]
         assert not [r for r in connection.ask(query("select id from users where id = 7100")) if r.type == "D"]
+
+
+def test_a_name_that_is_taken_is_no_news_in_a_failed_transaction(tessera, config):
+    proxy = tessera(config)
+    with wire.connect(proxy.host, proxy.port, "app", "shop", "app") as connection:
+        connection.ask(parse("select 1", "kept"), SYNC)
+        connection.ask(query("begin"))
+        assert [code(connection.ask(parse("select 2", "kept"), SYNC)) for _ in range(2)] == ["42P05", "25P02"]
 
 
 def test_ready_for_query_after_a_pipelined_begin_tells_of_the_transaction(tessera, config):

@@ -1,0 +1,10 @@
+create table regions (region_id int primary key, name text not null, zone text not null);
+create table depots (depot_id int primary key, town text not null, region_id int not null, docks int not null, opened date not null);
+create table services (service char(2) primary key, name text not null, days int not null, base_fee numeric(8,2) not null, per_kg numeric(8,4) not null);
+create table senders (sender_id bigint primary key, name text not null, trade text, region_id int not null, joined date not null, credit numeric(12,2), parent_id bigint);
+create table claims (sender_id bigint, claim_no int, consignment_id bigint not null, leg int not null, filed date not null, reason text not null, asked numeric(10,2) not null, paid numeric(10,2), primary key (sender_id, claim_no));
+create table vehicles (plate text primary key, depot_id int not null, kind text not null, payload_kg int not null, bought date not null, km_cost numeric(6,3) not null);
+create table consignments (consignment_id bigint primary key, sender_id bigint not null, service char(2) not null, from_depot int not null, to_depot int not null, accepted date not null, due date not null, delivered date, pieces int not null, declared numeric(12,2), remark text);
+create table legs (consignment_id bigint, leg int, plate text not null, from_depot int not null, to_depot int not null, departed timestamp not null, arrived timestamp, weight_kg numeric(8,2) not null, distance_km int not null, toll numeric(8,2) not null, fee numeric(10,2) not null, condition char(1) not null, primary key (consignment_id, leg));
+create view late as select consignment_id, sender_id, service, to_depot, due, delivered - due as days from consignments where delivered > due;
+create view depot_months as select from_depot as depot_id, date_trunc('month', departed)::date as month, count(*) as legs, sum(weight_kg) as kg, sum(fee) as fees from legs group by 1, 2;
