@@ -361,7 +361,7 @@ private:
   Result<Target> cursor_target(const router::PlannedStatement& planned, const router::Values& values);
   Result<Target> declared_target(const parser::Statement& statement, const router::Values& values);
   Result<void> read_in_parts(std::string_view name, Portal& portal);
-  std::optional<Error> cursor_problem(const Spread& spread, bool transaction) const;
+  std::optional<Error> cursor_problem(const Spread& spread, bool transaction);
   void note_cursor(const parser::Statement& statement);
   void run_cursor(executor::Request request, const Spread& spread);
   void open_cursor(executor::Request request, const Spread& spread);

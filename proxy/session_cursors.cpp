@@ -59,7 +59,9 @@ Result<Target> Session::cursor_target(const router::PlannedStatement& planned, c
   if (statement == nullptr || !statement->cursor || !multi_shard()) return target;
   const Portal* portal = portals_.find(statement->cursor->name);
   if (statement->kind == StatementKind::declare_cursor) {
-    const bool there = portal != nullptr && (in_transaction_ || lazy_.open() || portal->hold);
+    // Whether a portal on one shard is still there that shard says.
+    const bool known = portal != nullptr && (!portal->on_server() || portal->home);
+    const bool there = known && (in_transaction_ || lazy_.open() || portal->hold);
     if (there) return fail(SqlState("42P03"), fmt::format("cursor \"{}\" already exists", statement->cursor->name));
     if (planned.plan.hinted_shard || planned.plan.refusal) return target;
     return declared_target(*statement, values);
@@ -137,7 +139,7 @@ Result<void> Session::read_in_parts(std::string_view name, Portal& portal) {
   return {};
 }
 
-std::optional<Error> Session::cursor_problem(const Spread& spread, bool transaction) const {
+std::optional<Error> Session::cursor_problem(const Spread& spread, bool transaction) {
   const CursorStep& step = *spread.cursor;
   const executor::Cursor& cursor = *step.cursor;
   if (spread.kind == StatementKind::declare_cursor) {
@@ -149,7 +151,7 @@ std::optional<Error> Session::cursor_problem(const Spread& spread, bool transact
                    {},
                    "declare it outside of one, or without HOLD",
                    0};
-    return {};
+    return portal_refusal(step.name, false, step.query.size());
   }
   if (!step.portion) return {};
   if (cursor.failed) return Error{SqlState("55000"), fmt::format("portal \"{}\" cannot be run", step.name), {}, {}, 0};

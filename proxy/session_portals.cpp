@@ -47,11 +47,11 @@ bool Session::awaits_portals_end(std::string_view name) {
   return portal != nullptr && !portal->on_server() && portal->unit != unit_ && wait_for_replies() == Got::wait;
 }
 
-// Those on several shards that were made behind a savepoint have ended with it: the transaction has gone back to its
-// last one. Of the others the servers know.
+// Those that were made behind a savepoint have ended with it: the transaction has gone back to its last one. Of the
+// portals of one shard that server knows.
 void Session::end_portals_behind_savepoint() {
   const auto ended = [this](const Portal& portal) {
-    return !portal.on_server() && portal.savepoints >= lazy_.savepoints();
+    return (!portal.on_server() || portal.home) && portal.savepoints >= lazy_.savepoints();
   };
   if (ended(unnamed_portal_)) unnamed_portal_ = {};
   portals_.erase_if(ended);

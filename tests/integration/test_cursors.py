@@ -165,6 +165,8 @@ def test_savepoints(sides):
     same(sides, "begin", f"declare a cursor for {SORTED}", "savepoint s", f"declare b cursor for {SORTED}", "fetch a", "fetch b", "rollback to s", "fetch a", "savepoint t", "fetch b", "rollback")
     same(sides, "begin", "savepoint s", "savepoint t", f"declare a cursor for {SORTED}", "release t", "fetch a", "rollback to s", "savepoint u", "fetch a", "rollback")
     same(sides, "begin", "savepoint s", f"declare a cursor for {SORTED}", "release s", "savepoint t", "fetch a", "rollback to t", "fetch a", "commit")
+    same(sides, "begin", "savepoint s", "declare a cursor for select id from orders where user_id = 7 order by id", "rollback to s", "declare a cursor for select id from orders where user_id = 8 order by id",
+         "fetch a", "savepoint t", f"declare b cursor for {SORTED}", "rollback to t", "declare b cursor for select 1 as one", "fetch a", "fetch b", "rollback")
     found = []
     for side in sides[:2]:  # shard by shard
         side.execute("begin")
