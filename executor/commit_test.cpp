@@ -5,6 +5,7 @@
 
 #include "executor/everywhere.hpp"
 #include "executor/execution_fixture.hpp"
+#include "executor/idle_owner.hpp"
 
 namespace tessera::executor {
 namespace {
@@ -12,7 +13,7 @@ namespace {
 using testing::HasSubstr;
 
 // Who has a transaction open on one connection.
-class Participant final : public pool::BackendOwner, public pool::PoolClient {
+class Participant final : public IdleOwner, public pool::PoolClient {
 public:
   void begin(pool::Pool& pool) {
     if (pool::Backend* backend = pool.checkout(*this)) on_checkout(*backend);
@@ -33,20 +34,7 @@ private:
     backend.flush();
   }
   void on_checkout_failed(const Error& reason) override { ADD_FAILURE() << reason.message; }
-  void on_relay(std::string_view) override {}
-  void on_done(const pool::ExpectedReply&, char, std::string_view) override {}
-  bool on_error(const pool::ExpectedReply&, const postgres::ErrorFields&) override { return false; }
-  void on_skipped(const pool::ExpectedReply&) override {}
-  bool on_ready(const pool::ExpectedReply&, postgres::TransactionStatus) override { return false; }
-  void on_copy(const pool::ExpectedReply&, char) override {}
-  bool on_parameter(std::string_view, std::string_view, bool) override { return false; }
-  bool on_notice(const postgres::ErrorFields&, bool) override { return false; }
-  bool on_notification(const postgres::NotificationView&) override { return false; }
-  void on_backend_turn(pool::Backend&) override {}
   void on_backend_lost(pool::Backend&, const Error&) override { backend_ = nullptr; }
-  void on_backend_prepared(pool::Backend&, const Result<void>&) override {}
-  void on_backend_drained(pool::Backend&) override {}
-  bool is_congested() const override { return false; }
 
   pool::Backend* backend_ = nullptr;
 };

@@ -9,13 +9,14 @@
 
 #include "base/ids.hpp"
 #include "executor/execution.hpp"
+#include "executor/idle_owner.hpp"
 #include "parser/statement.hpp"
 
 namespace tessera::executor {
 
 // A connection of a pool that stays in its transaction while nothing runs there. Lends it, and gives it back in the
 // end.
-class KeptConnection final : public pool::BackendOwner {
+class KeptConnection final : public IdleOwner {
 public:
   KeptConnection(pool::Pool& pool, pool::Backend& backend);
   ~KeptConnection() override;
@@ -24,20 +25,7 @@ public:
   void forget() { backend_ = nullptr; }
 
 private:
-  void on_relay(std::string_view) override {}
-  void on_done(const pool::ExpectedReply&, char, std::string_view) override {}
-  bool on_error(const pool::ExpectedReply&, const postgres::ErrorFields&) override { return false; }
-  void on_skipped(const pool::ExpectedReply&) override {}
-  bool on_ready(const pool::ExpectedReply&, postgres::TransactionStatus) override { return false; }
-  void on_copy(const pool::ExpectedReply&, char) override {}
-  bool on_parameter(std::string_view, std::string_view, bool) override { return false; }
-  bool on_notice(const postgres::ErrorFields&, bool) override { return false; }
-  bool on_notification(const postgres::NotificationView&) override { return false; }
-  void on_backend_turn(pool::Backend&) override {}
   void on_backend_lost(pool::Backend&, const Error&) override { forget(); }
-  void on_backend_prepared(pool::Backend&, const Result<void>&) override {}
-  void on_backend_drained(pool::Backend&) override {}
-  bool is_congested() const override { return false; }
 
   pool::Pool& pool_;
   pool::Backend* backend_;
@@ -46,12 +34,13 @@ private:
 struct Cursor {
   std::string name;  // on the servers
   bool scroll = false;
-  std::vector<ShardId> shards;             // those that have one, or…
+  std::vector<ShardId> shards;             // those that have one, if it is not…
   std::unique_ptr<KeptConnection> merged;  // …the merge node's connection
   std::size_t current = 0;                 // of the shards: those before it have no more rows
   bool failed = false;                     // in reading: nothing more can be read
   std::string description;                 // RowDescription, as text; empty: it is not open
 
+  bool is_open() const { return !description.empty(); }
   // What opens it for this query.
   std::string declaration(std::string_view query) const;
 };

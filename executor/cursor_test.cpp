@@ -60,11 +60,13 @@ TEST_F(CursorTest, OtherColumnsOnAnotherShardAreAnError) {
 }
 
 TEST_F(CursorTest, AnErrorStandsWhereTheClientsTextHasIt) {
-  server_[1].answer("P", error("42703"));
+  const std::string nul(1, '\0');
+  server_[1].answer("P", raw('E', "SERROR" + nul + "C42703" + nul + "Mno" + nul + "P40" + nul + nul));
   for (const char* skipped : {"B", "E", "D"}) server_[1].answer(skipped, "");
   ASSERT_TRUE(open());
   ASSERT_FALSE(*result_);
   EXPECT_EQ(result_->error().code.view(), "42703");
+  EXPECT_EQ(result_->error().position, 40 - static_cast<int>(cursor_.declaration({}).size()));
   EXPECT_EQ(cursor_.description, "");
 }
 

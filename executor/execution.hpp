@@ -18,7 +18,6 @@
 namespace tessera::executor {
 
 class KeptConnection;  // cursor.hpp
-struct Cursor;
 
 // As the client sent it.
 struct Request {
@@ -26,10 +25,9 @@ struct Request {
   std::vector<postgres::Oid> types;  // declared parameter types
   std::string bind;   // body of the client's Bind behind the two names (formats, values, result formats); empty: none
   std::string bound;  // for the client when the servers have taken the parameters: BindComplete
-  std::int32_t limit = 0;    // of rows; 0: none
-  bool describe = true;      // the client wants a RowDescription
-  bool simple = false;       // came as a simple query: ReadyForQuery ends the answer
-  Cursor* cursor = nullptr;  // to be opened for the statement, instead of giving its rows; outlives the execution
+  std::int32_t limit = 0;  // of rows; 0: none
+  bool describe = true;    // the client wants a RowDescription
+  bool simple = false;     // came as a simple query: ReadyForQuery ends the answer
 };
 
 // Where a part of the statement runs: on a connection of its own, or on one that `lender` has in its transaction.

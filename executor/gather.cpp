@@ -132,7 +132,7 @@ public:
     parse_parameters(gather_.request_.bind, buffer, values);
     running_ = true;
     send([&](Sender& sender) {
-      if (const Cursor* cursor = gather_.request_.cursor) {
+      if (const Cursor* cursor = gather_.cursor_) {
         sender.parse(cursor->declaration(gather_.plan_.statement), types_);
         sender.bind(values, {});
         sender.execute({.delivery = Delivery::ignore});
@@ -165,10 +165,7 @@ private:
                  begun);
     sender.parse(gather_.request_.sql, gather_.request_.types);
     sender.describe('S');
-    if (gather_.request_.cursor != nullptr)
-      sender.bind(values, {});
-    else
-      sender.bind(values, values.result_formats);
+    sender.bind(values, gather_.cursor_ == nullptr ? std::span(values.result_formats) : std::span<std::int16_t>());
     sender.describe('P');
     for (const router::GatherFragment& fragment : gather_.plan_.fragments) sender.ask(fragment.check);
     sender.sync(described);
@@ -200,12 +197,9 @@ private:
     } else if (expected.kind == ReplyKind::bind && !probed_) {
       gather_.events_.relay(std::exchange(gather_.request_.bound, {}));
     } else if (expected.kind == ReplyKind::describe_portal) {
-      if (Cursor* cursor = gather_.request_.cursor)
-        cursor->description = description_;
-      else if (gather_.request_.describe)
-        gather_.events_.relay(description_);
       columns_ = column_types(description_);
-      description_.clear();
+      if (gather_.cursor_ == nullptr && gather_.request_.describe) gather_.events_.relay(description_);
+      told_ = std::exchange(description_, {});
     }
   }
   // The client has been told the columns of the statement as it was: those of the rewritten one must be the same.
@@ -256,7 +250,8 @@ private:
       case ended:
         return finish();
       case opened:
-        gather_.request_.cursor->merged = keep();
+        gather_.cursor_->merged = keep();
+        gather_.cursor_->description = told_;
         if (!postgres::append_command_complete(gather_.completion_, "DECLARE CURSOR")) gather_.completion_.clear();
         return gather_.part_done();
       case none:
@@ -271,6 +266,7 @@ private:
   bool is_congested() const override { return gather_.concluded_ || (running_ && gather_.events_.congested()); }
 
   std::string description_;
+  std::string told_;                  // RowDescription of the client's own text
   std::vector<Oid> types_;            // of the parameters
   std::vector<Oid> columns_;          // of the answer
   std::vector<TableColumns> tables_;  // of each fragment
@@ -416,10 +412,11 @@ private:
 };
 
 Gather::Gather(Request request, router::GatherPlan plan, const Place& merge, const std::vector<Place>& sources,
-               const pool::Settings& settings, std::string local, net::EventLoop& loop, Events events)
+               const pool::Settings& settings, std::string local, net::EventLoop& loop, Events events, Cursor* cursor)
     : Execution(std::move(request), loop, std::move(events)),
       plan_(std::move(plan)),
       local_(std::move(local)),
+      cursor_(cursor),
       fragments_(plan_.fragments.size()) {
   const auto add_merge = [&] {
     auto node = std::make_unique<Merge>(*this, merge, settings);

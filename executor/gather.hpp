@@ -15,12 +15,16 @@
 
 namespace tessera::executor {
 
+struct Cursor;
+
 class Gather final : public Execution {
 public:
   // `sources`: for each of plan.sources(), but without the merge node's own shard unless they are lent. `local`: SET
   // LOCAL statements, for the merge node of a query inside a transaction.
+  // `cursor`: to be opened for the statement, instead of giving its rows; outlives the execution.
   Gather(Request request, router::GatherPlan plan, const Place& merge, const std::vector<Place>& sources,
-         const pool::Settings& settings, std::string local, net::EventLoop& loop, Events events);
+         const pool::Settings& settings, std::string local, net::EventLoop& loop, Events events,
+         Cursor* cursor = nullptr);
 
 private:
   class Part;
@@ -39,6 +43,7 @@ private:
 
   router::GatherPlan plan_;
   std::string local_;
+  Cursor* const cursor_;
   Merge* merge_ = nullptr;
   std::vector<Source*> sources_;
   std::vector<Fragment> fragments_;

@@ -4,25 +4,17 @@
 #include <fmt/format.h>
 
 #include "executor/columns.hpp"
+#include "executor/sender.hpp"
 #include "wire/postgres/error_message.hpp"
-#include "wire/postgres/frontend.hpp"
 
 namespace tessera::executor {
 
 using pool::Backend;
-using pool::Delivery;
 using pool::ReplyKind;
 
 namespace {
 
 constexpr std::size_t block = 32 * 1024;  // of rows, that the client gets at once
-
-// The client's Bind. `buffer` keeps what the view borrows.
-bool parse_values(const Request& request, std::string& buffer, postgres::BindView& out) {
-  buffer.assign("\0\0", 2);  // portal and statement: the unnamed ones
-  buffer += request.bind.empty() ? std::string(6, '\0') : request.bind;
-  return postgres::parse_bind(buffer, out);
-}
 
 // So many rows of each shard, if the client wants no more than some.
 std::int32_t row_limit(std::int32_t limit, std::uint64_t offset) {
@@ -44,16 +36,12 @@ public:
     postgres::BindView values;
     std::string buffer;
     running_ = true;
-    const bool built =
-        parse_values(merge_.request_, buffer, values) &&
-        postgres::append_bind(backend_->out(), "", "", values.parameters,
-                              {values.parameter_formats, merge_.formats_}) &&
-        postgres::append_execute(backend_->out(), "", row_limit(merge_.request_.limit, merge_.plan_.offset));
-    if (!built) return merge_.failed(too_long());
-    postgres::append_sync(backend_->out());
-    backend_->replies().expect({.kind = ReplyKind::bind, .delivery = Delivery::ignore});
-    backend_->replies().expect({.kind = ReplyKind::execute, .hide_completion = true, .ordered = true});
-    backend_->replies().expect({.kind = ReplyKind::sync, .delivery = Delivery::ignore});
+    parse_parameters(merge_.request_.bind, buffer, values);
+    Sender sender(*backend_);
+    sender.bind(values, merge_.formats_);
+    sender.execute({.hide_completion = true, .ordered = true}, row_limit(merge_.request_.limit, merge_.plan_.offset));
+    sender.sync(0);
+    if (const Result<void> sent = sender.sent(); !sent) return merge_.failed(sent.error());
     backend_->flush();
   }
   // Nothing of it runs.
@@ -61,14 +49,11 @@ public:
 
 private:
   Result<void> begin(Backend& backend) override {
-    const bool built = postgres::append_parse(backend.out(), "", merge_.plan_.sql, merge_.request_.types) &&
-                       postgres::append_describe(backend.out(), 'S', "");
-    if (!built) return std::unexpected(too_long());
-    postgres::append_sync(backend.out());
-    backend.replies().expect({.kind = ReplyKind::parse, .delivery = Delivery::ignore});
-    backend.replies().expect({.kind = ReplyKind::describe_statement, .ordered = true});
-    backend.replies().expect({.kind = ReplyKind::sync, .delivery = Delivery::ignore});
-    return {};
+    Sender sender(backend);
+    sender.parse(merge_.plan_.sql, merge_.request_.types);
+    sender.describe('S');
+    sender.sync(0);
+    return sender.sent();
   }
   void on_relay(std::string_view bytes) override {
     if (!running_) {
@@ -182,7 +167,7 @@ Result<MergeSort::Columns> MergeSort::columns_of(std::string_view description) c
   if (postgres::peek_frame(description, postgres::max_message_length, header) != postgres::FrameStatus::complete ||
       header.type != postgres::backend::row_description ||
       !postgres::parse_row_description(postgres::frame_body(description, header), fields) ||
-      fields.size() <= plan_.keys.size() || !parse_values(request_, buffer, values))
+      fields.size() <= plan_.keys.size() || !parse_parameters(request_.bind, buffer, values))
     return std::unexpected(postgres::invalid_message("RowDescription"));
   const std::size_t visible = fields.size() - plan_.keys.size();
   if (values.result_formats.size() > 1 && values.result_formats.size() != visible)

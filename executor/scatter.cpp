@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "executor/columns.hpp"
+#include "executor/sender.hpp"
 #include "wire/postgres/error_message.hpp"
 #include "wire/postgres/frontend.hpp"
 
@@ -78,10 +79,9 @@ private:
   // Its own statement, with its own of the values.
   bool append_piece(std::string& out) {
     const Request& request = scatter_.request_;
-    std::string buffer("\0\0", 2);
-    buffer += request.bind.empty() ? std::string(6, '\0') : request.bind;
+    std::string buffer;
     postgres::BindView all;
-    if (!postgres::parse_bind(buffer, all)) return false;
+    if (!parse_parameters(request.bind, buffer, all)) return false;
     std::vector<postgres::Oid> types;
     std::vector<postgres::Value> values;
     std::vector<std::int16_t> formats;

@@ -2,6 +2,7 @@
 // (limits.prepared_memory). Owned by its session.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <map>
 #include <string>
@@ -48,6 +49,10 @@ public:
   void clear() {
     entries_.clear();
     bytes_ = 0;
+  }
+  template <typename Which>
+  bool any(Which&& which) const {
+    return std::ranges::any_of(entries_, [&](const auto& entry) { return which(entry.second.statement); });
   }
   template <typename Visit>
   void each(Visit&& visit) {

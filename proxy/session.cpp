@@ -330,7 +330,7 @@ void Session::set_identity(pool::IdentityRef identity) {
 
 bool Session::move_to(WorkerDatabase& database, ListenHub* listen, pool::IdentityRef identity) {
   release_if_free();
-  if (backend_ != nullptr || !parked_.empty() || pins_ != 0) return false;
+  if (backend_ != nullptr || !parked_.empty() || pins_ != 0 || holds_cursor()) return false;
   if (options_.listen != nullptr) options_.listen->forget(*this);
   options_.database->session_closed();
   options_.database = &database;

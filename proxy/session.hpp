@@ -334,7 +334,8 @@ private:
   void run_scatter(executor::Request request, const Spread& spread);
   void start_merge(executor::Request request, const Spread& spread);
   std::optional<Error> gather_problem(const router::GatherPlan& plan, bool transaction) const;
-  void start_gather(executor::Request request, const router::GatherPlan& plan, executor::Events events);
+  void start_gather(executor::Request request, const router::GatherPlan& plan, executor::Events events,
+                    executor::Cursor* cursor = nullptr);
   executor::Events statement_events(bool simple);
   std::optional<Error> scatter_problem(const std::vector<ShardId>& shards, bool writes) const;
   Got prepare_scatter(const std::vector<ShardId>& shards, bool writes);
@@ -357,6 +358,7 @@ private:
   // ---- session_cursors.cpp
   Got wait_for_cursor(const router::PlannedText& text);
   std::optional<ShardId> home_of_cursor(const router::PlannedText& text) const;
+  bool holds_cursor() const;
   std::string fetched_columns(const router::PlannedText& text) const;
   Result<Target> cursor_target(const router::PlannedStatement& planned, const router::Values& values);
   Result<Target> declared_target(const parser::Statement& statement, const router::Values& values);

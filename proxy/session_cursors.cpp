@@ -44,6 +44,11 @@ std::optional<ShardId> Session::home_of_cursor(const router::PlannedText& text) 
   return portal != nullptr ? portal->home : std::nullopt;
 }
 
+// One over several shards: a connection that is kept for it belongs to the pools of this database.
+bool Session::holds_cursor() const {
+  return portals_.any([](const Portal& portal) { return portal.hold; });
+}
+
 // Of FETCH from a cursor over several shards: its RowDescription. Empty: a server can say it.
 std::string Session::fetched_columns(const router::PlannedText& text) const {
   const parser::Cursor* cursor = named_cursor(text);
@@ -71,7 +76,6 @@ Result<Target> Session::cursor_target(const router::PlannedStatement& planned, c
   if (!portal->spread.cursor) return target;
   target.scatter = true;
   target.spread.kind = statement->kind;
-  target.spread.plan.shards = portal->spread.plan.shards;
   CursorStep& step = target.spread.cursor.emplace(*portal->spread.cursor);
   step.name = statement->cursor->name;
   step.closes = statement->kind == StatementKind::close_cursor;
@@ -87,6 +91,7 @@ Result<Target> Session::declared_target(const parser::Statement& statement, cons
   const parser::Cursor& declared = *statement.cursor;
   const parser::SourceSpan span = statement.inner.front().span;
   const std::string_view query = router::text_of(values.sql, span);
+  const int before = router::position_of(values.sql, span.begin) - 1;
   parser::Fingerprint print;
   router::PlannedTextRef text;
   options_.database->plan(query, view(), routing(), print, &text);
@@ -94,7 +99,7 @@ Result<Target> Session::declared_target(const parser::Statement& statement, cons
   Result<Target> target = target_of(*text, own);
   if (!target) {
     Error error = target.error();
-    if (error.position > 0) error.position += router::position_of(values.sql, span.begin) - 1;
+    if (error.position > 0) error.position += before;
     return std::unexpected(std::move(error));
   }
   if (!target->scatter) return Target{};
@@ -113,6 +118,7 @@ Result<Target> Session::declared_target(const parser::Statement& statement, cons
   CursorStep& step = target->spread.cursor.emplace();
   step.name = declared.name;
   step.query = query;
+  step.before = before;
   step.hold = declared.hold;
   step.cursor->scroll = declared.scroll;
   return target;
@@ -158,7 +164,7 @@ std::optional<Error> Session::cursor_problem(const Spread& spread, bool transact
   if (cursor.merged && cursor.merged->lost()) return connection_lost();
   const bool forward = step.portion->direction == Direction::forward && step.portion->count > 0;
   if (cursor.scroll || forward) return {};
-  step.cursor->failed = true;
+  step.cursor->failed = true;  // as a server's would be
   return Error{SqlState("55000"), "cursor can only scan forward",
                "over several shards that is so unless it is declared SCROLL",
                "Declare it with SCROLL option to enable backward scan.", 0};
@@ -184,7 +190,7 @@ void Session::note_cursor(const parser::Statement& statement) {
 void Session::run_cursor(executor::Request request, const Spread& spread) {
   const CursorStep& step = *spread.cursor;
   if (step.closes) return close_cursor(request, step);
-  if (step.cursor->description.empty()) return open_cursor(std::move(request), spread);
+  if (!step.cursor->is_open()) return open_cursor(std::move(request), spread);
   host_.stream().append(std::exchange(request.bound, {}));
   read_cursor(std::move(request), step);
 }
@@ -192,17 +198,17 @@ void Session::run_cursor(executor::Request request, const Spread& spread) {
 void Session::open_cursor(executor::Request request, const Spread& spread) {
   const CursorStep& step = *spread.cursor;
   step.cursor->name = fmt::format("tessera_cursor_{}", ++cursors_);
-  step.cursor->shards = spread.plan.shards;
+  if (!spread.gather) step.cursor->shards = spread.plan.shards;
   executor::Request open = request;
   if (!step.query.empty()) open.sql = step.query;
   open.describe = false;
-  open.cursor = step.cursor.get();
   executor::Events events = execution_events([this, request, spread](const Result<void>& result) {
+    spread.cursor->cursor->failed = !result;
     if (!result || !spread.cursor->portion) return cursor_declared(request, spread, result);
     take_execution();
     read_cursor(request, *spread.cursor);
   });
-  if (spread.gather) return start_gather(std::move(open), *spread.gather, std::move(events));
+  if (spread.gather) return start_gather(std::move(open), *spread.gather, std::move(events), step.cursor.get());
   run_execution(std::make_unique<executor::OpenCursor>(std::move(open), *step.cursor, places_of(spread.plan.shards),
                                                        options_.database->loop(), std::move(events)));
 }
@@ -237,10 +243,12 @@ void Session::cursor_declared(const executor::Request& request, const Spread& sp
                   .savepoints = lazy_.savepoints()};
     portal.spread.kind = StatementKind::select;
     portal.spread.gather.reset();
-    if (step.cursor->merged) portal.spread.plan.shards.clear();
     portals_.put(step.name, std::move(portal));
   }
-  scatter_done(result, request.simple);
+  if (result || result.error().position == 0) return scatter_done(result, request.simple);
+  Error error = result.error();
+  error.position += step.before;
+  scatter_done(std::unexpected(std::move(error)), request.simple);
 }
 
 // On a merge node it ends with what is kept there.
@@ -271,10 +279,9 @@ void Session::close_cursor(const executor::Request& request, const CursorStep& s
 std::optional<bool> Session::close_on_shards(std::string_view name, const Portal& portal) {
   if (!portal.scatter || !portal.spread.cursor) return {};
   const CursorStep& open = *portal.spread.cursor;
-  const bool ends_alone = open.cursor->merged || open.cursor->description.empty() || open.closes;
+  const bool ends_alone = open.cursor->merged || !open.cursor->is_open() || open.closes;
   if (ends_alone || !in_transaction_ || in_failed_transaction() || discard_until_sync()) return {};
   Spread spread{.kind = StatementKind::close_cursor, .cursor = open};
-  spread.plan.shards = open.cursor->shards;
   spread.cursor->name = name;
   spread.cursor->closes = spread.cursor->by_message = true;
   return start_scatter({.describe = false}, spread, nullptr);

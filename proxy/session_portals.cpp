@@ -149,7 +149,7 @@ bool Session::describe_portal(std::string_view whole, std::string_view name) {
   if (portal != nullptr && portal->scatter) {
     // A cursor that SQL has declared has been described by the servers.
     const CursorStep* const step = portal->spread.cursor ? &*portal->spread.cursor : nullptr;
-    if (step != nullptr && !step->portion && !step->closes && !step->cursor->description.empty())
+    if (step != nullptr && !step->portion && !step->closes && step->cursor->is_open())
       return answer_in_unit(step->cursor->description);
     if (portal->executed || described_) {
       refuse(undescribed());

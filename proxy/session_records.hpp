@@ -24,7 +24,8 @@ namespace tessera::proxy {
 // limit.
 struct CursorStep {
   std::string name = {};   // the client's
-  std::string query = {};  // DECLARE: behind FOR
+  std::string query = {};  // DECLARE: behind FOR…
+  int before = 0;          // …and the characters in front of it
   bool hold = false;
   bool closes = false, by_message = false;
   std::shared_ptr<executor::Cursor> cursor = std::make_shared<executor::Cursor>();

@@ -56,10 +56,12 @@ bool Session::start_scatter(executor::Request request, const Spread& spread, rou
     return true;
   }
   const bool transaction = in_transaction_ || lazy_.open();
-  const router::GatherPlan* gather = spread.merge ? nullptr : spread.gather.get();
-  const std::vector<ShardId> shards = gather == nullptr ? spread.plan.shards
-                                      : transaction     ? gather->sources()
-                                                        : gather->shards();
+  const executor::Cursor* open = spread.cursor && spread.cursor->cursor->is_open() ? &*spread.cursor->cursor : nullptr;
+  const router::GatherPlan* gather = spread.merge || open != nullptr ? nullptr : spread.gather.get();
+  const std::vector<ShardId> shards = open != nullptr     ? open->shards
+                                      : gather == nullptr ? spread.plan.shards
+                                      : transaction       ? gather->sources()
+                                                          : gather->shards();
   const bool own_transaction = spread.plan.writes && !spread.outside_transaction;
   std::optional<Error> problem = scatter_problem(shards, own_transaction);
   copies_first_ = !spread.copies.empty() && (copies_first_ || !in_transaction_);
@@ -179,12 +181,13 @@ void Session::run_in_turn(const executor::Request& request, const Spread& spread
 
 // The merge node is a connection from the pool in any case: a transaction that made temporary tables could not be
 // prepared.
-void Session::start_gather(executor::Request request, const router::GatherPlan& plan, executor::Events events) {
+void Session::start_gather(executor::Request request, const router::GatherPlan& plan, executor::Events events,
+                           executor::Cursor* cursor) {
   std::vector<ShardId> shards = in_transaction_ ? plan.sources() : plan.shards();
   if (!in_transaction_) std::erase(shards, plan.merge);
   run_execution(std::make_unique<executor::Gather>(
       std::move(request), plan, executor::Place{.pool = &pool_of(plan.merge)}, places_of(shards), settings_.current(),
-      in_transaction_ ? settings_.local_sql() : std::string(), options_.database->loop(), std::move(events)));
+      in_transaction_ ? settings_.local_sql() : std::string(), options_.database->loop(), std::move(events), cursor));
 }
 
 // Only the shards know of some types; then nothing has run yet, and it is gathered.

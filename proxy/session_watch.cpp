@@ -99,8 +99,9 @@ std::string Session::pin_reasons() const {
                                                                         {pin_library, "LOAD"},
                                                                         {pin_code, "code"}};
   std::string text;
+  const int pins = pins_ | (holds_cursor() ? pin_cursor : 0);
   for (const auto& [bit, name] : names)
-    if ((pins_ & bit) != 0) text += fmt::format("{}{}", text.empty() ? "" : ", ", name);
+    if ((pins & bit) != 0) text += fmt::format("{}{}", text.empty() ? "" : ", ", name);
   return text;
 }
 

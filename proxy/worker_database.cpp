@@ -39,9 +39,8 @@ bool concerns_session(const parser::Statement& statement) {
     case StatementKind::notify:
       return true;
     default:
-      return statement.prepared || statement.cursor || statement.effects.temporary_objects ||
-             statement.explain_tessera || statement.command == "SET CONSTRAINTS" ||
-             statement.kind == StatementKind::ddl;
+      return statement.prepared || statement.effects.temporary_objects || statement.explain_tessera ||
+             statement.command == "SET CONSTRAINTS" || statement.kind == StatementKind::ddl;
   }
 }
 
@@ -386,7 +385,8 @@ router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const Pla
     planned.advances_sequences = hidden.advances_sequences;
     planned.loads_library = hidden.loads_library;
     note_settings(statement, sql, view, planned);
-    if (!concerns_session(statement) && planned.setting_calls.empty()) continue;
+    const bool cursor = statement.cursor && routing.topology->shard_count() > 1;
+    if (!concerns_session(statement) && !cursor && planned.setting_calls.empty()) continue;
     text->session_effects = true;
     // SET x = '1' and SET x = '2' share a fingerprint; so do BEGIN READ ONLY and the same with a comment before it.
     if (!print.slots.empty()) text->cacheable = false;

@@ -174,6 +174,8 @@ std::string describe_rows(const Plan& plan, const parser::Statement& statement, 
   if (!merges && plan.op != Operator::gather) return {};
   if (merges)
     if (const auto merged = merge(statement, values, topology, catalog, session)) return describe(*merged);
+  const PlanTemplate known = router::plan(statement, values.sql, {}, {}, topology, catalog, session);
+  if (!known.gathers) return known.many_refusal ? describe("otherwise", *known.many_refusal) : std::string();
   const auto gathered = gather(statement, values, topology, catalog, session, in_transaction, 0);
   return (merges ? "  but its order or its LIMIT is for a server to tell:\n" : "") +
          (gathered ? describe(*gathered, topology) : gathered.error().message + '\n');

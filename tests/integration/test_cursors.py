@@ -6,8 +6,10 @@ import psycopg
 import pytest
 from gathered import both  # noqa: F401
 from harness import wire
+from harness.tessera import database_config
 from harness.wire import SYNC, bind, close_portal, describe_portal, describe_statement, execute, parse, query
-from talk import code, eventually, log_in, rows
+from talk import code, errors, eventually, log_in, rows
+from test_reload import reload
 
 SCAN = "select id, name, mood from users"  # shard by shard
 SORTED = "select id, amount, tags from orders where amount > 0 order by amount desc, id"  # on a merge node
@@ -156,6 +158,16 @@ def test_what_cannot_be_declared(sides):
             assert said(through, sql)[0] == "0A000"
 
 
+def test_errors_stand_where_the_statement_has_them(sides):
+    for query in ("select nothing from users", "select id from users where name = 1 order by name", "select sum(nothing) from orders"):
+        places = []
+        for side in sides[:2]:
+            with pytest.raises(psycopg.Error) as failed, side.transaction():
+                side.execute(f"declare \"é\" cursor for {query}")
+            places.append((failed.value.sqlstate, failed.value.diag.statement_position))
+        assert places[0] == places[1] and places[1][1], query
+
+
 def test_an_error_while_reading(sides):
     for sql in ("select 10 / (id - 25) from users where id > 20 order by 1", "select 10 / (id - 25) from users where id > 20"):
         same(sides, "begin", f"declare c cursor for {sql}", "savepoint s", "fetch all from c", "fetch c", "rollback to s", "fetch c", "rollback", "fetch c")
@@ -287,6 +299,19 @@ def test_in_one_unit(wires):
              query("commit"))
 
 
+def test_read_on_behind_a_lock(wires):
+    """Gathering would have to wait for it; what is gathered need not."""
+    both_say(wires, query("begin"), parse(ORDERED) + bind([b"1"], portal="p") + execute("p", 4) + SYNC, query(f"declare c cursor for {SORTED}"), query("lock table users in access exclusive mode"),
+             execute("p", 3) + SYNC, query("fetch 2 from c"), query("rollback"))
+
+
+def test_what_has_failed_cannot_be_run(wires):
+    both_say(wires, query("begin"), parse("select note from orders where 1 / (id - id) > 0 order by note") + bind(portal="p") + SYNC, query("savepoint s"))
+    assert code(wires[0].ask(execute("p", 1) + SYNC)) == "22012"
+    wires[1].ask(execute("p", 1) + SYNC)
+    both_say(wires, query("rollback to s"), execute("p", 1) + SYNC, query("rollback"))
+
+
 # ---- what must not be left ------------------------------------------------------------------------------------------
 
 
@@ -336,3 +361,25 @@ def test_the_merge_nodes_connection_comes_back(both, ending):  # noqa: F811
             if hold and ending in ("commit", "rollback", "error"):
                 assert rows(side.ask(query("fetch c")))
         eventually(lambda: busy(through) == before, what=f"{ending} {hold}")
+
+
+def test_a_session_with_a_held_cursor_does_not_move_to_other_shards(shards, new_database, tessera):
+    """Its rows are kept on a connection of the shards that were."""
+    servers = shards(2)
+    database = new_database(servers, "create table t (id bigint primary key); insert into t select generate_series(1, 9)")
+    config = {"databases": {database: database_config(servers, database, rules={"r": {"type": "hash", "shards": ["s0", "s1"]}}, tables={"t": {"rule": "r", "key": "id"}})}}
+    proxy = tessera(config)
+    with log_in(proxy, database) as holding, log_in(proxy, database) as free:
+        assert code(holding.ask(query("declare c cursor with hold for select id from t"))) is None
+        assert rows(holding.ask(query("fetch c")))
+        assert "cursors with hold" in rows(holding.ask(query("show tessera.sessions")))[0]
+        shape = config["databases"][database]
+        shape["shards"] = {"t" + name[1:]: shard for name, shard in shape["shards"].items()}
+        shape["rules"]["r"]["shards"] = ["t0", "t1"]
+        if "default_shard" in shape:
+            shape["default_shard"] = "t0"
+        assert reload(proxy, config)
+        assert rows(free.ask(query("select count(*) from t"))) == [["18"]]
+        holding.send(query("fetch c"))
+        assert [error["C"] for error in errors(holding.read_to_end())] == ["57P01"]
+    proxy.check_log()
