@@ -22,7 +22,8 @@ def statements(rows):
         return f"select aid, abalance, repeat({value}, {math.ceil(TIMES * BOUND / (FILLER * count))})"
 
     yield "all rows, relayed", f"{long('filler', rows)} from pgbench_accounts"
-    yield "all rows, gathered and sorted", f"{long('filler', rows)} from pgbench_accounts order by abalance, aid"
+    yield "all rows, sorted and merged", f"{long('filler', rows)} from pgbench_accounts order by abalance, aid"
+    yield "all rows, gathered and numbered", f"{long('filler', rows)}, row_number() over (order by abalance, aid) from pgbench_accounts"
     joined = "from payments join pgbench_accounts using (aid)"
     yield "two tables, gathered and joined", f"{long('filler', rows // 10)} {joined}"
     # They come so fast that one read goes on into the second table.

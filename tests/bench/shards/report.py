@@ -11,17 +11,11 @@ OURS, PLAIN, FDW = "tessera", "plain", "fdw"
 REASONS = """Why, by the servers' own log of durations and perf on 2026-11-30:
 
 - *join on the key, summed*, and the join off the key: all rows of both tables go to the merge node, one process, though the shards could do the first by
-  themselves. Of 1.45 s, 0.36 went by until the node had made the temporary tables with its own rows, 0.53 in two COPYs (only then, one after the other,
+  themselves. Of 1.45 s (on a busier machine), 0.36 went by until the node had made the temporary tables with its own rows, 0.53 in two COPYs (only then, one after the other,
   although the shards were done at 0.42), 0.52 in the join itself, over tables without statistics or indexes, and 0.04 in dropping them. Tessera's
   own CPU was a sixth of it.
-- *sorted by the key*: of 3.05 s, 0.29 for the node's own rows, 0.97 for COPY, 1.69 for sorting on disk and giving out, 0.09 for dropping the
-  table. The one server reads its index. The first row comes when all have been moved and sorted, where a merge of four sorted streams would give
-  it at once. *By a value* both sort.
-- Aggregates and the top ten of one table move few rows, but each takes a round trip to each shard in turn (BEGIN) and five to the merge node: some
+- Aggregates of one table move few rows, but each takes a round trip to each shard in turn (BEGIN) and five to the merge node: some
   milliseconds, which showed with 100,000 rows (0.7 to 2.4 times the one server's time in quick runs).
-- All rows (not profiled): relaying takes 0.12 s of CPU on cores that the servers and the client fill already.
-- Memory: when a gather reads two tables from a shard, it goes on reading into the second before that has its turn, as long as the shard is quick enough;
-  what has come is kept. With 250,000, 500,000 and 1,000,000 accounts as second table the peak was 35, 51 and 80 MB.
 - A look-up by key passes one more process on the same two cores. postgres_fdw's CPU contains the beginnings of its sessions, some 70 ms each."""
 
 
