@@ -10,8 +10,8 @@ namespace tessera::executor {
 
 class CopyRows {
 public:
-  // `rows`: DataRow messages, cut anywhere.
-  void append(std::string_view rows, std::string& out);
+  // `rows`: DataRow messages, cut anywhere. Returns how many begin in it.
+  std::size_t append(std::string_view rows, std::string& out);
   // Begin and end of the data, each a message of its own.
   static void append_header(std::string& out);
   static void append_trailer(std::string& out);

@@ -283,6 +283,10 @@ public:
   using Part::Part;
 
   void add(std::size_t fragment) { shares_.push_back({fragment, {}, false}); }
+  void tell(std::vector<Moved>& moved) const {
+    for (const Share& share : shares_)
+      moved.push_back({endpoint()->shard, share.fragment, share.counted.rows, share.counted.bytes});
+  }
 
   void ask(const std::vector<Oid>& types) {
     postgres::BindView values;
@@ -336,6 +340,9 @@ private:
     std::size_t fragment;
     std::string rows;  // as COPY data
     bool whole = false;
+    struct {
+      std::uint64_t rows = 0, bytes = 0;
+    } counted = {};
   };
 
   static constexpr std::uint32_t last = 1, locked = 2;  // of what is expected
@@ -363,7 +370,8 @@ private:
     gather_.moved_bytes_ += bytes.size();
     Share& share = shares_[answered_];
     const bool straight = has_turn() && share.fragment == gather_.fragment_ && share.rows.empty();
-    rows_.append(bytes, straight ? gather_.merge_->out() : share.rows);
+    share.counted.rows += rows_.append(bytes, straight ? gather_.merge_->out() : share.rows);
+    share.counted.bytes += bytes.size();
   }
   void on_done(const pool::ExpectedReply& expected, char, std::string_view) override {
     if (expected.kind != ReplyKind::execute) return;
@@ -440,6 +448,12 @@ Gather::Gather(Request request, router::GatherPlan plan, const Place& merge, con
     sources_.push_back(source.get());
     add(std::move(source));
   }
+}
+
+std::vector<Gather::Moved> Gather::moved() const {
+  std::vector<Moved> all;
+  for (const Source* source : sources_) source->tell(all);
+  return all;
 }
 
 Branch* Gather::relaying() const {

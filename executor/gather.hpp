@@ -26,6 +26,14 @@ public:
          const pool::Settings& settings, std::string local, net::EventLoop& loop, Events events,
          Cursor* cursor = nullptr);
 
+  // Of each source, what it has sent of each fragment.
+  struct Moved {
+    ShardId shard;
+    std::size_t fragment = 0;
+    std::uint64_t rows = 0, bytes = 0;
+  };
+  std::vector<Moved> moved() const;
+
 private:
   class Part;
   class Merge;

@@ -239,15 +239,18 @@ void Scatter::part_described(std::size_t index) {
   failed(different_columns());
 }
 
+Error Scatter::copies_differ(std::uint64_t rows, std::uint64_t other_rows) {
+  return {SqlState("XX001"), "the copies of a reference table differ: shards have changed different numbers of rows",
+          fmt::format("{} and {}", rows, other_rows), "compare the copies, and make them the same", 0};
+}
+
 void Scatter::part_done(std::string_view tag) {
   const std::size_t space = tag.rfind(' ');
   std::uint64_t rows = 0;
   const char* const number = tag.data() + (space == std::string_view::npos ? tag.size() : space + 1);
   const bool counts = std::from_chars(number, tag.data() + tag.size(), rows).ec == std::errc{};  // not TRUNCATE TABLE
   if (combine_ == Combine::first && done_ > 0 && rows != rows_) {
-    return failed({SqlState("XX001"),
-                   "the copies of a reference table differ: shards have changed different numbers of rows",
-                   fmt::format("{} and {}", rows_, rows), "compare the copies, and make them the same", 0});
+    return failed(copies_differ(rows_, rows));
   }
   if (!tag.empty()) verb_ = tag.substr(0, space);
   rows_ = combine_ == Combine::first ? rows : rows_ + rows;

@@ -49,6 +49,8 @@ public:
   Scatter(Request request, std::vector<Piece> pieces, Combine combine, Order order, const pool::Settings& settings,
           net::EventLoop& loop, Events events);
 
+  static Error copies_differ(std::uint64_t rows, std::uint64_t other_rows);
+
 private:
   class Part;
   Branch* relaying() const override;

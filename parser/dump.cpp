@@ -163,9 +163,12 @@ private:
     flag(s_.effects.outside_transaction, "outside_transaction");
     if (!effects.empty()) line("effects:{}", effects);
     if (s_.parameter_count > 0) line("parameters: {}{}", s_.parameter_count, parameter_uses());
-    if (s_.explain_analyze) line("explain: analyze");
-    if (s_.explain_tessera) line("explain: tessera");
-    if (!s_.explain_beside.empty()) line("explain: beside it {}", s_.explain_beside);
+    if (s_.explain.analyze) line("explain: analyze");
+    if (s_.explain.tessera) line("explain: tessera");
+    if (!s_.explain.beside.empty()) line("explain: beside it {}", s_.explain.beside);
+    if (!s_.explain.timing) line("explain: without timing");
+    if (!s_.explain.summary) line("explain: without summary");
+    if (s_.explain.format != "text") line("explain: format {}", s_.explain.format);
   }
 
   // Those that are cast or stand more than once.

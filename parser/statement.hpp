@@ -367,6 +367,16 @@ struct ParameterUse {
   friend bool operator==(const ParameterUse&, const ParameterUse&) = default;
 };
 
+// EXPLAIN's options.
+struct Explain {
+  bool analyze = false;
+  bool tessera = false;  // EXPLAIN (TESSERA) x
+  std::string beside;    // an option that stands beside TESSERA
+  bool timing = true;
+  bool summary = true;
+  std::string format = "text";  // as it was written
+};
+
 struct Statement {
   StatementKind kind = StatementKind::empty;
   SourceSpan span;      // of this statement in a multi-statement text, without the semicolon
@@ -392,9 +402,7 @@ struct Statement {
   std::optional<Channel> channel;
   std::optional<Code> code;
   std::vector<Statement> inner;  // EXPLAIN x, PREPARE … AS x, DECLARE … FOR x, COPY (x) TO: the one statement x
-  bool explain_analyze = false;
-  bool explain_tessera = false;  // EXPLAIN (TESSERA) x
-  std::string explain_beside;    // an option that stands beside TESSERA
+  Explain explain;               // EXPLAIN
 };
 
 }  // namespace tessera::parser

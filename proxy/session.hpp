@@ -2,7 +2,7 @@
 // relays. The heart of the proxy, split by theme: session.cpp (messages, sending, leases), session_simple.cpp (simple
 // queries), session_extended.cpp (Parse, Bind, …), session_transaction.cpp (lazy BEGIN), session_effects.cpp (what
 // statements do to the session), session_settings.cpp (SET and RESET), session_copy.cpp and
-// session_copy_shards.cpp (COPY FROM STDIN), session_watch.cpp (time limits, SHOW),
+// session_copy_shards.cpp (COPY FROM STDIN), session_explain.cpp (EXPLAIN), session_watch.cpp (time limits, SHOW),
 // session_replies.cpp (what the server answers), session_shards.cpp (transactions over several shards),
 // session_cursors.cpp (cursors over several shards), session_end.cpp (how it ends).
 //
@@ -113,17 +113,6 @@ private:
     pin_prepared = 16,
     pin_library = 32,
     pin_code = 64
-  };
-
-  // In input_: where its last complete message ends, at most the Terminate.
-  struct LastWords {
-    std::size_t end = 0;
-    bool goodbye = false;
-  };
-
-  struct Encodings {
-    bool same = false;    // the client's and the server's
-    bool unsafe = false;  // a byte of a longer character can look like a quote or a backslash
   };
 
   // ---- session_copy.cpp
@@ -245,7 +234,6 @@ private:
   std::string with_columns(std::string_view sql, const router::PlannedText& text, Renamed& moved);
   std::optional<bool> settle_unit();
   bool handle_function_call(std::string_view whole);
-  std::string explain(const parser::Statement& statement, std::string_view sql, std::optional<Error>& error);
 
   // ---- session_prepare.cpp
   static bool names_sql_prepared(const router::PlannedStatement& planned);
@@ -352,6 +340,7 @@ private:
   std::string take_execution();
   Error execution_error(const Error& error);
   void scatter_done(const Result<void>& result, bool simple);
+  void statement_done(const Result<void>& result, bool simple, bool cut, std::string completion);
   bool make_failed_current();
   void conclude(std::optional<Error> error, std::string completion, bool simple);
 
@@ -371,6 +360,13 @@ private:
   void close_cursor(const executor::Request& request, const CursorStep& step);
   void cursor_declared(const executor::Request& request, const Spread& spread, const Result<void>& result);
   std::optional<bool> close_on_shards(std::string_view name, const Portal& portal);
+  // ---- session_explain.cpp
+  struct Explaining;
+  std::string explain(const parser::Statement& statement, std::string_view sql, std::optional<Error>& error);
+  Result<std::shared_ptr<const ExplainRequest>> explain_request(std::string_view sql);
+  void run_explain(executor::Request request, const Spread& spread);
+  void explain_gather(const std::shared_ptr<Explaining>& work);
+  void explained(Explaining& work, const Result<void>& result);
 
   // ---- session_shards.cpp
   bool spans() const { return !others_.empty(); }

@@ -285,7 +285,7 @@ bool Session::answer_locally(const router::PlannedText& text, std::string_view s
   const Statement& statement = *planned.statement;
   std::string reply;
   std::optional<Error> error;
-  if (statement.explain_tessera)
+  if (statement.explain.tessera)
     reply = explain(statement, sql, error);
   else if (!local_statement(statement, reply, error))
     return false;
@@ -477,38 +477,6 @@ void Session::set_tessera(const Statement& statement, std::string& reply, std::o
                            postgres::Severity::warning);
   settings_.set_ours(name, wanted, local);
   reply += complete(statement.kind == StatementKind::reset ? "RESET" : "SET");
-}
-
-std::string Session::explain(const Statement& statement, std::string_view sql, std::optional<Error>& error) {
-  if (!statement.explain_beside.empty()) {
-    error = Error{sqlstate::feature_not_supported,
-                  fmt::format("EXPLAIN (TESSERA) does not take the option \"{}\"", statement.explain_beside),
-                  {},
-                  "TESSERA alone shows where the statement goes, and runs nothing; without TESSERA the shard explains",
-                  0};
-    return {};
-  }
-  RowBuilder rows({"QUERY PLAN"});
-  if (!statement.inner.empty()) {
-    parser::Fingerprint print;
-    parser::fingerprint(sql, view().lexer, print);
-    // The hint stands before EXPLAIN, and counts for what is explained.
-    std::string inner;
-    if (print.hint_begin != print.hint_end)
-      inner = fmt::format("/* tessera: {} */ ", sql.substr(print.hint_begin, print.hint_end - print.hint_begin));
-    const parser::SourceSpan span = statement.inner.front().span;
-    inner += sql.substr(span.begin, span.end - span.begin);
-    const router::PlannedText& text = options_.database->plan(inner, view(), routing(), print, nullptr);
-    const auto together = [this](const router::Values& values, const router::Plan& plan) {
-      const auto statements = options_.database->parsed_for_several(values.sql, view());
-      if (!statements) return std::string();
-      return router::describe_rows(plan, statements->front(), values, *routing()->topology, *routing()->catalog,
-                                   view().session, in_transaction_ || lazy_.open());
-    };
-    for (const std::string& line : explain_lines(text, {inner, print.slots, {}}, *routing()->topology, together))
-      rows.row({line});
-  }
-  return rows.all("EXPLAIN");
 }
 
 }  // namespace tessera::proxy

@@ -66,7 +66,7 @@ void Session::look_for_goodbye() {
   if (farewell_ == Farewell::none && last_words().goodbye) note_goodbye();
 }
 
-Session::LastWords Session::last_words() const {
+LastWords Session::last_words() const {
   LastWords words{std::min(copy_left_, input_.size()), false};
   while (words.end < input_.size() && !words.goodbye) {
     const std::string_view rest = std::string_view(input_).substr(words.end);

@@ -533,7 +533,7 @@ bool Session::answer_in_unit(std::string reply, std::uint32_t tag) {
 bool Session::is_ours(const router::PlannedText& text) const {
   if (!text.single() || !text.statements.front().statement || in_failed_transaction()) return false;
   const parser::Statement& statement = *text.statements.front().statement;
-  if (statement.kind == StatementKind::explain) return statement.explain_tessera;
+  if (statement.kind == StatementKind::explain) return statement.explain.tessera;
   const bool setting = statement.kind == StatementKind::set || statement.kind == StatementKind::reset ||
                        statement.kind == StatementKind::show;
   return setting && statement.setting && pool::is_ours(statement.setting->name);
@@ -569,7 +569,7 @@ bool Session::is_local(const router::PlannedText& text) const {
       if (statement.prepared->all) return multi_shard();
       return prepared_.contains(statement.prepared->name) || sql_prepared_.contains(statement.prepared->name);
     case StatementKind::explain:
-      return statement.explain_tessera;
+      return statement.explain.tessera;
     default:
       return false;
   }
@@ -586,7 +586,7 @@ std::string Session::run_local(const Portal& portal, std::optional<Error>& error
   }
   if (lazy_statement(text, portal.sql, reply)) return reply;
   const parser::Statement& statement = *text.statements.front().statement;
-  if (statement.explain_tessera) return explain(statement, portal.sql, error);
+  if (statement.explain.tessera) return explain(statement, portal.sql, error);
   if (!local_statement(statement, reply, error) && !error)
     error = Error{
         SqlState("34000"), "the statement must be sent again: a transaction has begun since it was bound", {}, {}, 0};

@@ -132,7 +132,7 @@ void Session::emit_describe(const PreparedStatement& statement, std::string_view
 // What Describe of a statement that is answered here says of its rows.
 std::string Session::describe_local(const Portal& portal) {
   const parser::Statement& statement = *portal.plan->statements.front().statement;
-  if (statement.explain_tessera || statement.kind == StatementKind::show) {
+  if (statement.explain.tessera || statement.kind == StatementKind::show) {
     std::optional<Error> error;
     const std::string all = run_local(portal, error);
     postgres::FrameHeader header;

@@ -32,6 +32,12 @@ struct CursorStep {
   std::optional<executor::Portion> portion = {};  // to be read, when it is open
 };
 
+// How EXPLAIN of a statement over several shards asks them.
+struct ExplainRequest {
+  parser::Explain options;
+  std::string words;  // EXPLAIN and its options
+};
+
 // A statement over several shards.
 struct Spread {
   parser::StatementKind kind = parser::StatementKind::empty;
@@ -42,8 +48,9 @@ struct Spread {
   std::shared_ptr<const router::SplitPlan> split;
   std::shared_ptr<const router::CopyPlan> copy;  // of a COPY
   std::optional<CursorStep> cursor = {};
-  std::vector<std::string> copies;   // replicate: the tables to be locked, written ones first
-  bool outside_transaction = false;  // no transaction may be open where it runs
+  std::vector<std::string> copies;                // replicate: the tables to be locked, written ones first
+  std::shared_ptr<const ExplainRequest> explain;  // then all the rest is that of the statement which is explained
+  bool outside_transaction = false;               // no transaction may be open where it runs
   std::string command;
 };
 
@@ -58,6 +65,17 @@ struct Script {
   std::size_t next = 0;
   bool implicit = false;  // the transaction at hand is the script's own
   bool failed = false;    // what is left is skipped
+};
+
+// In a session's input: where its last complete message ends, at most the Terminate.
+struct LastWords {
+  std::size_t end = 0;
+  bool goodbye = false;
+};
+
+struct Encodings {
+  bool same = false;    // the client's and the server's
+  bool unsafe = false;  // a byte of a longer character can look like a quote or a backslash
 };
 
 // NOTIFY's message for the client.

@@ -90,16 +90,18 @@ bool Session::start_scatter(executor::Request request, const Spread& spread, rou
   emit_local_deferred();
   note_text(request.sql);
   count_scatter(spread, shards, counters);
-  if (spread.cursor)
+  if (!spread.copies.empty())
+    lock_copies(std::move(request), spread);
+  else if (spread.explain)
+    run_explain(std::move(request), spread);
+  else if (spread.cursor)
     run_cursor(std::move(request), spread);
   else if (gather != nullptr)
     start_gather(std::move(request), *gather, statement_events(request.simple));
   else if (spread.merge)
     start_merge(std::move(request), spread);
-  else if (spread.plan.op == router::Operator::replicate && spread.copies.empty())
-    run_in_turn(request, spread);
   else if (spread.plan.op == router::Operator::replicate)
-    lock_copies(std::move(request), spread);
+    run_in_turn(request, spread);
   else
     run_scatter(std::move(request), spread);
   return true;
@@ -110,6 +112,7 @@ executor::Events Session::statement_events(bool simple) {
 }
 
 void Session::run_scatter(executor::Request request, const Spread& spread) {
+  if (spread.explain) return run_explain(std::move(request), spread);
   if (spread.copy && spread.copy->from) return run_copy(std::move(request), spread);
   using executor::Combine;
   const Combine combine = spread.plan.op == router::Operator::replicate ? Combine::first
@@ -326,7 +329,10 @@ Error Session::execution_error(const Error& error) {
 
 void Session::scatter_done(const Result<void>& result, bool simple) {
   const bool cut = scatter_->cut();
-  std::string completion = take_execution();
+  statement_done(result, simple, cut, take_execution());
+}
+
+void Session::statement_done(const Result<void>& result, bool simple, bool cut, std::string completion) {
   slow_log(last_activity_ - request_started_);
   if (scatter_counters_ != nullptr) {
     if (!result) ++scatter_counters_->errors;

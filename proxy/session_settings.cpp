@@ -195,7 +195,7 @@ bool is_unsafe(std::string_view encoding) {
 }
 }  // namespace
 
-const Session::Encodings& Session::encodings() const {
+const Encodings& Session::encodings() const {
   if (!encodings_) {
     const std::string_view client = parameter("client_encoding");
     encodings_ = Encodings{client == parameter("server_encoding"), is_unsafe(client)};

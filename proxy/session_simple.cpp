@@ -279,6 +279,12 @@ Result<Spread> Session::spread_of(const router::PlannedStatement& planned, route
                 .copies = planned.plan.copies,
                 .outside_transaction = planned.plan.effects.outside_transaction,
                 .command = planned.plan.command};
+  if (planned.plan.kind == StatementKind::explain) {
+    auto explain = explain_request(values.sql);
+    if (!explain) return std::unexpected(explain.error());
+    spread.explain = std::move(*explain);
+    if (!spread.explain->options.analyze) spread.copies.clear();  // none of them is written
+  }
   if (plan.op == router::Operator::merge_sort) {
     auto merge = options_.database->merge(values, view(), *routing());
     if (!merge) return std::unexpected(merge.error());
@@ -289,7 +295,7 @@ Result<Spread> Session::spread_of(const router::PlannedStatement& planned, route
     else
       return std::unexpected(*planned.plan.many_refusal);
   }
-  const bool may_gather = spread.merge && !spread.merge->certain && planned.plan.gathers;
+  const bool may_gather = spread.merge && !spread.merge->certain && planned.plan.gathers && !spread.explain;
   if (plan.op == router::Operator::gather || may_gather) {
     auto gather = options_.database->gather(values, view(), *routing(), in_transaction_ || lazy_.open());
     if (gather)

@@ -39,7 +39,7 @@ bool concerns_session(const parser::Statement& statement) {
     case StatementKind::notify:
       return true;
     default:
-      return statement.prepared || statement.effects.temporary_objects || statement.explain_tessera ||
+      return statement.prepared || statement.effects.temporary_objects || statement.explain.tessera ||
              statement.command == "SET CONSTRAINTS" || statement.kind == StatementKind::ddl;
   }
 }

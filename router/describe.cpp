@@ -153,13 +153,16 @@ std::string describe(const GatherPlan& plan, const Topology& topology) {
   return text + fmt::format("  then: {}\n", plan.statement);
 }
 
+std::string describe(const MergeKey& key) {
+  std::string text = key.text + (key.direction.descending ? " DESC" : "");
+  if (key.direction.nulls_first != key.direction.descending)
+    text += key.direction.nulls_first ? " NULLS FIRST" : " NULLS LAST";
+  return text;
+}
+
 std::string describe(const MergePlan& plan) {
   std::string keys;
-  for (const MergeKey& key : plan.keys) {
-    keys += fmt::format("{}{}{}", keys.empty() ? "" : ", ", key.text, key.direction.descending ? " DESC" : "");
-    if (key.direction.nulls_first != key.direction.descending)
-      keys += key.direction.nulls_first ? " NULLS FIRST" : " NULLS LAST";
-  }
+  for (const MergeKey& key : plan.keys) keys += (keys.empty() ? "" : ", ") + describe(key);
   std::string text = keys.empty() ? "" : fmt::format("  by {}\n", keys);
   if (plan.offset > 0) text += fmt::format("  after the first {} rows\n", plan.offset);
   if (plan.limit) text += fmt::format("  at most {} rows\n", *plan.limit);
@@ -171,6 +174,10 @@ std::string describe_rows(const Plan& plan, const parser::Statement& statement, 
                           const Topology& topology, const Catalog& catalog, const SessionView& session,
                           bool in_transaction) {
   const bool merges = plan.op == Operator::merge_sort;
+  if (plan.op == Operator::split) {
+    const auto parts = split(statement, values, topology, catalog, session);
+    return parts ? describe(*parts, topology) : parts.error().message + '\n';
+  }
   if (!merges && plan.op != Operator::gather) return {};
   if (merges)
     if (const auto merged = merge(statement, values, topology, catalog, session)) return describe(*merged);

@@ -45,8 +45,8 @@ struct GatherPlan {
   std::vector<ShardId> shards() const;   // and the merge node
 };
 
-// For a statement whose template `gathers`. `spread` chooses the merge node where it does not matter. Errors: as those
-// of bind, and what cannot be gathered inside a transaction.
+// For a statement whose template `gathers`, or EXPLAIN of one. `spread` chooses the merge node where it does not
+// matter. Errors: as those of bind, and what cannot be gathered inside a transaction.
 Result<GatherPlan> gather(const parser::Statement& statement, const Values& values, const Topology& topology,
                           const Catalog& catalog, const SessionView& session, bool in_transaction,
                           std::uint32_t spread);

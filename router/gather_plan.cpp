@@ -519,6 +519,12 @@ Result<GatherPlan> gather(const PlanRequest& request, const Values& values, bool
 Result<GatherPlan> gather(const parser::Statement& statement, const Values& values, const Topology& topology,
                           const Catalog& catalog, const SessionView& session, bool in_transaction,
                           std::uint32_t spread) {
+  if (statement.kind == parser::StatementKind::explain) {
+    const std::string text = without_explain(values.sql, statement);
+    Values inner = values;
+    inner.sql = text;
+    return gather(statement.inner.front(), inner, topology, catalog, session, in_transaction, spread);
+  }
   if (!values.same_encoding)
     return fail(sqlstate::feature_not_supported,
                 "a query over several shards needs the database's client_encoding, in which the rows travel", "SET it");

@@ -242,16 +242,12 @@ std::string explain(const File& file, const Topology& topology, const std::strin
     const Values values{sql, fingerprint.slots, parameters};
     if (!made.refusal) text += bound(made, topology, values);
     BindScratch scratch;
-    if (Plan plan; made.insert_rows && bind(made, topology, values, scratch, plan) && plan.op == Operator::split) {
-      const auto parts = split(statement, values, topology, file.catalog, setup.session);
-      text += parts ? describe(*parts, topology) : parts.error().message + '\n';
-    }
     if (Plan plan; made.kind == parser::StatementKind::copy && bind(made, topology, values, scratch, plan) &&
                    plan.op != Operator::route && plan.op != Operator::any) {
       const auto rows = copy_plan(statement, values, topology, file.catalog, setup.session);
       text += rows ? describe(*rows, topology) : rows.error().message + '\n';
     }
-    if (Plan plan; (made.merges || made.gathers) && bind(made, topology, values, scratch, plan))
+    if (Plan plan; (made.merges || made.gathers || made.insert_rows) && bind(made, topology, values, scratch, plan))
       text += describe_rows(plan, statement, values, topology, file.catalog, setup.session, false);
   }
   return text;

@@ -41,12 +41,15 @@ struct MergePlan {
   int position_in(std::string_view client_sql, int position) const;
 };
 
-// For a statement whose template `merges`. None: not with these values, or an order that is not known here.
+// For a statement whose template `merges`, or EXPLAIN of one. None: not with these values, or an order that is not
+// known here.
 std::optional<MergePlan> merge(const parser::Statement& statement, const Values& values, const Topology& topology,
                                const Catalog& catalog, const SessionView& session);
 
+std::string describe(const MergeKey& key);  // as in ORDER BY
 std::string describe(const MergePlan& plan);
-// How the rows of a statement with this plan come together: merged, or gathered; empty for other plans.
+// What the operator does of a statement with this plan: how its rows come together, or what each shard gets; empty for
+// others.
 std::string describe_rows(const Plan& plan, const parser::Statement& statement, const Values& values,
                           const Topology& topology, const Catalog& catalog, const SessionView& session,
                           bool in_transaction);

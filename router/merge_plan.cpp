@@ -380,6 +380,12 @@ int MergePlan::position_in(std::string_view client_sql, int position) const {
 
 std::optional<MergePlan> merge(const parser::Statement& statement, const Values& values, const Topology& topology,
                                const Catalog& catalog, const SessionView& session) {
+  if (statement.kind == parser::StatementKind::explain) {
+    const std::string text = without_explain(values.sql, statement);
+    Values inner = values;
+    inner.sql = text;
+    return merge(statement.inner.front(), inner, topology, catalog, session);
+  }
   // Without slots: operands stand for themselves.
   const PlanRequest request{statement, values.sql, {}, {}, topology, catalog, session};
   Planning planning(request);

@@ -43,10 +43,14 @@ bool is_session(const parser::Statement& statement) {
     case Kind::notify:
       return true;
     case Kind::explain:
-      return statement.explain_tessera;
+      return statement.explain.tessera;
     default:
       return false;
   }
+}
+
+bool is_rows(Kind kind) {
+  return kind == Kind::select || kind == Kind::insert || kind == Kind::update || kind == Kind::delete_;
 }
 
 }  // namespace
@@ -174,6 +178,14 @@ void Planning::inner_statement() {
   inner.effects = out_.effects;
   inner.read_only = out_.read_only;
   out_ = std::move(inner);
+  if (statement_.kind == Kind::explain) {
+    // EXPLAIN (ANALYZE 1): a literal that decides what happens.
+    const auto in_options = [this](const parser::Slot& slot) {
+      return slot.begin < statement_.inner.front().span.begin;
+    };
+    out_.literals_matter = out_.literals_matter || std::ranges::any_of(request_.slots, in_options);
+    if (is_rows(statement_.inner.front().kind)) return explained();
+  }
   out_.merges = out_.gathers = false;  // the statement around it runs on one server
   const bool reads_all = statement_.kind == Kind::copy && !out_.effects.writes;
   const bool one_shard =
@@ -192,6 +204,18 @@ void Planning::inner_statement() {
         refuse(request_, fmt::format("{} over rows of several shards is not supported yet", out_.command),
                statement_.span, keys_given() ? std::string(one_shard_hint) : "add a condition on the sharding key");
   }
+}
+
+// Each of the shards explains its part, and the plan that puts them together is told around that.
+void Planning::explained() {
+  const std::string& format = statement_.explain.format;
+  if (format != "xml" && format != "yaml") return;
+  Error error =
+      refuse(request_, fmt::format("EXPLAIN (FORMAT {}) of a statement over several shards is not supported", format),
+             statement_.span, "use FORMAT TEXT or FORMAT JSON");
+  if (out_.placement == Placement::every_shard) return refuse_all(std::move(error));
+  if (out_.gathers || out_.merges || !out_.many_refusal) out_.many_refusal = std::move(error);
+  out_.merges = out_.gathers = false;
 }
 
 // True: a hint, or the session's setting, decides. Hints that are not allowed are ordinary comments.

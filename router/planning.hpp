@@ -117,6 +117,7 @@ private:
   void dispatch();
   bool apply_hint();
   void inner_statement();
+  void explained();
   void key_hint(std::string_view key);
   bool read_only() const;
   std::vector<parser::FunctionCall> calls(const parser::Block& block) const;

@@ -55,6 +55,15 @@ std::size_t behind_tokens(std::string_view sql, std::uint32_t tokens, parser::Le
   return last.end;
 }
 
+std::string without_explain(std::string_view sql, const parser::Statement& explain) {
+  std::string text(sql);
+  const std::uint32_t behind = explain.inner.front().span.begin;
+  parser::Lexer lexer(sql, {});
+  for (Token token = lexer.next(); token.kind != TokenKind::end && token.begin < behind; token = lexer.next())
+    std::fill(text.begin() + token.begin, text.begin() + token.end, ' ');
+  return text;
+}
+
 bool in_sequence(std::string_view sql, std::string_view first, std::string_view second) {
   parser::Lexer lexer(sql, {});
   bool behind = false;

@@ -33,6 +33,9 @@ Replacement in_place_of(std::string_view sql, const parser::TableRef& table, std
 // Behind that many tokens: where it is, in bytes.
 std::size_t behind_tokens(std::string_view sql, std::uint32_t tokens, parser::LexerMode mode);
 
+// The text of EXPLAIN x with nothing but x in it, each character where it was.
+std::string without_explain(std::string_view sql, const parser::Statement& explain);
+
 // Whether the token `second` stands right behind the word `first`; both in lower case.
 bool in_sequence(std::string_view sql, std::string_view first, std::string_view second);
 

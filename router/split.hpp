@@ -33,7 +33,7 @@ struct SplitPlan {
   bool returns_each = false;
 };
 
-// For a statement that bind has made Operator::split of. Errors: as those of bind.
+// For a statement that bind has made Operator::split of, or EXPLAIN of one. Errors: as those of bind.
 Result<SplitPlan> split(const parser::Statement& statement, const Values& values, const Topology& topology,
                         const Catalog& catalog, const SessionView& session);
 

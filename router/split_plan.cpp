@@ -93,6 +93,12 @@ SplitPart part_of(const parser::Statement& statement, const PlanTemplate& plan, 
 
 Result<SplitPlan> split(const parser::Statement& statement, const Values& values, const Topology& topology,
                         const Catalog& catalog, const SessionView& session) {
+  if (statement.kind == parser::StatementKind::explain) {
+    const std::string text = without_explain(values.sql, statement);
+    Values inner = values;
+    inner.sql = text;
+    return split(statement.inner.front(), inner, topology, catalog, session);
+  }
   const PlanTemplate plan = router::plan(statement, values.sql, values.slots, {}, topology, catalog, session);
   if (plan.refusal) return std::unexpected(*plan.refusal);
   if (plan.many_refusal) return std::unexpected(*plan.many_refusal);

@@ -11,7 +11,7 @@
 namespace tessera::parser::postgres {
 
 // All statements of `sql` in order; empty when it holds none. A syntax error is SQLSTATE 42601 with the server's own
-// wording and the character position. `EXPLAIN (TESSERA …) x` is understood here and sets explain_tessera.
+// wording and the character position. `EXPLAIN (TESSERA …) x` is understood here and sets explain.tessera.
 // Limits: nesting deeper than the library accepts is 54001 (statement_too_complex).
 Result<std::vector<Statement>> parse(std::string_view sql);
 

@@ -111,15 +111,22 @@ void Builder::arguments(NodeList nodes) {
 void Builder::explain(const PgQuery__ExplainStmt& node) {
   out_.kind = StatementKind::explain;
   out_.command = "EXPLAIN";
+  Explain& explained = out_.explain;
   for (const Node* item : list(node.options, node.n_options)) {
     const auto* option = as<PgQuery__DefElem>(item);
-    if (option == nullptr || !option_is_on(*option)) continue;
+    if (option == nullptr) continue;
     const std::string_view name = option->defname;
-    out_.explain_analyze = out_.explain_analyze || name == "analyze";
-    out_.explain_tessera = out_.explain_tessera || name == "tessera";
-    if (name != "tessera") out_.explain_beside = name;
+    const bool on = option_is_on(*option);
+    if (name == "timing") explained.timing = on;
+    if (name == "summary") explained.summary = on;
+    if (const auto* format = as<PgQuery__String>(option->arg); format != nullptr && name == "format")
+      explained.format = format->sval;
+    if (!on) continue;
+    explained.analyze = explained.analyze || name == "analyze";
+    explained.tessera = explained.tessera || name == "tessera";
+    if (name != "tessera") explained.beside = name;
   }
-  if (!out_.explain_tessera) out_.explain_beside.clear();
+  if (!explained.tessera) explained.beside.clear();
   TokenIndex first = first_token() + 1;
   if (tokens_.is(first, "(") && node.n_options > 0) {
     first = tokens_.match(first) + 1;
@@ -128,8 +135,8 @@ void Builder::explain(const PgQuery__ExplainStmt& node) {
   }
   nested(node.query, first);
   if (out_.inner.empty()) return;
-  if (out_.explain_analyze) out_.effects = out_.inner[0].effects;
-  if (out_.inner[0].kind == StatementKind::execute && !out_.explain_tessera) out_.prepared = out_.inner[0].prepared;
+  if (explained.analyze) out_.effects = out_.inner[0].effects;
+  if (out_.inner[0].kind == StatementKind::execute && !explained.tessera) out_.prepared = out_.inner[0].prepared;
 }
 
 bool Builder::rows(const Node* node) {

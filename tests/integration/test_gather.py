@@ -139,7 +139,7 @@ def test_what_it_cannot_do_is_refused(both):
                       "select to_jsonb(j) from (users u cross join countries c) j order by 1", "select o.to_jsonb from orders o order by 1", "select count(*), current_setting('transaction_isolation') from users",
                       "select pg_typeof(o.id) from orders o order by note limit 1", "select ctid from orders order by 1 limit 1", "select count(*) from orders for update", "select count(*) from pg_class, orders",
                       "select * from orders tablesample bernoulli (50) limit 1", "select count(*), nextval('pg_catalog.x') from orders", "select users.id, users.name from users group by users.id",
-                      "select public.users.id from public.users order by name", "copy (select count(*) from users) to stdout", "explain select count(*) from users"):
+                      "select public.users.id from public.users order by name", "copy (select count(*) from users) to stdout", "explain (format xml) select count(*) from users"):
             replies = connection.ask(wire.query(query))
             assert code(replies) == "0A000", (query, errors(replies), rows(replies))
             assert rows(connection.ask(wire.query("select count(*) from users"))) == [["40"]]
