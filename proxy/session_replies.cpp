@@ -52,7 +52,10 @@ void Session::on_done(const ExpectedReply& expected, char type, std::string_view
   Undo* const found = undo_log_.find(expected.tag);
   if (found == nullptr) return;
   Undo& entry = *found;
-  if (entry.effects && type != backend_message::portal_suspended && type != 0 &&
+  // Whose rows are still coming has done what it does to settings.
+  const bool complete = type != backend_message::portal_suspended || !entry.changes.empty();
+  if (type == backend_message::command_complete && rows_of(body) == 0) entry.changes.clear();  // no call was made
+  if (entry.effects && complete && type != 0 &&
       entry.next_effect < entry.effects->statements.size())
     apply_effect(entry.effects->statements[entry.next_effect++], entry);
   if (expected.kind == ReplyKind::query) return;  // until ReadyForQuery

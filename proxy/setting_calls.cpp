@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "parser/fingerprint.hpp"
+#include "parser/lexer.hpp"
 #include "parser/postgres/parse.hpp"
 #include "pool/settings.hpp"
 #include "router/text.hpp"
@@ -53,6 +54,33 @@ bool is_set_config(const parser::FunctionCall& call) {
   return call.name == "set_config" && (call.schema.empty() || call.schema == "pg_catalog");
 }
 
+// SELECT set_config(name, …) FROM pg_settings WHERE name = 'this one': of a setting that a server may not have, as
+// pg_dump says it. The name, wherever the call is made.
+std::optional<std::string> name_asked_for(const parser::Block& block, std::string_view sql) {
+  if (block.functions.size() != 1 || !block.clauses.from || !block.clauses.where) return {};
+  const parser::SourceSpan& call = block.functions.front().span;
+  const auto tokens = [sql](std::uint32_t begin, std::uint32_t end) {
+    std::vector<std::string> texts;
+    const std::string_view part = sql.substr(begin, end - begin);
+    parser::Lexer lexer(part, {});
+    for (parser::Token token = lexer.next(); token.kind != parser::TokenKind::end; token = lexer.next()) {
+      const std::string_view text = part.substr(token.begin, token.end - token.begin);
+      texts.push_back(token.kind == parser::TokenKind::word ? lower(text) : std::string(text));
+    }
+    return texts;
+  };
+  const std::vector<std::string> words = tokens(call.begin, call.end);
+  const auto open = std::ranges::find(words, "(");
+  if (words.end() - open < 3 || open[1] != "name" || open[2] != ",") return {};
+  std::vector<std::string> rest = tokens(call.end, block.span.end);
+  std::string name;
+  if (rest.empty() || !parser::decode_string(rest.back(), parser::LiteralKind::string, name)) return {};
+  rest.pop_back();
+  if (rest.size() > 2 && rest[1] == "pg_catalog" && rest[2] == ".") rest.erase(rest.begin() + 1, rest.begin() + 3);
+  if (rest != std::vector<std::string>{"from", "pg_settings", "where", "name", "="}) return {};
+  return name;
+}
+
 }  // namespace
 
 bool calls_set_config(const parser::Statement& statement) {
@@ -64,17 +92,18 @@ bool calls_set_config(const parser::Statement& statement) {
 
 std::optional<std::vector<router::SettingCall>> setting_calls(const parser::Statement& statement,
                                                               std::string_view sql) {
-  // Each call must be made once, whatever the data.
+  // Each call must be made once, whatever the data; or not at all, if there is no such setting.
   if (statement.kind != StatementKind::select || statement.blocks.size() != 1) return {};
   const parser::Block& block = statement.blocks.front();
-  if (block.clauses.from || block.clauses.where || block.clauses.having || block.clauses.limit ||
-      block.clauses.offset || block.values || block.clauses.group_by)
+  const std::optional<std::string> asked_for = name_asked_for(block, sql);
+  if (!asked_for && (block.clauses.from || block.clauses.where || block.clauses.having || block.clauses.limit ||
+                     block.clauses.offset || block.values || block.clauses.group_by))
     return {};
   std::vector<router::SettingCall> calls;
   for (const parser::FunctionCall& call : block.functions) {
     if (!is_set_config(call)) return {};
     if (call.arguments.size() != 3) return {};
-    const std::optional<std::string> name = string_of(call.arguments[0], sql);
+    const std::optional<std::string> name = asked_for ? asked_for : string_of(call.arguments[0], sql);
     const std::optional<bool> local = boolean_of(call.arguments[2], sql);
     const Operand::Kind value = call.arguments[1].kind;
     const bool plain = value == Operand::Kind::parameter || value == Operand::Kind::null ||

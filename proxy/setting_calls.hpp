@@ -19,8 +19,8 @@ struct SettingChange {
   bool local = false;
 };
 
-// The set_config calls of a statement that does nothing else: SELECT set_config('name', value, true). Nothing: the
-// statement calls set_config in a way whose effect cannot be told from its text.
+// The set_config calls of a statement that does nothing else: SELECT set_config('name', value, true). They are made if
+// its result has a row. Nothing: the statement calls set_config in a way whose effect cannot be told from its text.
 std::optional<std::vector<router::SettingCall>> setting_calls(const parser::Statement& statement, std::string_view sql);
 bool calls_set_config(const parser::Statement& statement);
 

@@ -62,6 +62,24 @@ def test_set_config_is_a_set(connection):
     assert ask(connection, "select set_config('search_' || 'path', 'public', false)") == "0A000"
 
 
+def test_a_setting_that_a_server_may_not_have(connection):
+    """As pg_dump asks for one."""
+    assert ask(connection, "SELECT set_config(name, 'b', false) FROM pg_settings WHERE name = 'search_path'") == [["b"]]
+    assert both(connection) == 2
+    assert ask(connection, "select pg_catalog.set_config(name, 'public', false) from pg_catalog.pg_settings where name = 'search_path'") == [["public"]]
+    for unknown in ("restrict_nonsystem_relation_kind_x", "Search_Path"):
+        assert ask(connection, f"select set_config(name, 'b', false) from pg_settings where name = '{unknown}'") == []
+    ask(connection, "begin; rollback")
+    assert both(connection) == 4
+    for other in ("name like 'search_path'", "name = 'search_path' and random() < 1", "name in ('search_path')", "name = 'search_path' limit 1"):
+        assert ask(connection, f"select set_config(name, 'b', false) from pg_settings where {other}") == "0A000"
+
+
+def test_a_portal_that_is_not_read_to_its_end_has_set(connection):
+    replies = connection.ask(wire.parse("select set_config('search_path', 'b', false)") + wire.bind() + wire.execute(limit=1) + wire.SYNC)
+    assert code(replies) is None and replies[-2].type == "s" and both(connection) == 2
+
+
 def test_names_are_not_planned_behind_what_changes_them(connection):
     assert len(ask(connection, "set search_path = b; select id from t")) == 2
     assert both(connection) == 2
