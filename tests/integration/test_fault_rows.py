@@ -152,19 +152,19 @@ def test_a_server_that_takes_connections_and_says_nothing(tessera, crowded):
     """Its kernel accepts, nobody answers: as behind a router that swallows everything. In bounded time, and only its own statements."""
     servers, name = crowded
     with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
-        config = config_of(servers, name, **load.sharding(4), backend={"connect_timeout": "400ms"}, pool={"checkout_timeout": "600ms", "reconnect_min": "20ms", "reconnect_max": "100ms"})
+        config = config_of(servers, name, **load.sharding(4), backend={"connect_timeout": "2s"}, pool={"checkout_timeout": "3s", "reconnect_min": "20ms", "reconnect_max": "100ms"})
         config["databases"][name]["shards"]["s3"] = {"primary": f"127.0.0.1:{silent.getsockname()[1]}"}
         proxy = tessera(config)
         with log_in(proxy, name) as connection:
             for _ in range(3):
                 started = time.monotonic()
                 replies = connection.ask(wire.query("select v from items where id = 3000000001"))
-                assert code(replies) in ("08006", "53300") and "s3" in str(replies) and time.monotonic() - started < 2, replies
+                assert code(replies) in ("08006", "53300") and "s3" in str(replies) and time.monotonic() - started < 6, replies
                 started = time.monotonic()
                 replies = connection.ask(wire.query("select v from items where id in (1, 3000000001)"))
-                assert code(replies) in ("08006", "53300") and rows(replies) in ([], [["row 1"]]) and time.monotonic() - started < 2, replies
+                assert code(replies) in ("08006", "53300") and rows(replies) in ([], [["row 1"]]) and time.monotonic() - started < 6, replies
                 for shard in range(3):
                     started = time.monotonic()
                     assert value(connection, f"select v from items where id = {shard}000000001") == "row 1"
-                    assert time.monotonic() - started < 0.3
+                    assert time.monotonic() - started < 2
         assert os.path.exists(f"/proc/{proxy.process.pid}")

@@ -448,6 +448,8 @@ def test_a_client_that_does_not_read_is_not_held_for_ever(single, servers, datab
     servers[0].run("select pg_notify('flood', i || repeat('x', 7900)) from generate_series(1, 5000) i", database)
     notify(servers[0], database, "calm", "still here")
     assert other.heard() == [("calm", "still here")]
+    # The other may be on another worker thread, which has heard all of it earlier.
+    eventually(lambda: 'sqlstate="54000"' in single.http("GET", "/metrics")[1], timeout=30)
     last = None
     while last is None or last.type == "A":
         last = slow.wire.read()
