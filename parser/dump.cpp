@@ -246,6 +246,7 @@ private:
     flag(c.outer_join, "outer_join");
     flag(c.table_sample, "table_sample");
     flag(c.range_function, "range_function");
+    flag(c.with_query, "with_query");
     if (!flags.empty()) line("  has:{}", flags);
   }
 

@@ -207,6 +207,7 @@ struct Clauses {
   bool outer_join = false;
   bool table_sample = false;
   bool range_function = false;  // a set-returning function in FROM
+  bool with_query = false;      // FROM names a query of WITH
 };
 
 struct TargetItem {

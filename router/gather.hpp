@@ -21,17 +21,17 @@
 
 namespace tessera::router {
 
-// The rows of one table that the statement can need.
+// The rows of one table that the statement can need; or what the shards make of tables (router/prepared_block.hpp).
 struct GatherFragment {
   std::string table;            // on the merge node, its name with its schema
   std::string query;            // the same for each shard, with the statement's own parameters
   std::vector<ShardId> shards;  // ascending; none: there are no such rows
-  // Asks a server for one row: the names of the table's columns, a line for each, and their types. The names must be
-  // `columns`, for which the query is made; the types must be the same everywhere.
+  // Asks a server for one row: the names of the columns of what the query reads, a line for each, and their types. The
+  // names must be `columns`, for which the query is made; the types must be the same everywhere.
   std::string check;
   std::string columns;
   std::vector<int> parameters;  // n of each $n in the query
-  std::string lock = {};        // the table, for LOCK TABLE; empty: it cannot be locked
+  std::string lock = {};        // what the query reads, for LOCK TABLE; empty: it cannot be locked
   friend bool operator==(const GatherFragment&, const GatherFragment&) = default;
 };
 

@@ -9,8 +9,8 @@
 #include "router/contains.hpp"
 #include "router/facts.hpp"
 #include "router/first_rows.hpp"
-#include "router/partial_aggregates.hpp"
 #include "router/planning.hpp"
+#include "router/prepared_block.hpp"
 #include "router/rewrite.hpp"
 #include "router/text.hpp"
 #include "router/view_expansion.hpp"
@@ -19,6 +19,7 @@ namespace tessera::router {
 namespace {
 
 using parser::Block;
+using parser::BlockIndex;
 using parser::Comparison;
 using parser::Condition;
 using parser::no_index;
@@ -206,28 +207,38 @@ private:
   FactBase facts_;
 };
 
+// On the merge node, for the fragment of this number.
+std::string table_for(std::size_t fragment) {
+  return fmt::format("pg_temp.tessera_gather_{}", fragment + 1);
+}
+
 // For LOCK TABLE; empty: it takes no such thing.
 std::string lockable(const Relation& relation) {
   if (relation.kind != Relation::Kind::table && relation.kind != Relation::Kind::partitioned_table) return {};
   return fmt::format("{}.{}", quoted(relation.schema), quoted(relation.name));
 }
 
-// What its servers are asked and given besides.
-void complete(GatherFragment& fragment, const Relation& relation) {
-  std::string name;
-  for (const char c : fmt::format("{}.{}", quoted(relation.schema), quoted(relation.name)))
-    name.append(c == '\'' ? 2 : 1, c);
+// What its servers are asked and given besides, for the tables that it reads.
+void complete(GatherFragment& fragment, const std::vector<const Relation*>& relations) {
+  std::string names;
+  for (const Relation* relation : relations) {
+    names += names.empty() ? "'" : ", '";
+    for (const char c : fmt::format("{}.{}", quoted(relation->schema), quoted(relation->name)))
+      names.append(c == '\'' ? 2 : 1, c);
+    names += "'::pg_catalog.regclass";
+    const std::string lock = lockable(*relation);
+    fragment.lock += fmt::format("{}{}", fragment.lock.empty() || lock.empty() ? "" : ", ", lock);
+    for (const Column& column : relation->columns)
+      fragment.columns += fmt::format("{}{}", fragment.columns.empty() ? "" : "\n", column.name);
+  }
   fragment.check = fmt::format(
-      "SELECT pg_catalog.string_agg(a.attname::pg_catalog.text, pg_catalog.chr(10) ORDER BY a.attnum), "
+      "SELECT pg_catalog.string_agg(a.attname::pg_catalog.text, pg_catalog.chr(10) ORDER BY t.number, a.attnum), "
       "pg_catalog.string_agg(pg_catalog.concat(pg_catalog.format_type(a.atttypid, a.atttypmod), ' ', c.collname), "
-      "pg_catalog.chr(10) ORDER BY a.attnum) FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_collation c "
-      "ON c.oid OPERATOR(pg_catalog.=) a.attcollation WHERE a.attrelid OPERATOR(pg_catalog.=) "
-      "'{}'::pg_catalog.regclass "
-      "AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped",
-      name);
-  fragment.lock = lockable(relation);
-  for (const Column& column : relation.columns)
-    fragment.columns += fmt::format("{}{}", fragment.columns.empty() ? "" : "\n", column.name);
+      "pg_catalog.chr(10) ORDER BY t.number, a.attnum) FROM pg_catalog.unnest(ARRAY[{}]::pg_catalog.oid[]) WITH "
+      "ORDINALITY t (id, number) JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) t.id LEFT JOIN "
+      "pg_catalog.pg_collation c ON c.oid OPERATOR(pg_catalog.=) a.attcollation "
+      "WHERE a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped",
+      names);
   parser::Lexer lexer(fragment.query, {});
   for (Token token = lexer.next(); token.kind != TokenKind::end && token.kind != TokenKind::bad; token = lexer.next()) {
     if (token.kind != TokenKind::parameter) continue;
@@ -430,23 +441,29 @@ Result<GatherPlan> Planning::gather(const PlanTemplate& plan, const Values& valu
     if (table.relation == nullptr || table.kind == Kind::catalog || table.kind == Kind::temporary || !there) continue;
     if (std::string name = lockable(*table.relation); !name.empty()) out.locks.push_back(std::move(name));
   }
-  const bool one_table = tables_.size() == 1 && tables_.front().kind == Kind::sharded;
-  if (one_table) {
-    if (auto partial = partial_aggregates(request_, tables_.front(), calls(statement_.blocks.front()))) {
-      out.fragments.push_back(
-          {.table = "pg_temp.tessera_gather_1", .query = std::move(partial->query), .shards = shards->front()});
-      complete(out.fragments.back(), *tables_.front().relation);
-      replacements = std::move(partial->replacements);
-      replacements.push_back(in_place_of(request_.sql, statement_.tables.front(), out.fragments.front().table));
-      out.statement = rewritten(request_.sql, statement_.span, std::move(replacements));
-      return out;
+  std::vector<bool> prepared(tables_.size());
+  for (BlockIndex i = 0; i < statement_.blocks.size(); ++i) {
+    if (std::ranges::any_of(statement_.blocks[i].tables, [&](TableIndex table) { return prepared[table]; })) continue;
+    const std::string name = table_for(out.fragments.size());
+    auto block = prepare(i, name);
+    if (!block) continue;
+    out.fragments.push_back(
+        {.table = name, .query = std::move(block->parts.query), .shards = (*shards)[component_of_[block->decides]]});
+    std::ranges::move(block->parts.replacements, std::back_inserter(replacements));
+    std::vector<const Relation*> relations;
+    for (const TableIndex table : block->tables) {
+      prepared[table] = true;
+      if (!contains(relations, tables_[table].relation)) relations.push_back(tables_[table].relation);
     }
+    complete(out.fragments.back(), relations);
   }
   const FragmentWriter writer(request_, tables_, component_of_);
+  const bool one_table = tables_.size() == 1 && tables_.front().kind == Kind::sharded && !prepared.front();
   const auto only_first =
       one_table ? first_rows(request_, tables_.front(), calls(statement_.blocks.front())) : std::nullopt;
   for (TableIndex i = 0; i < tables_.size(); ++i) {
     GatherFragment fragment;
+    if (prepared[i]) continue;
     if (tables_[i].kind == Kind::sharded)
       fragment.shards = (*shards)[component_of_[i]];
     else if (tables_[i].kind == Kind::plain && (in_transaction || tables_[i].shard != out.merge) && !is_nowhere(i))
@@ -460,8 +477,8 @@ Result<GatherPlan> Planning::gather(const PlanTemplate& plan, const Values& valu
       return other.query == fragment.query && other.shards == fragment.shards;
     });
     if (same == out.fragments.end()) {
-      fragment.table = fmt::format("pg_temp.tessera_gather_{}", out.fragments.size() + 1);
-      complete(fragment, *tables_[i].relation);
+      fragment.table = table_for(out.fragments.size());
+      complete(fragment, {tables_[i].relation});
       same = out.fragments.insert(out.fragments.end(), std::move(fragment));
     }
     replacements.push_back(in_place_of(request_.sql, statement_.tables[i], same->table));

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <fmt/format.h>
+#include <set>
 
 #include "parser/lexer.hpp"
 #include "router/contains.hpp"
@@ -12,8 +14,11 @@ namespace tessera::router {
 namespace {
 
 using parser::Block;
+using parser::BlockIndex;
+using parser::Clauses;
 using parser::FunctionCall;
 using parser::SourceSpan;
+using parser::TableIndex;
 using parser::TargetItem;
 using parser::Token;
 using parser::TokenKind;
@@ -24,6 +29,8 @@ constexpr TypeOid int2 = 21, int4 = 23, int8 = 20, numeric = 1700, text = 25, va
 // timestamp, timestamptz, uuid. (1.0 equals 1.00, and is not the same.)
 constexpr auto exact_types =
     std::to_array<TypeOid>({16, 17, 18, int8, int2, int4, text, 26, varchar, 1082, 1083, 1114, 1184, 2950});
+// Types of numbers whose sum does not follow the order of its rows; what arithmetic makes of two is the later one.
+constexpr auto summed_types = std::to_array<TypeOid>({int2, int4, int8, numeric});
 // Put together by themselves.
 constexpr auto self_merging =
     std::to_array<std::string_view>({"min", "max", "bool_and", "bool_or", "every", "bit_and", "bit_or"});
@@ -34,42 +41,57 @@ bool inside(SourceSpan inner, SourceSpan outer) {
 
 class Splitter {
 public:
-  Splitter(const PlanRequest& request, const ResolvedTable& table, const std::vector<FunctionCall>& calls)
+  Splitter(const PlanRequest& request, const std::vector<ResolvedTable>& tables, BlockIndex index,
+           std::span<const BlockIndex> inner, const std::vector<FunctionCall>& calls, std::string_view gathered)
       : request_(request),
         statement_(request.statement),
         sql_(request.sql),
-        block_(request.statement.blocks.front()),
-        table_(*table.relation),
-        calls_(calls) {}
+        index_(index),
+        block_(request.statement.blocks[index]),
+        tables_(tables),
+        inner_(inner),
+        calls_(calls),
+        gathered_(gathered) {}
 
   std::optional<PartialAggregates> run() {
-    if (!has_the_form() || !functions_fit()) return {};
+    if (!has_the_form() || !functions_fit() || !others_fit()) return {};
     for (const FunctionCall* call : aggregates_)
       if (!split(*call)) return {};
     if (!group() || !name_targets()) return {};
-    const parser::Clauses& clauses = block_.clauses;
+    const Clauses& clauses = block_.clauses;
+    out_.replacements.push_back({*clauses.from, fmt::format("FROM {} ", fmt::join(sources_, ", "))});
     if (clauses.where) out_.replacements.push_back({*clauses.where, " "});
     std::string list = columns_;
     for (const std::string& partial : partials_) list += fmt::format("{} {}", list.empty() ? "" : ",", partial);
     out_.query = fmt::format("SELECT{} {}", list, trim_space(text_of(sql_, *clauses.from)));
     if (clauses.where) out_.query += fmt::format(" {}", trim_space(text_of(sql_, *clauses.where)));
-    if (!columns_.empty()) out_.query += " GROUP BY" + columns_;
+    if (!keys_.empty()) out_.query += fmt::format(" GROUP BY {}", fmt::join(keys_, ", "));
     return std::move(out_);
   }
 
 private:
-  // One block over one table, whose clauses work on groups as they do on rows.
+  // Over tables that are known, with clauses that work on groups as they do on rows.
   bool has_the_form() const {
-    const parser::Clauses& clauses = block_.clauses;
-    if (statement_.blocks.size() != 1 || statement_.tables.size() != 1 || statement_.tables.front().renamed)
-      return false;
+    const Clauses& clauses = block_.clauses;
     // A comment to the end of its line would swallow what is put behind it.
-    if (sql_.contains("--")) return false;
-    if (hides_system(request_.session.search_path) || !table_.complete || block_.values) return false;
-    if (!clauses.from || !inside(statement_.tables.front().span, *clauses.from)) return false;
-    if (*clauses.from == block_.span || (clauses.where && *clauses.where == block_.span)) return false;
-    return !clauses.distinct_on && !clauses.window && !clauses.locking && !clauses.into && !clauses.grouping_sets &&
-           !clauses.table_sample && !clauses.range_function && !clauses.natural_join;
+    if (sql_.contains("--") || hides_system(request_.session.search_path)) return false;
+    if (block_.values || block_.tables.empty() || !clauses.from) return false;
+    // What cannot be found has the block's span.
+    for (const auto& clause : {clauses.from, clauses.where})
+      if (clause && *clause == block_.span) return false;
+    // Of the whole statement they are found by their names.
+    for (const auto& clause : {clauses.group_by, clauses.having, clauses.window, clauses.order_by, clauses.limit})
+      if (index_ > 0 && clause && (*clause == block_.span || !inside(*clause, block_.span))) return false;
+    std::set<std::string> aliases;
+    for (const TableIndex table : block_.tables) {
+      const parser::TableRef& written = statement_.tables[table];
+      const Relation* relation = tables_[table].relation;
+      if (relation == nullptr || !relation->complete || written.renamed || !inside(written.span, *clauses.from) ||
+          !aliases.insert(written.alias).second)
+        return false;
+    }
+    return !clauses.distinct_on && !clauses.locking && !clauses.into && !clauses.table_sample &&
+           !clauses.range_function && !clauses.natural_join && !clauses.with_query && block_.set_operation.empty();
   }
 
   // Finds the aggregates. False: some function must see all rows at once, or has another value on each shard.
@@ -78,130 +100,259 @@ private:
       const FunctionTrait trait = trait_of(call, request_.catalog);
       const auto known = request_.catalog.functions.find(call.name);
       const bool random = known != request_.catalog.functions.end() && known->second.volatility == 'v';
-      if (call.window || trait.per_server || random) return false;
-      if (trait.aggregate || call.aggregate_syntax) aggregates_.push_back(&call);
+      if (trait.per_server || random) return false;
+      const bool aggregate = trait.aggregate || call.aggregate_syntax;
+      // Of different values there are as many in the groups; and windows are over groups.
+      const bool distinct = aggregate && first_word(argument_of(call)) == "distinct";
+      distinct_ = distinct_ || (distinct && !call.window);
+      if (call.window || call.name == "grouping" || distinct) continue;
+      if (aggregate) aggregates_.push_back(&call);
     }
     // Without any, it is groups that are put together, or equal rows.
-    return !aggregates_.empty() || block_.clauses.group_by || block_.clauses.distinct;
+    return !aggregates_.empty() || distinct_ || block_.clauses.group_by ||
+           (block_.clauses.distinct && std::ranges::none_of(calls_, &FunctionCall::window));
+  }
+
+  // Subqueries of the groups stay where they are. An aggregate in one could be that of the rows here.
+  bool others_fit() const {
+    for (BlockIndex i = 0; i < statement_.blocks.size(); ++i) {
+      const Block& other = statement_.blocks[i];
+      if (i == index_ || contains(inner_, i) || !is_below(i)) continue;
+      if (!inside(other.span, block_.span) || other.role == parser::BlockRole::cte) return false;
+      for (const FunctionCall& call : other.functions)
+        if (call.aggregate_syntax || trait_of(call, request_.catalog).aggregate) return false;
+    }
+    return true;
+  }
+  bool is_below(BlockIndex i) const {
+    while (i != parser::no_index && i != index_) i = statement_.blocks[i].parent;
+    return i == index_;
+  }
+
+  // What stands in its parentheses.
+  std::string_view argument_of(const FunctionCall& call) const {
+    const std::string_view whole = text_of(sql_, call.span);
+    const std::size_t open = whole.find('(');
+    if (open == std::string_view::npos || !whole.ends_with(')')) return {};
+    return trim_space(whole.substr(open + 1, whole.size() - open - 2));
   }
 
   // Its part for each shard, and what takes its place.
   bool split(const FunctionCall& call) {
     if (!call.schema.empty() && call.schema != "pg_catalog") return false;
-    const std::string_view whole = text_of(sql_, call.span);
-    const std::size_t open = whole.find('(');
-    if (open == std::string_view::npos || !whole.ends_with(')')) return false;
-    const std::string argument(trim_space(whole.substr(open + 1, whole.size() - open - 2)));
-    const std::string next = word_behind(call.span.end);
-    if (next == "filter" || next == "within" || next == "over") return false;
+    const std::string argument(argument_of(call));
+    SourceSpan span = call.span;
+    const std::string next = word_behind(span.end);
+    if (argument.empty() || next == "within" || next == "over") return false;
+    if (next == "filter") span.end = behind_parentheses(span.end);
+    const std::string filter(text_of(sql_, {call.span.end, span.end}));
     const bool star = call.name == "count" && argument == "*";
-    if (!star && (call.aggregate_syntax || call.argument_count != 1)) return false;
+    if (!star && (call.argument_count != 1 || (call.aggregate_syntax && filter.empty()))) return false;
+    if (!filter.empty() && Names(argument).has("order")) return false;
     std::string merged;
     if (call.name == "count") {
-      merged = fmt::format("coalesce(pg_catalog.sum({}), 0)::bigint", part("count", argument));
+      merged = fmt::format("coalesce(pg_catalog.sum({}), 0)::bigint", part("count", argument, filter));
     } else if (contains(self_merging, call.name)) {
-      merged = fmt::format("pg_catalog.{0}({1})", call.name, part(call.name, argument));
+      merged = fmt::format("pg_catalog.{0}({1})", call.name, part(call.name, argument, filter));
     } else if (call.name == "sum" || call.name == "avg") {
       const TypeOid type = type_of(argument);
-      if (type != int2 && type != int4 && type != int8 && type != numeric) return false;
-      merged = fmt::format("pg_catalog.sum({})", part("sum", argument));
+      if (type == 0) return false;
+      merged = fmt::format("pg_catalog.sum({})", part("sum", argument, filter));
       if (call.name == "avg") {
-        merged += fmt::format(" / nullif(pg_catalog.sum({}), 0)", part("count", argument));
+        merged += fmt::format(" / nullif(pg_catalog.sum({}), 0)", part("count", argument, filter));
       } else if (type == int2 || type == int4) {
         merged += "::bigint";
       }
     } else {
       return false;
     }
-    out_.replacements.push_back({call.span, '(' + merged + ')'});
+    replaced_.push_back(span);
+    out_.replacements.push_back({span, '(' + merged + ')'});
     return true;
   }
 
   // The column that holds it.
-  std::string part(std::string_view function, std::string_view argument) {
+  std::string part(std::string_view function, std::string_view argument, std::string_view filter) {
     std::string name = fmt::format("tessera_part_{}", partials_.size() + 1);
-    partials_.push_back(fmt::format("pg_catalog.{}({}) AS {}", function, argument, name));
+    partials_.push_back(fmt::format("pg_catalog.{}({}){} AS {}", function, argument, filter, name));
     return name;
   }
 
-  // Of an argument that is nothing but a column; 0: it is not.
+  // Of an argument that is nothing but columns, numbers and arithmetic; 0: it is not, or of another type.
   TypeOid type_of(std::string_view argument) const {
+    std::size_t type = 0;  // place among summed_types
     parser::Lexer lexer(argument, {});
-    std::string name;
-    for (int i = 0; i < 4; ++i) {
-      const Token token = lexer.next();
-      if (token.kind == TokenKind::end) break;
-      const std::string_view word = argument.substr(token.begin, token.end - token.begin);
-      if (i == 3 || (i == 1 ? word != "." : token.kind != TokenKind::word)) return 0;
-      name = lower(word);
+    Token token = lexer.next();
+    while (token.kind != TokenKind::end) {
+      const std::string_view here = argument.substr(token.begin, token.end - token.begin);
+      TypeOid found = 0;
+      if (token.kind == TokenKind::word || token.kind == TokenKind::quoted_identifier) {
+        std::string names[2] = {name_of(here), {}};
+        token = lexer.next();
+        if (argument.substr(token.begin, token.end - token.begin) == ".") {
+          token = lexer.next();
+          names[1] = name_of(argument.substr(token.begin, token.end - token.begin));
+          token = lexer.next();
+        }
+        found = names[1].empty() ? type_of_column({}, names[0]) : type_of_column(names[0], names[1]);
+        const std::string_view behind = argument.substr(token.begin, token.end - token.begin);
+        if (behind == "(" || behind == ".") return 0;
+      } else {
+        found = parser::is_number(token.kind) ? type_of_number(here) : 0;
+        const bool arithmetic =
+            here == "+" || here == "-" || here == "*" || here == "/" || here == "%" || here == "(" || here == ")";
+        token = lexer.next();
+        if (arithmetic) continue;
+      }
+      const auto place = std::ranges::find(summed_types, found);
+      if (place == summed_types.end()) return 0;
+      type = std::max(type, static_cast<std::size_t>(place - summed_types.begin()));
     }
-    const Column* column = table_.find_column(name);
-    return column == nullptr ? 0 : column->type;
+    return summed_types[type];
   }
 
-  // Columns that are used outside of aggregates and WHERE tell the groups apart.
+  static std::string name_of(std::string_view written) {
+    return written.starts_with('"') ? std::string(written.substr(1, written.size() - 2)) : lower(written);
+  }
+
+  static TypeOid type_of_number(std::string_view written) {
+    std::int64_t value = 0;
+    const auto read = std::from_chars(written.data(), written.data() + written.size(), value);
+    if (read.ec != std::errc() || read.ptr != written.data() + written.size()) return numeric;
+    return value <= INT32_MAX ? int4 : int8;
+  }
+
+  TypeOid type_of_column(std::string_view alias, const std::string& name) const {
+    TypeOid type = 0;
+    for (const TableIndex table : block_.tables) {
+      if (!alias.empty() && statement_.tables[table].alias != alias) continue;
+      const Column* column = tables_[table].relation->find_column(name);
+      if (column == nullptr) continue;
+      if (type != 0) return 0;  // merged by USING
+      type = column->type;
+    }
+    return type;
+  }
+
+  // Columns that are used outside of aggregates, FROM and WHERE tell the groups apart.
   bool group() {
-    std::string outside(sql_.substr(0, statement_.span.end));
+    const SourceSpan whole = index_ == 0 ? statement_.span : block_.span;
+    std::string outside(sql_.substr(0, whole.end));
     const auto blank = [&](SourceSpan span) {
       std::fill(outside.begin() + span.begin, outside.begin() + span.end, ' ');
     };
-    for (const FunctionCall* call : aggregates_) blank(call->span);
+    for (const SourceSpan span : replaced_) blank(span);
+    for (const TargetItem& target : block_.targets) blank(label_of(target));
     blank(*block_.clauses.from);
     if (block_.clauses.where) blank(*block_.clauses.where);
-    const Names names(std::string_view(outside).substr(statement_.span.begin));
-    const std::string& alias = statement_.tables.front().alias;
-    if (names.unreadable() || names.stars() > 0 || names.alone(alias) > 0 ||
-        std::ranges::any_of(block_.targets, &TargetItem::star))
-      return false;
-    for (const Column& column : table_.columns) {
-      if (!names.has(column.name)) continue;
-      const bool text_type = column.type == text || column.type == varchar;
-      if (!contains(exact_types, column.type) || (text_type && !column.deterministic)) return false;
-      columns_ += fmt::format("{} {}", columns_.empty() ? "" : ",", quoted(column.name));
-    }
+    const Names names(std::string_view(outside).substr(whole.begin));
+    if (names.unreadable() || names.stars() > 0 || std::ranges::any_of(block_.targets, &TargetItem::star)) return false;
+    const bool merges = Names(text_of(sql_, *block_.clauses.from)).has("using");
+    for (const TableIndex table : block_.tables)
+      if (!group_by_columns(table, names, merges)) return false;
     // Whole rows as an aggregate's argument, or in WHERE, are fine where they are. Groups of no column at all would be
     // there even without rows.
-    return !columns_.empty() || (!block_.clauses.group_by && !block_.clauses.distinct);
+    return !keys_.empty() || (!block_.clauses.group_by && !block_.clauses.distinct && !distinct_);
+  }
+
+  // `merges`: a column of several tables may be one in the text.
+  bool group_by_columns(TableIndex table, const Names& names, bool merges) {
+    const std::string& alias = statement_.tables[table].alias;
+    const std::string& first = statement_.tables[block_.tables.front()].alias;
+    if (names.alone(alias) > 0) return false;
+    std::string shown;
+    for (const Column& column : tables_[table].relation->columns) {
+      const bool shared = std::ranges::any_of(block_.tables, [&](TableIndex other) {
+        return other != table && tables_[other].relation->find_column(column.name) != nullptr;
+      });
+      const bool alone = names.alone(column.name) > 0;
+      if (alone && shared && merges) return false;
+      // A name that several columns have, and that is none merged of them, means something else, or is an error.
+      if (!names.qualified(alias, column.name) && (!alone || shared)) continue;
+      const bool text_type = column.type == text || column.type == varchar;
+      if (!contains(exact_types, column.type) || (text_type && !column.deterministic)) return false;
+      keys_.push_back(fmt::format("{}.{}", quoted(alias), quoted(column.name)));
+      columns_ += fmt::format("{} {}", columns_.empty() ? "" : ",", keys_.back());
+      if (table == block_.tables.front()) continue;
+      columns_ += fmt::format(" AS tessera_column_{}", keys_.size());
+      shown += fmt::format("{} {}.tessera_column_{} AS {}", shown.empty() ? "" : ",", quoted(first), keys_.size(),
+                           quoted(column.name));
+    }
+    if (table == block_.tables.front())
+      sources_.push_back(fmt::format("{} AS {}", gathered_, quoted(alias)));
+    else if (!shown.empty())
+      sources_.push_back(fmt::format("LATERAL (SELECT{}) AS {}", shown, quoted(alias)));
+    return true;
   }
 
   // Output columns that are named after a function keep their names, which ORDER BY may use.
   bool name_targets() {
     for (const TargetItem& target : block_.targets) {
-      const bool changed =
-          std::ranges::any_of(aggregates_, [&](const FunctionCall* call) { return inside(call->span, target.span); });
+      const bool changed = std::ranges::any_of(replaced_, [&](SourceSpan span) { return inside(span, target.span); });
       if (!changed || target.name == "?column?") continue;
-      const std::string next = word_behind(target.span.end);
-      if (next == "," || next == "from")
+      if (label_of(target).begin == label_of(target).end)
         out_.replacements.push_back({{target.span.end, target.span.end}, " AS " + quoted(target.name)});
     }
     return true;
   }
 
-  std::string word_behind(std::uint32_t offset) const {
+  // Behind it, with AS; empty: it has none.
+  SourceSpan label_of(const TargetItem& target) const {
+    const std::string_view rest = sql_.substr(target.span.end);
+    parser::Lexer lexer(rest, {});
+    Token token = lexer.next();
+    const std::string next = first_word(rest);
+    if (next == "," || next == "from") return {target.span.end, target.span.end};
+    if (next == "as") token = lexer.next();
+    return {target.span.end, target.span.end + token.end};
+  }
+
+  std::string word_behind(std::uint32_t offset) const { return first_word(sql_.substr(offset)); }
+  static std::string first_word(std::string_view written) {
+    parser::Lexer lexer(written, {});
+    const Token token = lexer.next();
+    return token.kind == TokenKind::end ? "" : lower(written.substr(token.begin, token.end - token.begin));
+  }
+
+  // Of the first ones behind the offset.
+  std::uint32_t behind_parentheses(std::uint32_t offset) const {
     const std::string_view rest = sql_.substr(offset);
     parser::Lexer lexer(rest, {});
-    const Token token = lexer.next();
-    return token.kind == TokenKind::end ? "" : lower(rest.substr(token.begin, token.end - token.begin));
+    int depth = 0;
+    for (Token token = lexer.next(); token.kind != TokenKind::end; token = lexer.next()) {
+      const std::string_view here = rest.substr(token.begin, token.end - token.begin);
+      if (here == "(") ++depth;
+      if (here == ")" && --depth == 0) return offset + token.end;
+    }
+    return offset;
   }
 
   const PlanRequest& request_;
   const parser::Statement& statement_;
   std::string_view sql_;
+  const BlockIndex index_;
   const Block& block_;
-  const Relation& table_;
+  const std::vector<ResolvedTable>& tables_;
+  std::span<const BlockIndex> inner_;
   const std::vector<FunctionCall>& calls_;
+  std::string_view gathered_;
   std::vector<const FunctionCall*> aggregates_;
+  bool distinct_ = false;  // some aggregate is of different values, and left as it is
+  std::vector<SourceSpan> replaced_;
   std::vector<std::string> partials_;
-  std::string columns_;
+  std::vector<std::string> keys_;     // of the groups, for the shards
+  std::string columns_;               // those, as the shards give them
+  std::vector<std::string> sources_;  // the new FROM
   PartialAggregates out_;
 };
 
 }  // namespace
 
-std::optional<PartialAggregates> partial_aggregates(const PlanRequest& request, const ResolvedTable& table,
-                                                    const std::vector<FunctionCall>& calls) {
-  if (table.relation == nullptr || request.statement.blocks.empty()) return {};
-  return Splitter(request, table, calls).run();
+std::optional<PartialAggregates> partial_aggregates(const PlanRequest& request,
+                                                    const std::vector<ResolvedTable>& tables, BlockIndex block,
+                                                    std::span<const BlockIndex> inner,
+                                                    const std::vector<FunctionCall>& calls, std::string_view gathered) {
+  return Splitter(request, tables, block, inner, calls, gathered).run();
 }
 
 }  // namespace tessera::router

@@ -1,10 +1,12 @@
-// Aggregates over several shards: each shard aggregates its own rows, and the merge node only what they give. For
-// queries on one table whose aggregates can be put together exactly: count, sum, avg, min, max and the like of types
-// for which that is the server's own arithmetic. Pure.
+// Aggregates over several shards: each shard aggregates its own rows, and the merge node only what they give. For query
+// blocks whose aggregates can be put together exactly: count, sum, avg, min, max and the like of types for which that
+// is the server's own arithmetic; what looks at different values only (DISTINCT) is left to the merge node. Pure.
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "router/planning.hpp"
@@ -14,11 +16,16 @@ namespace tessera::router {
 
 struct PartialAggregates {
   std::string query;                      // for each shard
-  std::vector<Replacement> replacements;  // in the statement, but for the table itself
+  std::vector<Replacement> replacements;  // in the statement, FROM and WHERE of the block included
 };
 
-// `calls`: the functions of the statement's only block. Nothing: the rows themselves are needed.
-std::optional<PartialAggregates> partial_aggregates(const PlanRequest& request, const ResolvedTable& table,
-                                                    const std::vector<parser::FunctionCall>& calls);
+// Of one block, whose FROM and WHERE each shard can answer by itself: `inner` are the blocks in there. `calls`: the
+// block's own functions. `gathered`: the table on the merge node that the shards' rows will be in. Nothing: the rows
+// themselves are needed.
+std::optional<PartialAggregates> partial_aggregates(const PlanRequest& request,
+                                                    const std::vector<ResolvedTable>& tables, parser::BlockIndex block,
+                                                    std::span<const parser::BlockIndex> inner,
+                                                    const std::vector<parser::FunctionCall>& calls,
+                                                    std::string_view gathered);
 
 }  // namespace tessera::router

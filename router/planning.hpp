@@ -94,6 +94,7 @@ struct FunctionTrait {
 FunctionTrait trait_of(const parser::FunctionCall& call, const Catalog& catalog);
 
 class Expansion;
+struct PreparedBlock;
 
 class Planning {
 public:
@@ -141,6 +142,7 @@ private:
   void query_without_scatter(std::string_view what);
   std::optional<Error> scatter_refusal() const;
   std::optional<Error> rows_refusal() const;
+  std::optional<Error> source_refusal(const parser::Block& block, std::span<const parser::BlockIndex> inner) const;
   std::optional<Error> clause_refusal(const parser::Block& block) const;
   std::optional<Error> form_refusal(const parser::Block& block) const;
   Error refuse_clause(std::string_view what, parser::SourceSpan span) const;
@@ -159,6 +161,9 @@ private:
   std::optional<Error> whole_rows(const Names& names) const;
   bool stands_alone(const Names& names, std::size_t index) const;
   bool is_nowhere(std::size_t index) const;
+  // prepared_block.cpp
+  std::optional<PreparedBlock> prepare(parser::BlockIndex index, std::string_view gathered) const;
+  bool adds_up(const parser::Block& block, std::span<const parser::BlockIndex> inner, PreparedBlock& out) const;
   ShardId merge_node(const PlanTemplate& plan, const std::vector<std::vector<ShardId>>& shards,
                      std::uint32_t spread) const;
   // size_plan.cpp

@@ -109,7 +109,7 @@ std::size_t items_named(std::string_view order_by, const std::string& name) {
 
 Names::Names(std::string_view sql) {
   parser::Lexer lexer(sql, {});
-  std::string last;
+  std::string last, table;                 // the name before this token; the one before the dot before this token
   bool after_dot = false, before = false;  // whether a dot stands before this token, before the last
   for (Token token = lexer.next(); token.kind != TokenKind::end && !unreadable_; token = lexer.next()) {
     const std::string_view text = sql.substr(token.begin, token.end - token.begin);
@@ -117,8 +117,10 @@ Names::Names(std::string_view sql) {
     if (!last.empty() && !dot && !before) ++alone_[last];
     if (after_dot && text == "*") ++stars_;
     before = std::exchange(after_dot, dot);
+    if (dot) table = last;
     last = name_of(token.kind, text);
     if (!last.empty()) all_.insert(last);
+    if (!last.empty() && before) qualified_.emplace(table, last);
     // The server cuts names off at 63 bytes.
     unreadable_ = token.kind == TokenKind::unicode_identifier || token.kind == TokenKind::bad || last.size() > 63;
   }

@@ -5,6 +5,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "parser/fingerprint.hpp"
@@ -42,13 +43,14 @@ bool in_sequence(std::string_view sql, std::string_view first, std::string_view 
 // How many items of an ORDER BY are this name and nothing else.
 std::size_t items_named(std::string_view order_by, const std::string& name);
 
-// The names that a text mentions, as the server folds them, and how often a name stands without a dot before or behind
-// it.
+// The names that a text mentions, as the server folds them, which stand as `table.name`, and how often a name stands
+// without a dot before or behind it.
 class Names {
 public:
   explicit Names(std::string_view sql);
   bool has(const std::string& name) const { return unreadable_ || all_.contains(name); }
   std::size_t alone(const std::string& name) const;
+  bool qualified(const std::string& table, const std::string& name) const { return qualified_.contains({table, name}); }
   // How often t.* stands.
   std::size_t stars() const { return stars_; }
   // Some name cannot be read.
@@ -57,6 +59,7 @@ public:
 private:
   std::set<std::string> all_;
   std::map<std::string, std::size_t> alone_;
+  std::set<std::pair<std::string, std::string>> qualified_;
   std::size_t stars_ = 0;
   bool unreadable_ = false;
 };

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <fmt/core.h>
+#include <numeric>
 
 #include "router/planning.hpp"
 
@@ -86,17 +87,23 @@ std::optional<Error> Planning::rows_refusal() const {
     return refuse(request_, "a query that writes, locks or changes settings cannot run on several shards yet",
                   statement_.span, key_hint_text());
   }
-  for (BlockIndex i = 1; i < statement_.blocks.size(); ++i) {
+  std::vector<BlockIndex> inner(statement_.blocks.size() - 1);
+  std::iota(inner.begin(), inner.end(), BlockIndex{1});
+  return source_refusal(top, inner);
+}
+
+// …those of the block's FROM and WHERE, where `inner` are the blocks in there.
+std::optional<Error> Planning::source_refusal(const Block& block, std::span<const BlockIndex> inner) const {
+  for (const BlockIndex i : inner)
     if (auto refusal = block_refusal(i)) return refusal;
-  }
   if (auto refusal = table_refusal()) return refusal;
   const bool driven = std::ranges::any_of(
-      top.tables, [this](parser::TableIndex table) { return driving_[table] && !statement_.tables[table].nullable; });
+      block.tables, [this](parser::TableIndex table) { return driving_[table] && !statement_.tables[table].nullable; });
   if (driven) return std::nullopt;
   return refuse(
       request_,
       "the rows come from an outer join's other side, or from a subquery, so several shards could give the same row",
-      top.clauses.from.value_or(top.span), key_hint_text());
+      block.clauses.from.value_or(block.span), key_hint_text());
 }
 
 // Tables whose rows are not the same wherever they are read.

@@ -81,6 +81,7 @@ JoinSide Builder::from_table(const PgQuery__RangeVar& node, Scope& scope) {
   if (with != nullptr) {
     auto output = names.empty() ? with->output : std::make_shared<const Output>(with->output->renamed(names));
     side.tables = output->tables();
+    out_.blocks[scope.block].clauses.with_query = true;
     scope.ranges.push_back({alias, {}, no_index, false, std::move(output)});
     return side;
   }

@@ -35,7 +35,36 @@ class Queries(Expressions):
         table = self.table()
         return f"{table.name} {self.one('as ', '')}{alias}", alias, table.columns
 
+    def co_located(self):
+        """Tables of a family joined on their keys, and reference tables, by joins of all kinds: what each shard may answer for itself."""
+        name = self.one("a", "a", "b", "b", "c")
+        family = [table for table in self.world.tables.values() if table.family == name]
+        references = [table for table in self.world.tables.values() if table.place == "reference"]
+        text, scope, keyed = "", {}, None
+        for _ in range(self.rng.choice([1, 2, 2, 3])):
+            table, alias = self.rng.choice(references if self.chance(0.3) else family), self.alias()
+            kind, condition = self.one("join", "join", "join", "left join", "left join", "right join", "full join"), self.pair(scope, alias, table.columns)
+            if table.family and keyed:
+                condition = " and ".join(f"{self.one(f'{keyed[0]}.{one} = {alias}.{other}', f'{alias}.{other} = {keyed[0]}.{one}')}" for one, other in zip(keyed[1], table.key))
+                if len(scope) == 1 and keyed[1] == table.key and self.chance(0.2):
+                    condition = f"using ({', '.join(table.key)})"
+            if not text:
+                text = f"{table.name} {alias}"
+            elif kind != "full join" and self.chance(0.1) or condition is None:
+                text += self.one(f" cross join {table.name} {alias}", f", {table.name} {alias}")
+            elif condition.startswith("using"):
+                text += f" {kind} {table.name} {alias} {condition}"
+            else:
+                more = f" and {self.predicate({alias: table.columns}, {}, 0)}" if kind != "full join" and self.chance(0.2) else ""
+                text += f" {kind} {table.name} {alias} on {condition}{more}"
+            scope[alias] = table.columns
+            if table.family and (keyed is None or self.chance(0.3)):
+                keyed = (alias, table.key)
+        return text, scope
+
     def relations(self, depth, outer):
+        if self.chance(0.2):
+            return self.co_located()
         text, alias, columns = self.source(depth, outer)
         scope = {alias: columns}
         for _ in range(self.rng.choices([0, 1, 2], [5, 4, 1])[0]):
@@ -254,8 +283,8 @@ class Queries(Expressions):
             text, kinds = self.set_operation(width)
         elif form > 0.7:
             text, kinds = self.lookup(width)
-        elif form > 0.5:
-            text, scope = self.relations(0, {})
+        elif form > 0.45:
+            text, scope = self.co_located() if form < 0.57 else self.relations(0, {})
             where = f" where {self.predicate(scope, {}, 1)}" if self.chance(0.5) else ""
             text, kinds = self.grouped(text + where, scope, {}, width)
         else:

@@ -1,0 +1,86 @@
+// Which query blocks of a gathered statement the shards can prepare: those whose FROM and WHERE could be scattered,
+// were they a query of their own.
+#include "router/prepared_block.hpp"
+
+#include <algorithm>
+
+#include "router/contains.hpp"
+
+namespace tessera::router {
+namespace {
+
+using parser::Block;
+using parser::BlockIndex;
+using parser::BlockRole;
+using parser::no_index;
+using parser::TableIndex;
+using Kind = ResolvedTable::Kind;
+
+bool inside(parser::SourceSpan inner, const std::optional<parser::SourceSpan>& outer) {
+  return outer && inner.begin >= outer->begin && inner.end <= outer->end;
+}
+
+// No name in it can be one of a query around it.
+bool stands_by_itself(const std::vector<Block>& blocks, BlockIndex index) {
+  for (; index != no_index; index = blocks[index].parent) {
+    const BlockRole role = blocks[index].role;
+    if (role != BlockRole::top && role != BlockRole::cte && role != BlockRole::from_subquery &&
+        role != BlockRole::set_operand)
+      return false;
+  }
+  return true;
+}
+
+// The blocks in its FROM and WHERE.
+std::vector<BlockIndex> blocks_in(const std::vector<Block>& blocks, BlockIndex index) {
+  std::vector<BlockIndex> found;
+  const parser::Clauses& clauses = blocks[index].clauses;
+  for (BlockIndex i = index + 1; i < blocks.size(); ++i)
+    if (inside(blocks[i].span, clauses.from) || inside(blocks[i].span, clauses.where)) found.push_back(i);
+  return found;
+}
+
+}  // namespace
+
+std::optional<PreparedBlock> Planning::prepare(BlockIndex index, std::string_view gathered) const {
+  const std::vector<Block>& blocks = statement_.blocks;
+  const Block& block = blocks[index];
+  if (!stands_by_itself(blocks, index)) return {};
+  const std::vector<BlockIndex> inner = blocks_in(blocks, index);
+  PreparedBlock out;
+  out.tables = block.tables;
+  for (const BlockIndex i : inner) {
+    // What FROM has besides tables has columns that are not known here.
+    if (blocks[i].clauses.with_query ||
+        (blocks[i].parent == index && inside(blocks[i].span, block.clauses.from) &&
+         (blocks[i].role == BlockRole::from_subquery || blocks[i].role == BlockRole::lateral_subquery)))
+      return {};
+    out.tables.insert(out.tables.end(), blocks[i].tables.begin(), blocks[i].tables.end());
+  }
+  for (const TableIndex table : out.tables) {
+    const ResolvedTable& resolved = tables_[table];
+    if ((resolved.kind != Kind::sharded && resolved.kind != Kind::reference) || resolved.relation == nullptr) return {};
+  }
+  auto parts = partial_aggregates(request_, tables_, index, inner, calls(block), gathered);
+  if (!parts || !adds_up(block, inner, out)) return {};
+  out.parts = *std::move(parts);
+  return out;
+}
+
+// Whether the rows of its FROM and WHERE are those of all shards together; and who decides on which shards.
+bool Planning::adds_up(const Block& block, std::span<const BlockIndex> inner, PreparedBlock& out) const {
+  Planning alone(*this);
+  for (TableIndex i = 0; i < tables_.size(); ++i) {
+    if (contains(out.tables, i)) continue;
+    alone.tables_[i].kind = Kind::reference;
+    alone.tables_[i].moody = false;
+  }
+  alone.out_ = {};
+  add_components(request_, alone.tables_, no_index, alone.out_, alone.component_of_, alone.driving_);
+  if (alone.out_.components.size() != 1 || alone.source_refusal(block, inner)) return false;
+  out.decides = *std::ranges::find_if(
+      block.tables, [&](TableIndex table) { return alone.driving_[table] && !statement_.tables[table].nullable; });
+  return true;
+}
+
+}  // namespace tessera::router
