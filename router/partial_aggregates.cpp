@@ -8,6 +8,7 @@
 
 #include "parser/lexer.hpp"
 #include "router/contains.hpp"
+#include "router/group_expressions.hpp"
 #include "router/text.hpp"
 
 namespace tessera::router {
@@ -24,7 +25,7 @@ using parser::Token;
 using parser::TokenKind;
 
 // pg_type.oid
-constexpr TypeOid int2 = 21, int4 = 23, int8 = 20, numeric = 1700, text = 25, varchar = 1043;
+constexpr TypeOid int2 = 21, int4 = 23, int8 = 20, numeric = 1700, text = 25, varchar = 1043, bpchar = 1042;
 // Types whose equal values are one and the same: bool, bytea, "char", int8, int2, int4, text, oid, varchar, date, time,
 // timestamp, timestamptz, uuid. (1.0 equals 1.00, and is not the same.)
 constexpr auto exact_types =
@@ -39,17 +40,24 @@ bool inside(SourceSpan inner, SourceSpan outer) {
   return inner.begin >= outer.begin && inner.end <= outer.end;
 }
 
+// Equal values are one and the same. Numbers of one scale are, and texts that are padded to one length.
+bool is_exact(const Column& column) {
+  const bool modified = (column.type == numeric || column.type == bpchar) && column.type_name.contains('(');
+  const bool text_type = column.type == text || column.type == varchar || column.type == bpchar;
+  return (contains(exact_types, column.type) || modified) && (!text_type || column.deterministic);
+}
+
 class Splitter {
 public:
   Splitter(const PlanRequest& request, const std::vector<ResolvedTable>& tables, BlockIndex index,
-           std::span<const BlockIndex> inner, const std::vector<FunctionCall>& calls, std::string_view gathered)
+           const BlocksBelow& below, const std::vector<FunctionCall>& calls, std::string_view gathered)
       : request_(request),
         statement_(request.statement),
         sql_(request.sql),
         index_(index),
         block_(request.statement.blocks[index]),
         tables_(tables),
-        inner_(inner),
+        below_(below),
         calls_(calls),
         gathered_(gathered) {}
 
@@ -117,12 +125,17 @@ private:
   bool others_fit() const {
     for (BlockIndex i = 0; i < statement_.blocks.size(); ++i) {
       const Block& other = statement_.blocks[i];
-      if (i == index_ || contains(inner_, i) || !is_below(i)) continue;
+      if (i == index_ || contains(below_.inner, i) || !is_below(i)) continue;
       if (!inside(other.span, block_.span) || other.role == parser::BlockRole::cte) return false;
+      if (is_blind(other.span)) continue;
       for (const FunctionCall& call : other.functions)
-        if (call.aggregate_syntax || trait_of(call, request_.catalog).aggregate) return false;
+        if ((call.aggregate_syntax || trait_of(call, request_.catalog).aggregate) && argument_of(call) != "*")
+          return false;
     }
     return true;
+  }
+  bool is_blind(SourceSpan span) const {
+    return std::ranges::any_of(below_.blind, [&](BlockIndex i) { return inside(span, statement_.blocks[i].span); });
   }
   bool is_below(BlockIndex i) const {
     while (i != parser::no_index && i != index_) i = statement_.blocks[i].parent;
@@ -243,16 +256,58 @@ private:
     };
     for (const SourceSpan span : replaced_) blank(span);
     for (const TargetItem& target : block_.targets) blank(label_of(target));
+    for (const BlockIndex blind : below_.blind) blank(statement_.blocks[blind].span);
     blank(*block_.clauses.from);
     if (block_.clauses.where) blank(*block_.clauses.where);
-    const Names names(std::string_view(outside).substr(whole.begin));
+    std::vector<GroupExpression> expressions = group_expressions(request_, tables_, block_, outside, untouchable());
+    std::string without = outside;
+    for (const GroupExpression& expression : expressions)
+      for (const SourceSpan place : expression.places)
+        std::fill(without.begin() + place.begin, without.begin() + place.end, ' ');
+    Names names(std::string_view(without).substr(whole.begin));
+    // A column that is needed besides tells the groups apart by itself.
+    const bool needed = std::ranges::any_of(expressions, [&](const GroupExpression& expression) {
+      return std::ranges::any_of(expression.columns, [&](const auto& column) {
+        return names.alone(column.second) > 0 || names.qualified(statement_.tables[column.first].alias, column.second);
+      });
+    });
+    if (needed) {
+      expressions.clear();
+      names = Names(std::string_view(outside).substr(whole.begin));
+    }
     if (names.unreadable() || names.stars() > 0 || std::ranges::any_of(block_.targets, &TargetItem::star)) return false;
     const bool merges = Names(text_of(sql_, *block_.clauses.from)).has("using");
     for (const TableIndex table : block_.tables)
       if (!group_by_columns(table, names, merges)) return false;
+    group_by_expressions(expressions);
     // Whole rows as an aggregate's argument, or in WHERE, are fine where they are. Groups of no column at all would be
     // there even without rows.
     return !keys_.empty() || (!block_.clauses.group_by && !block_.clauses.distinct && !distinct_);
+  }
+
+  void group_by_expressions(const std::vector<GroupExpression>& expressions) {
+    for (const GroupExpression& expression : expressions) {
+      keys_.push_back(expression.text);
+      const std::string name = fmt::format("tessera_column_{}", keys_.size());
+      columns_ += fmt::format("{} {} AS {}", columns_.empty() ? "" : ",", expression.text, name);
+      for (const SourceSpan place : expression.places) {
+        replaced_.push_back(place);
+        out_.replacements.push_back(
+            {place, fmt::format("{}.{}", quoted(statement_.tables[block_.tables.front()].alias), name)});
+      }
+    }
+  }
+
+  // What must stay whole: aggregates, and queries whose names may be their own.
+  std::vector<SourceSpan> untouchable() const {
+    std::vector<SourceSpan> spans;
+    for (const FunctionCall& call : calls_)
+      if (call.window ||
+          (call.name != "grouping" && (trait_of(call, request_.catalog).aggregate || call.aggregate_syntax)))
+        spans.push_back(call.span);
+    for (BlockIndex i = 0; i < statement_.blocks.size(); ++i)
+      if (i != index_ && is_below(i)) spans.push_back(statement_.blocks[i].span);
+    return spans;
   }
 
   // `merges`: a column of several tables may be one in the text.
@@ -269,8 +324,7 @@ private:
       if (alone && shared && merges) return false;
       // A name that several columns have, and that is none merged of them, means something else, or is an error.
       if (!names.qualified(alias, column.name) && (!alone || shared)) continue;
-      const bool text_type = column.type == text || column.type == varchar;
-      if (!contains(exact_types, column.type) || (text_type && !column.deterministic)) return false;
+      if (!is_exact(column)) return false;
       keys_.push_back(fmt::format("{}.{}", quoted(alias), quoted(column.name)));
       columns_ += fmt::format("{} {}", columns_.empty() ? "" : ",", keys_.back());
       if (table == block_.tables.front()) continue;
@@ -333,7 +387,7 @@ private:
   const BlockIndex index_;
   const Block& block_;
   const std::vector<ResolvedTable>& tables_;
-  std::span<const BlockIndex> inner_;
+  const BlocksBelow& below_;
   const std::vector<FunctionCall>& calls_;
   std::string_view gathered_;
   std::vector<const FunctionCall*> aggregates_;
@@ -350,9 +404,9 @@ private:
 
 std::optional<PartialAggregates> partial_aggregates(const PlanRequest& request,
                                                     const std::vector<ResolvedTable>& tables, BlockIndex block,
-                                                    std::span<const BlockIndex> inner,
-                                                    const std::vector<FunctionCall>& calls, std::string_view gathered) {
-  return Splitter(request, tables, block, inner, calls, gathered).run();
+                                                    const BlocksBelow& below, const std::vector<FunctionCall>& calls,
+                                                    std::string_view gathered) {
+  return Splitter(request, tables, block, below, calls, gathered).run();
 }
 
 }  // namespace tessera::router

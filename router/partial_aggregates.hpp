@@ -19,12 +19,17 @@ struct PartialAggregates {
   std::vector<Replacement> replacements;  // in the statement, FROM and WHERE of the block included
 };
 
-// Of one block, whose FROM and WHERE each shard can answer by itself: `inner` are the blocks in there. `calls`: the
-// block's own functions. `gathered`: the table on the merge node that the shards' rows will be in. Nothing: the rows
-// themselves are needed.
+// The blocks below one: those in its FROM and WHERE, and of the others those in which no name is a column of its
+// tables.
+struct BlocksBelow {
+  std::span<const parser::BlockIndex> inner, blind;
+};
+
+// Of one block, whose FROM and WHERE each shard can answer by itself. `calls`: the block's own functions. `gathered`:
+// the table on the merge node that the shards' rows will be in. Nothing: the rows themselves are needed.
 std::optional<PartialAggregates> partial_aggregates(const PlanRequest& request,
                                                     const std::vector<ResolvedTable>& tables, parser::BlockIndex block,
-                                                    std::span<const parser::BlockIndex> inner,
+                                                    const BlocksBelow& below,
                                                     const std::vector<parser::FunctionCall>& calls,
                                                     std::string_view gathered);
 

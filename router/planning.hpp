@@ -163,6 +163,8 @@ private:
   bool is_nowhere(std::size_t index) const;
   // prepared_block.cpp
   std::optional<PreparedBlock> prepare(parser::BlockIndex index, std::string_view gathered) const;
+  bool stands_by_itself(parser::BlockIndex index) const;
+  bool is_blind_to(parser::BlockIndex index, parser::BlockIndex around) const;
   bool adds_up(const parser::Block& block, std::span<const parser::BlockIndex> inner, PreparedBlock& out) const;
   ShardId merge_node(const PlanTemplate& plan, const std::vector<std::vector<ShardId>>& shards,
                      std::uint32_t spread) const;

@@ -20,15 +20,8 @@ bool inside(parser::SourceSpan inner, const std::optional<parser::SourceSpan>& o
   return outer && inner.begin >= outer->begin && inner.end <= outer->end;
 }
 
-// No name in it can be one of a query around it.
-bool stands_by_itself(const std::vector<Block>& blocks, BlockIndex index) {
-  for (; index != no_index; index = blocks[index].parent) {
-    const BlockRole role = blocks[index].role;
-    if (role != BlockRole::top && role != BlockRole::cte && role != BlockRole::from_subquery &&
-        role != BlockRole::set_operand)
-      return false;
-  }
-  return true;
+bool is_in_from(const std::vector<Block>& blocks, BlockIndex index) {
+  return blocks[index].role == BlockRole::from_subquery || blocks[index].role == BlockRole::lateral_subquery;
 }
 
 // The blocks in its FROM and WHERE.
@@ -45,26 +38,69 @@ std::vector<BlockIndex> blocks_in(const std::vector<Block>& blocks, BlockIndex i
 std::optional<PreparedBlock> Planning::prepare(BlockIndex index, std::string_view gathered) const {
   const std::vector<Block>& blocks = statement_.blocks;
   const Block& block = blocks[index];
-  if (!stands_by_itself(blocks, index)) return {};
+  if (!stands_by_itself(index)) return {};
   const std::vector<BlockIndex> inner = blocks_in(blocks, index);
   PreparedBlock out;
   out.tables = block.tables;
   for (const BlockIndex i : inner) {
     // What FROM has besides tables has columns that are not known here.
-    if (blocks[i].clauses.with_query ||
-        (blocks[i].parent == index && inside(blocks[i].span, block.clauses.from) &&
-         (blocks[i].role == BlockRole::from_subquery || blocks[i].role == BlockRole::lateral_subquery)))
-      return {};
+    if (blocks[i].clauses.with_query || (blocks[i].parent == index && is_in_from(blocks, i))) return {};
     out.tables.insert(out.tables.end(), blocks[i].tables.begin(), blocks[i].tables.end());
   }
   for (const TableIndex table : out.tables) {
     const ResolvedTable& resolved = tables_[table];
     if ((resolved.kind != Kind::sharded && resolved.kind != Kind::reference) || resolved.relation == nullptr) return {};
   }
-  auto parts = partial_aggregates(request_, tables_, index, inner, calls(block), gathered);
+  std::vector<BlockIndex> blind;
+  for (BlockIndex i = index + 1; i < blocks.size(); ++i)
+    if (blocks[i].parent == index && !contains(inner, i) && is_blind_to(i, index)) blind.push_back(i);
+  auto parts = partial_aggregates(request_, tables_, index, {inner, blind}, calls(block), gathered);
   if (!parts || !adds_up(block, inner, out)) return {};
   out.parts = *std::move(parts);
   return out;
+}
+
+// No name in it can be one of a query around it.
+bool Planning::stands_by_itself(BlockIndex index) const {
+  const std::vector<Block>& blocks = statement_.blocks;
+  for (; index != no_index; index = blocks[index].parent) {
+    const BlockRole role = blocks[index].role;
+    const bool sees = role != BlockRole::top && role != BlockRole::cte && role != BlockRole::from_subquery &&
+                      role != BlockRole::set_operand;
+    for (BlockIndex around = blocks[index].parent; sees && around != no_index; around = blocks[around].parent)
+      if (role == BlockRole::lateral_subquery || !is_blind_to(index, around)) return false;
+  }
+  return true;
+}
+
+// Nothing in the block has a name that the other's FROM shows and its own does not.
+bool Planning::is_blind_to(BlockIndex index, BlockIndex around) const {
+  const std::vector<Block>& blocks = statement_.blocks;
+  if (blocks[around].clauses.with_query || blocks[around].clauses.range_function) return false;
+  for (BlockIndex i = around + 1; i < blocks.size(); ++i)
+    if (blocks[i].parent == around && is_in_from(blocks, i)) return false;
+  const std::vector<TableIndex>& own = blocks[index].tables;
+  const Names names(text_of(request_.sql, blocks[index].span));
+  if (names.unreadable()) return false;
+  const auto has_alias = [&](TableIndex table, const std::string& alias) {
+    return statement_.tables[table].alias == alias;
+  };
+  const auto has_column = [&](TableIndex table, const std::string& name) {
+    const Relation* relation = tables_[table].relation;
+    return relation != nullptr && !statement_.tables[table].renamed && relation->find_column(name) != nullptr;
+  };
+  return std::ranges::all_of(blocks[around].tables, [&](TableIndex table) {
+    const parser::TableRef& written = statement_.tables[table];
+    const Relation* relation = tables_[table].relation;
+    if (relation == nullptr || !relation->complete || written.renamed) return false;
+    if (names.has(written.alias) &&
+        std::ranges::none_of(own, [&](TableIndex one) { return has_alias(one, written.alias); }))
+      return false;
+    return std::ranges::all_of(relation->columns, [&](const Column& column) {
+      return !names.has(column.name) ||
+             std::ranges::any_of(own, [&](TableIndex one) { return has_column(one, column.name); });
+    });
+  });
 }
 
 // Whether the rows of its FROM and WHERE are those of all shards together; and who decides on which shards.
