@@ -39,6 +39,9 @@ constexpr auto moments = std::to_array<TypeOid>({1082, 1114, 1184});  // date, t
 constexpr auto whole_fields =
     std::to_array<std::string_view>({"year", "month", "day", "hour", "minute", "quarter", "week", "dow", "doy",
                                      "isodow", "isoyear", "decade", "century"});
+// Behind these an expression in parentheses begins; behind others its parentheses could be a call's.
+constexpr auto opening = std::to_array<std::string_view>(
+    {",", "(", "by", "select", "distinct", "then", "else", "when", "having", "and", "or"});
 // What behind an expression would belong to it.
 constexpr auto binding = std::to_array<std::string_view>(
     {"(", "[", ".", "::", "with", "without", "varying", "precision", "over", "filter", "within", "collate"});
@@ -101,12 +104,16 @@ private:
 
   // A call or a column, with casts behind it.
   std::optional<Found> expression(std::size_t first) const {
-    if (!is_name(first) || (first > 0 && (at(first - 1) == "." || at(first - 1) == "::"))) return {};
+    const bool parentheses = at(first) == "(";
+    if (first == 0 || (parentheses ? !contains(opening, word(first - 1))
+                                   : !is_name(first) || at(first - 1) == "." || at(first - 1) == "::"))
+      return {};
     Found found{{}, first, first, {}, {}};
     bool exact = false;
-    if (at(first + 1) == "(") {
-      found.behind = behind_parentheses(first + 1);
-      exact = part_of_moment(first, found.behind);
+    if (parentheses || at(first + 1) == "(") {
+      found.behind = behind_parentheses(parentheses ? first : first + 1);
+      exact = !parentheses && part_of_moment(first, found.behind);
+      if (parentheses && is_row(first, found.behind)) return {};
       for (std::size_t i = first; i < found.behind;)
         if (!take(i, found)) return {};
     } else if (!take(found.behind, found)) {
@@ -176,12 +183,22 @@ private:
     return tokens_.size();
   }
 
+  bool is_row(std::size_t open, std::size_t behind) const {
+    int depth = 0;
+    for (std::size_t i = open; i < behind; ++i) {
+      depth += at(i) == "(" || at(i) == "[" ? 1 : at(i) == ")" || at(i) == "]" ? -1 : 0;
+      if (depth == 1 && at(i) == ",") return true;
+    }
+    return false;
+  }
+
   // date_trunc('month', column), extract(year from column).
   bool part_of_moment(std::size_t first, std::size_t behind) const {
     const std::string function = word(first);
     std::size_t column = first + 4;
+    if (at(first + 3) == "::" && word(first + 4) == "text") column += 2;
     if (function == "extract" ? !contains(whole_fields, word(first + 2)) || word(first + 3) != "from"
-                              : function != "date_trunc" || at(first + 3) != ",")
+                              : function != "date_trunc" || at(column - 1) != ",")
       return false;
     const bool qualified = at(column + 1) == ".";
     const auto found = qualified ? column_of(name(column), name(column + 2)) : column_of({}, name(column));

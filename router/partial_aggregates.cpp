@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <fmt/format.h>
 #include <set>
 
 #include "parser/lexer.hpp"
 #include "router/contains.hpp"
 #include "router/group_expressions.hpp"
+#include "router/sum_type.hpp"
 #include "router/text.hpp"
 
 namespace tessera::router {
@@ -25,13 +25,12 @@ using parser::Token;
 using parser::TokenKind;
 
 // pg_type.oid
-constexpr TypeOid int2 = 21, int4 = 23, int8 = 20, numeric = 1700, text = 25, varchar = 1043, bpchar = 1042;
+constexpr TypeOid text = 25, varchar = 1043, bpchar = 1042;
+using type_oid::int2, type_oid::int4, type_oid::int8, type_oid::numeric;
 // Types whose equal values are one and the same: bool, bytea, "char", int8, int2, int4, text, oid, varchar, date, time,
 // timestamp, timestamptz, uuid. (1.0 equals 1.00, and is not the same.)
 constexpr auto exact_types =
     std::to_array<TypeOid>({16, 17, 18, int8, int2, int4, text, 26, varchar, 1082, 1083, 1114, 1184, 2950});
-// Types of numbers whose sum does not follow the order of its rows; what arithmetic makes of two is the later one.
-constexpr auto summed_types = std::to_array<TypeOid>({int2, int4, int8, numeric});
 // Put together by themselves.
 constexpr auto self_merging =
     std::to_array<std::string_view>({"min", "max", "bool_and", "bool_or", "every", "bit_and", "bit_or"});
@@ -159,6 +158,9 @@ private:
     if (argument.empty() || next == "within" || next == "over") return false;
     if (next == "filter") span.end = behind_parentheses(span.end);
     const std::string filter(text_of(sql_, {call.span.end, span.end}));
+    // A subquery's tables are not all on each shard.
+    if (std::ranges::any_of(statement_.blocks, [&](const Block& other) { return inside(other.span, span); }))
+      return false;
     const bool star = call.name == "count" && argument == "*";
     if (!star && (call.argument_count != 1 || (call.aggregate_syntax && filter.empty()))) return false;
     if (!filter.empty() && Names(argument).has("order")) return false;
@@ -168,7 +170,8 @@ private:
     } else if (contains(self_merging, call.name)) {
       merged = fmt::format("pg_catalog.{0}({1})", call.name, part(call.name, argument, filter));
     } else if (call.name == "sum" || call.name == "avg") {
-      const TypeOid type = type_of(argument);
+      const TypeOid type =
+          sum_type(argument, [this](auto alias, const auto& name) { return type_of_column(alias, name); });
       if (type == 0) return false;
       merged = fmt::format("pg_catalog.sum({})", part("sum", argument, filter));
       if (call.name == "avg") {
@@ -189,50 +192,6 @@ private:
     std::string name = fmt::format("tessera_part_{}", partials_.size() + 1);
     partials_.push_back(fmt::format("pg_catalog.{}({}){} AS {}", function, argument, filter, name));
     return name;
-  }
-
-  // Of an argument that is nothing but columns, numbers and arithmetic; 0: it is not, or of another type.
-  TypeOid type_of(std::string_view argument) const {
-    std::size_t type = 0;  // place among summed_types
-    parser::Lexer lexer(argument, {});
-    Token token = lexer.next();
-    while (token.kind != TokenKind::end) {
-      const std::string_view here = argument.substr(token.begin, token.end - token.begin);
-      TypeOid found = 0;
-      if (token.kind == TokenKind::word || token.kind == TokenKind::quoted_identifier) {
-        std::string names[2] = {name_of(here), {}};
-        token = lexer.next();
-        if (argument.substr(token.begin, token.end - token.begin) == ".") {
-          token = lexer.next();
-          names[1] = name_of(argument.substr(token.begin, token.end - token.begin));
-          token = lexer.next();
-        }
-        found = names[1].empty() ? type_of_column({}, names[0]) : type_of_column(names[0], names[1]);
-        const std::string_view behind = argument.substr(token.begin, token.end - token.begin);
-        if (behind == "(" || behind == ".") return 0;
-      } else {
-        found = parser::is_number(token.kind) ? type_of_number(here) : 0;
-        const bool arithmetic =
-            here == "+" || here == "-" || here == "*" || here == "/" || here == "%" || here == "(" || here == ")";
-        token = lexer.next();
-        if (arithmetic) continue;
-      }
-      const auto place = std::ranges::find(summed_types, found);
-      if (place == summed_types.end()) return 0;
-      type = std::max(type, static_cast<std::size_t>(place - summed_types.begin()));
-    }
-    return summed_types[type];
-  }
-
-  static std::string name_of(std::string_view written) {
-    return written.starts_with('"') ? std::string(written.substr(1, written.size() - 2)) : lower(written);
-  }
-
-  static TypeOid type_of_number(std::string_view written) {
-    std::int64_t value = 0;
-    const auto read = std::from_chars(written.data(), written.data() + written.size(), value);
-    if (read.ec != std::errc() || read.ptr != written.data() + written.size()) return numeric;
-    return value <= INT32_MAX ? int4 : int8;
   }
 
   TypeOid type_of_column(std::string_view alias, const std::string& name) const {
