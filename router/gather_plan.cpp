@@ -441,11 +441,13 @@ Result<GatherPlan> Planning::gather(const PlanTemplate& plan, const Values& valu
     if (table.relation == nullptr || table.kind == Kind::catalog || table.kind == Kind::temporary || !there) continue;
     if (std::string name = lockable(*table.relation); !name.empty()) out.locks.push_back(std::move(name));
   }
+  const FragmentWriter writer(request_, tables_, component_of_);
+  const auto rows = [&](TableIndex table) { return writer.query(table); };
   std::vector<bool> prepared(tables_.size());
   for (BlockIndex i = 0; i < statement_.blocks.size(); ++i) {
     if (std::ranges::any_of(statement_.blocks[i].tables, [&](TableIndex table) { return prepared[table]; })) continue;
     const std::string name = table_for(out.fragments.size());
-    auto block = prepare(i, name);
+    auto block = prepare(i, name, rows);
     if (!block) continue;
     out.fragments.push_back(
         {.table = name, .query = std::move(block->parts.query), .shards = (*shards)[component_of_[block->decides]]});
@@ -457,7 +459,6 @@ Result<GatherPlan> Planning::gather(const PlanTemplate& plan, const Values& valu
     }
     complete(out.fragments.back(), relations);
   }
-  const FragmentWriter writer(request_, tables_, component_of_);
   const bool one_table = tables_.size() == 1 && tables_.front().kind == Kind::sharded && !prepared.front();
   const auto only_first =
       one_table ? first_rows(request_, tables_.front(), calls(statement_.blocks.front())) : std::nullopt;

@@ -35,6 +35,9 @@ constexpr auto exact_types =
 constexpr auto self_merging =
     std::to_array<std::string_view>({"min", "max", "bool_and", "bool_or", "every", "bit_and", "bit_or"});
 
+// What may stand behind the condition of an inner join.
+constexpr auto behind_on = std::to_array<std::string_view>({"", ",", ")", "join", "inner", "cross"});
+
 bool inside(SourceSpan inner, SourceSpan outer) {
   return inner.begin >= outer.begin && inner.end <= outer.end;
 }
@@ -49,7 +52,8 @@ bool is_exact(const Column& column) {
 class Splitter {
 public:
   Splitter(const PlanRequest& request, const std::vector<ResolvedTable>& tables, BlockIndex index,
-           const BlocksBelow& below, const std::vector<FunctionCall>& calls, std::string_view gathered)
+           const BlocksBelow& below, const std::vector<FunctionCall>& calls, std::string_view gathered,
+           const JoinedPart* part)
       : request_(request),
         statement_(request.statement),
         sql_(request.sql),
@@ -58,25 +62,43 @@ public:
         tables_(tables),
         below_(below),
         calls_(calls),
-        gathered_(gathered) {}
+        gathered_(gathered),
+        part_(part),
+        own_(part == nullptr ? block_.tables : part->tables) {}
 
   std::optional<PartialAggregates> run() {
     if (!has_the_form() || !functions_fit() || !others_fit()) return {};
     for (const FunctionCall* call : aggregates_)
       if (!split(*call)) return {};
     if (!group() || !name_targets()) return {};
-    const Clauses& clauses = block_.clauses;
-    out_.replacements.push_back({*clauses.from, fmt::format("FROM {} ", fmt::join(sources_, ", "))});
-    if (clauses.where) out_.replacements.push_back({*clauses.where, " "});
     std::string list = columns_;
     for (const std::string& partial : partials_) list += fmt::format("{} {}", list.empty() ? "" : ",", partial);
-    out_.query = fmt::format("SELECT{} {}", list, trim_space(text_of(sql_, *clauses.from)));
-    if (clauses.where) out_.query += fmt::format(" {}", trim_space(text_of(sql_, *clauses.where)));
+    out_.query = fmt::format("SELECT{} {}", list, part_ == nullptr ? take_source() : part_source());
     if (!keys_.empty()) out_.query += fmt::format(" GROUP BY {}", fmt::join(keys_, ", "));
     return std::move(out_);
   }
 
 private:
+  // FROM and WHERE, which go to the shards.
+  std::string take_source() {
+    const Clauses& clauses = block_.clauses;
+    std::string source(trim_space(text_of(sql_, *clauses.from)));
+    out_.replacements.push_back({*clauses.from, fmt::format("FROM {} ", fmt::join(sources_, ", "))});
+    if (!clauses.where) return source;
+    out_.replacements.push_back({*clauses.where, " "});
+    return fmt::format("{} {}", source, trim_space(text_of(sql_, *clauses.where)));
+  }
+
+  std::string part_source() const {
+    std::string source;
+    for (std::size_t i = 0; i < own_.size(); ++i)
+      source += fmt::format("{}({}) AS {}", i == 0 ? "FROM " : ", ", part_->rows[i], quoted(alias_of(own_[i])));
+    if (!part_->conditions.empty()) source += fmt::format(" WHERE {}", fmt::join(part_->conditions, " AND "));
+    return source;
+  }
+
+  const std::string& alias_of(TableIndex table) const { return statement_.tables[table].alias; }
+
   // Over tables that are known, with clauses that work on groups as they do on rows.
   bool has_the_form() const {
     const Clauses& clauses = block_.clauses;
@@ -97,8 +119,10 @@ private:
           !aliases.insert(written.alias).second)
         return false;
     }
+    if (part_ == nullptr ? clauses.with_query : clauses.outer_join || Names(text_of(sql_, *clauses.from)).has("using"))
+      return false;
     return !clauses.distinct_on && !clauses.locking && !clauses.into && !clauses.table_sample &&
-           !clauses.range_function && !clauses.natural_join && !clauses.with_query && block_.set_operation.empty();
+           !clauses.range_function && !clauses.natural_join && block_.set_operation.empty();
   }
 
   // Finds the aggregates. False: some function must see all rows at once, or has another value on each shard.
@@ -125,8 +149,8 @@ private:
     for (BlockIndex i = 0; i < statement_.blocks.size(); ++i) {
       const Block& other = statement_.blocks[i];
       if (i == index_ || contains(below_.inner, i) || !is_below(i)) continue;
-      if (!inside(other.span, block_.span) || other.role == parser::BlockRole::cte) return false;
       if (is_blind(other.span)) continue;
+      if (!inside(other.span, block_.span) || other.role == parser::BlockRole::cte) return false;
       for (const FunctionCall& call : other.functions)
         if ((call.aggregate_syntax || trait_of(call, request_.catalog).aggregate) && argument_of(call) != "*")
           return false;
@@ -163,7 +187,14 @@ private:
       return false;
     const bool star = call.name == "count" && argument == "*";
     if (!star && (call.argument_count != 1 || (call.aggregate_syntax && filter.empty()))) return false;
-    if (!filter.empty() && Names(argument).has("order")) return false;
+    if (!filter.empty() && (part_ != nullptr || Names(argument).has("order"))) return false;
+    if (part_ != nullptr && !star) {
+      const TableIndex table = table_of(argument);
+      const bool sums = call.name == "sum" || call.name == "avg";
+      if (table != parser::no_index && !contains(own_, table) && contains(self_merging, call.name))
+        return distinct_ = true;  // however often the row is joined
+      if (sums ? Names(argument).has("case") : !contains(own_, table)) return false;
+    }
     std::string merged;
     if (call.name == "count") {
       merged = fmt::format("coalesce(pg_catalog.sum({}), 0)::bigint", part("count", argument, filter));
@@ -200,10 +231,27 @@ private:
       if (!alias.empty() && statement_.tables[table].alias != alias) continue;
       const Column* column = tables_[table].relation->find_column(name);
       if (column == nullptr) continue;
-      if (type != 0) return 0;  // merged by USING
+      if (type != 0 || !contains(own_, table)) return 0;  // merged by USING, or not the shards'
       type = column->type;
     }
     return type;
+  }
+
+  // Of what is nothing but a column; no_index: it is not.
+  TableIndex table_of(std::string_view argument) const {
+    parser::Lexer lexer(argument, {});
+    std::vector<std::string> words;
+    for (Token token = lexer.next(); token.kind != TokenKind::end; token = lexer.next())
+      words.emplace_back(lower(argument.substr(token.begin, token.end - token.begin)));
+    if (words.size() != 1 && (words.size() != 3 || words[1] != ".")) return parser::no_index;
+    TableIndex found = parser::no_index;
+    for (const TableIndex table : block_.tables) {
+      if (words.size() == 3 && alias_of(table) != words[0]) continue;
+      if (tables_[table].relation->find_column(words.back()) == nullptr) continue;
+      if (found != parser::no_index) return parser::no_index;
+      found = table;
+    }
+    return found;
   }
 
   // Columns that are used outside of aggregates, FROM and WHERE tell the groups apart.
@@ -216,9 +264,14 @@ private:
     for (const SourceSpan span : replaced_) blank(span);
     for (const TargetItem& target : block_.targets) blank(label_of(target));
     for (const BlockIndex blind : below_.blind) blank(statement_.blocks[blind].span);
-    blank(*block_.clauses.from);
-    if (block_.clauses.where) blank(*block_.clauses.where);
-    std::vector<GroupExpression> expressions = group_expressions(request_, tables_, block_, outside, untouchable());
+    std::vector<GroupExpression> expressions;
+    if (part_ == nullptr) {
+      blank(*block_.clauses.from);
+      if (block_.clauses.where) blank(*block_.clauses.where);
+      expressions = group_expressions(request_, tables_, block_, outside, untouchable());
+    } else {
+      for (const SourceSpan span : spans_in_from()) blank(span);
+    }
     std::string without = outside;
     for (const GroupExpression& expression : expressions)
       for (const SourceSpan place : expression.places)
@@ -236,12 +289,59 @@ private:
     }
     if (names.unreadable() || names.stars() > 0 || std::ranges::any_of(block_.targets, &TargetItem::star)) return false;
     const bool merges = Names(text_of(sql_, *block_.clauses.from)).has("using");
-    for (const TableIndex table : block_.tables)
+    for (const TableIndex table : own_)
       if (!group_by_columns(table, names, merges)) return false;
     group_by_expressions(expressions);
+    if (part_ != nullptr) return !keys_.empty() && !in_vain();
     // Whole rows as an aggregate's argument, or in WHERE, are fine where they are. Groups of no column at all would be
     // there even without rows.
     return !keys_.empty() || (!block_.clauses.group_by && !block_.clauses.distinct && !distinct_);
+  }
+
+  // Of the tables' names, and of what the shards join the part by.
+  std::vector<SourceSpan> spans_in_from() {
+    std::vector<SourceSpan> spans;
+    for (const TableIndex table : block_.tables) {
+      const parser::TableRef& written = statement_.tables[table];
+      spans.push_back(written.span);
+      if (written.aliased) spans.push_back(label_behind(written.span.end));
+    }
+    const SourceSpan from = *block_.clauses.from;
+    std::vector<Token> tokens;
+    parser::Lexer lexer(text_of(sql_, from), {});
+    for (Token token = lexer.next(); token.kind != TokenKind::end; token = lexer.next())
+      tokens.push_back({token.kind, token.begin + from.begin, token.end + from.begin});
+    const auto at = [&](std::size_t i) {
+      return i < tokens.size() ? lower(text_of(sql_, {tokens[i].begin, tokens[i].end})) : std::string();
+    };
+    // ON a.key = b.key, and nothing else.
+    for (std::size_t i = 0; i + 7 < tokens.size(); ++i) {
+      const std::string next = at(i + 8);
+      if (at(i) != "on" || at(i + 2) != "." || at(i + 4) != "=" || at(i + 6) != "." || !contains(behind_on, next) ||
+          at(i + 1) == at(i + 5) || !is_key(at(i + 1), at(i + 3)) || !is_key(at(i + 5), at(i + 7)))
+        continue;
+      spans.push_back({tokens[i + 1].begin, tokens[i + 7].end});
+      out_.replacements.push_back({spans.back(), "true"});
+    }
+    return spans;
+  }
+
+  bool is_key(const std::string& alias, const std::string& name) const {
+    return std::ranges::any_of(own_, [&](TableIndex table) {
+      const auto& keys = tables_[table].routing->key_columns;
+      return alias_of(table) == alias && keys.size() == 1 && keys.front() == name;
+    });
+  }
+
+  // Each row is a group of its own.
+  bool in_vain() const {
+    return std::ranges::all_of(own_, [&](TableIndex table) {
+      return std::ranges::any_of(tables_[table].relation->unique_indexes, [&](const UniqueIndex& index) {
+        return std::ranges::all_of(index.columns, [&](const std::string& column) {
+          return contains(keys_, fmt::format("{}.{}", quoted(alias_of(table)), quoted(column)));
+        });
+      });
+    });
   }
 
   void group_by_expressions(const std::vector<GroupExpression>& expressions) {
@@ -251,8 +351,7 @@ private:
       columns_ += fmt::format("{} {} AS {}", columns_.empty() ? "" : ",", expression.text, name);
       for (const SourceSpan place : expression.places) {
         replaced_.push_back(place);
-        out_.replacements.push_back(
-            {place, fmt::format("{}.{}", quoted(statement_.tables[block_.tables.front()].alias), name)});
+        out_.replacements.push_back({place, fmt::format("{}.{}", quoted(alias_of(own_.front())), name)});
       }
     }
   }
@@ -272,7 +371,7 @@ private:
   // `merges`: a column of several tables may be one in the text.
   bool group_by_columns(TableIndex table, const Names& names, bool merges) {
     const std::string& alias = statement_.tables[table].alias;
-    const std::string& first = statement_.tables[block_.tables.front()].alias;
+    const std::string& first = alias_of(own_.front());
     if (names.alone(alias) > 0) return false;
     std::string shown;
     for (const Column& column : tables_[table].relation->columns) {
@@ -286,15 +385,17 @@ private:
       if (!is_exact(column)) return false;
       keys_.push_back(fmt::format("{}.{}", quoted(alias), quoted(column.name)));
       columns_ += fmt::format("{} {}", columns_.empty() ? "" : ",", keys_.back());
-      if (table == block_.tables.front()) continue;
+      if (table == own_.front()) continue;
       columns_ += fmt::format(" AS tessera_column_{}", keys_.size());
       shown += fmt::format("{} {}.tessera_column_{} AS {}", shown.empty() ? "" : ",", quoted(first), keys_.size(),
                            quoted(column.name));
     }
-    if (table == block_.tables.front())
-      sources_.push_back(fmt::format("{} AS {}", gathered_, quoted(alias)));
-    else if (!shown.empty())
-      sources_.push_back(fmt::format("LATERAL (SELECT{}) AS {}", shown, quoted(alias)));
+    const std::string source =
+        table == own_.front() ? std::string(gathered_) : fmt::format("LATERAL (SELECT{})", shown);
+    if (part_ != nullptr)
+      out_.replacements.push_back(in_place_of(sql_, statement_.tables[table], source));
+    else if (table == own_.front() || !shown.empty())
+      sources_.push_back(fmt::format("{} AS {}", source, quoted(alias)));
     return true;
   }
 
@@ -311,13 +412,15 @@ private:
 
   // Behind it, with AS; empty: it has none.
   SourceSpan label_of(const TargetItem& target) const {
-    const std::string_view rest = sql_.substr(target.span.end);
-    parser::Lexer lexer(rest, {});
-    Token token = lexer.next();
-    const std::string next = first_word(rest);
+    const std::string next = word_behind(target.span.end);
     if (next == "," || next == "from") return {target.span.end, target.span.end};
-    if (next == "as") token = lexer.next();
-    return {target.span.end, target.span.end + token.end};
+    return label_behind(target.span.end);
+  }
+  SourceSpan label_behind(std::uint32_t offset) const {
+    parser::Lexer lexer(sql_.substr(offset), {});
+    Token token = lexer.next();
+    if (word_behind(offset) == "as") token = lexer.next();
+    return {offset, offset + token.end};
   }
 
   std::string word_behind(std::uint32_t offset) const { return first_word(sql_.substr(offset)); }
@@ -349,6 +452,8 @@ private:
   const BlocksBelow& below_;
   const std::vector<FunctionCall>& calls_;
   std::string_view gathered_;
+  const JoinedPart* part_;
+  const std::vector<TableIndex>& own_;  // the tables whose rows the shards aggregate
   std::vector<const FunctionCall*> aggregates_;
   bool distinct_ = false;  // some aggregate is of different values, and left as it is
   std::vector<SourceSpan> replaced_;
@@ -364,8 +469,8 @@ private:
 std::optional<PartialAggregates> partial_aggregates(const PlanRequest& request,
                                                     const std::vector<ResolvedTable>& tables, BlockIndex block,
                                                     const BlocksBelow& below, const std::vector<FunctionCall>& calls,
-                                                    std::string_view gathered) {
-  return Splitter(request, tables, block, below, calls, gathered).run();
+                                                    std::string_view gathered, const JoinedPart* part) {
+  return Splitter(request, tables, block, below, calls, gathered, part).run();
 }
 
 }  // namespace tessera::router

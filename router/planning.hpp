@@ -5,6 +5,7 @@
 // definition_plan.cpp (DDL), utility_plan.cpp. Internal to router.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -162,7 +163,14 @@ private:
   bool stands_alone(const Names& names, std::size_t index) const;
   bool is_nowhere(std::size_t index) const;
   // prepared_block.cpp
-  std::optional<PreparedBlock> prepare(parser::BlockIndex index, std::string_view gathered) const;
+  std::optional<PreparedBlock> prepare(parser::BlockIndex index, std::string_view gathered,
+                                       const std::function<std::string(parser::TableIndex)>& rows) const;
+  std::optional<PreparedBlock> prepare_whole(parser::BlockIndex index, std::string_view gathered) const;
+  std::optional<PreparedBlock> prepare_part(parser::BlockIndex index, std::string_view gathered,
+                                            parser::TableIndex first,
+                                            const std::function<std::string(parser::TableIndex)>& rows) const;
+  std::vector<parser::BlockIndex> blind_blocks(parser::BlockIndex index,
+                                               std::span<const parser::BlockIndex> besides) const;
   bool stands_by_itself(parser::BlockIndex index) const;
   bool is_blind_to(parser::BlockIndex index, parser::BlockIndex around) const;
   bool adds_up(const parser::Block& block, std::span<const parser::BlockIndex> inner, PreparedBlock& out) const;

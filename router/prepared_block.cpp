@@ -3,6 +3,7 @@
 #include "router/prepared_block.hpp"
 
 #include <algorithm>
+#include <fmt/format.h>
 
 #include "router/contains.hpp"
 
@@ -35,10 +36,25 @@ std::vector<BlockIndex> blocks_in(const std::vector<Block>& blocks, BlockIndex i
 
 }  // namespace
 
-std::optional<PreparedBlock> Planning::prepare(BlockIndex index, std::string_view gathered) const {
+std::optional<PreparedBlock> Planning::prepare(BlockIndex index, std::string_view gathered,
+                                               const std::function<std::string(TableIndex)>& rows) const {
+  const Block& block = statement_.blocks[index];
+  if (block.tables.empty() || !stands_by_itself(index)) return {};
+  if (auto whole = prepare_whole(index, gathered)) return whole;
+  std::vector<TableIndex> tried;
+  for (const TableIndex first : block.tables) {
+    if (contains(tried, first)) continue;
+    auto part = prepare_part(index, gathered, first, rows);
+    if (part) return part;
+    for (const TableIndex other : block.tables)
+      if (component_of_[other] == component_of_[first]) tried.push_back(other);
+  }
+  return {};
+}
+
+std::optional<PreparedBlock> Planning::prepare_whole(BlockIndex index, std::string_view gathered) const {
   const std::vector<Block>& blocks = statement_.blocks;
   const Block& block = blocks[index];
-  if (!stands_by_itself(index)) return {};
   const std::vector<BlockIndex> inner = blocks_in(blocks, index);
   PreparedBlock out;
   out.tables = block.tables;
@@ -51,13 +67,50 @@ std::optional<PreparedBlock> Planning::prepare(BlockIndex index, std::string_vie
     const ResolvedTable& resolved = tables_[table];
     if ((resolved.kind != Kind::sharded && resolved.kind != Kind::reference) || resolved.relation == nullptr) return {};
   }
-  std::vector<BlockIndex> blind;
-  for (BlockIndex i = index + 1; i < blocks.size(); ++i)
-    if (blocks[i].parent == index && !contains(inner, i) && is_blind_to(i, index)) blind.push_back(i);
+  const std::vector<BlockIndex> blind = blind_blocks(index, inner);
   auto parts = partial_aggregates(request_, tables_, index, {inner, blind}, calls(block), gathered);
   if (!parts || !adds_up(block, inner, out)) return {};
   out.parts = *std::move(parts);
   return out;
+}
+
+// The tables that are joined with `first` on their keys, by inner joins alone.
+std::optional<PreparedBlock> Planning::prepare_part(BlockIndex index, std::string_view gathered, TableIndex first,
+                                                    const std::function<std::string(TableIndex)>& rows) const {
+  if (tables_[first].kind != Kind::sharded || !driving_[first]) return {};
+  const Block& block = statement_.blocks[index];
+  const Names names(request_.sql);
+  JoinedPart part;
+  for (const TableIndex table : block.tables) {
+    if (tables_[table].kind != Kind::sharded || component_of_[table] != component_of_[first]) continue;
+    const parser::TableRef& written = statement_.tables[table];
+    if (!driving_[table] || tables_[table].relation == nullptr || written.only || written.renamed) return {};
+    part.tables.push_back(table);
+    part.rows.push_back(rows(table));
+    const std::vector<std::string>& own = tables_[table].routing->key_columns;
+    const std::vector<std::string>& keys = tables_[first].routing->key_columns;
+    for (std::size_t i = 0; table != first && i < own.size(); ++i) {
+      if (!names.has(own[i]) || !names.has(keys[i])) return {};
+      part.conditions.push_back(fmt::format("{}.{} = {}.{}", quoted(statement_.tables[first].alias), quoted(keys[i]),
+                                            quoted(written.alias), quoted(own[i])));
+    }
+  }
+  const std::vector<BlockIndex> blind = blind_blocks(index, {});
+  auto parts = partial_aggregates(request_, tables_, index, {{}, blind}, calls(block), gathered, &part);
+  if (!parts) return {};
+  return PreparedBlock{*std::move(parts), std::move(part.tables), first};
+}
+
+// Those below it, besides these, in which no name is a column of its tables.
+std::vector<BlockIndex> Planning::blind_blocks(BlockIndex index, std::span<const BlockIndex> besides) const {
+  const std::vector<Block>& blocks = statement_.blocks;
+  std::vector<BlockIndex> blind;
+  for (BlockIndex i = index + 1; i < blocks.size(); ++i) {
+    if (blocks[i].parent != index || contains(besides, i)) continue;
+    const bool apart = blocks[i].role == BlockRole::cte || blocks[i].role == BlockRole::from_subquery;
+    if (apart || is_blind_to(i, index)) blind.push_back(i);
+  }
+  return blind;
 }
 
 // No name in it can be one of a query around it.

@@ -134,6 +134,34 @@ def test_groups_are_what_moves(both, query):
     assert prepared == asked or any(part in query for part in ("join (select user_id", "settings", "select name from users u where", "from items i where"))
 
 
+# Of these the shards aggregate some tables' rows, before they are joined with others.
+PARTS = [
+    "select e.weight, count(*), sum(o.pieces), max(e.item), count(distinct e.item) from orders o join events e on e.user_id = o.user_id group by 1",
+    "select e.item, sum(o.amount), avg(o.pieces) from users u join orders o on o.user_id = u.id join events e on e.weight = u.region where o.note = 'x' and u.country <> 'FR' group by e.item",
+    "select e.item, count(*), count(u.name) from orders o join users u on u.id = o.user_id, events e where e.weight = o.pieces group by e.item",
+    "select e.item, count(*) from orders o, users u, events e where u.id = o.user_id and e.weight = o.pieces and e.user_id = u.region group by e.item",
+    "with w as (select item, weight from events where weight is not null) select w.item, sum(o.pieces) from orders o join w on w.weight = o.pieces group by w.item having count(*) > 3",
+    "select f.n, sum(o.pieces) from orders o join (select region, count(*) as n from users group by region) f on f.region = o.pieces group by f.n",
+    "select count(*), sum(o.amount) from orders o where o.user_id not in (select user_id from events where weight = 1)",
+    "select note, count(*) from orders o where exists (select from events e where e.weight = o.pieces) group by note",
+    "select s.value, u.country, count(*) from users u join orders o on o.user_id = u.id join settings s on s.value = o.pieces::text or s.value is null group by 1, 2",
+    "select distinct u.country, e.item from users u join events e on e.weight = u.region",
+    "select e.item, sum(o.pieces) from (orders o join users u on u.id = o.user_id) join events e on (e.weight = o.pieces and u.region = 1) group by 1",
+    "select e.item, sum(o.pieces) from events e join (orders o join users u on o.user_id = u.id) on e.weight = o.pieces cross join countries c group by 1",
+    "select count(*), sum(o.pieces) from orders o join events e on e.weight = o.pieces where false",
+    "select count(*) from orders o join events e on true where e.weight = o.pieces and o.pieces > 100",
+    "select e.item, sum(i.pieces) from items i join users u on u.id = i.user_id join orders o on o.user_id = u.id and o.id = i.order_id join events e on e.weight = o.pieces group by 1",
+]
+
+
+@pytest.mark.parametrize("query", PARTS)
+def test_groups_of_a_part(both, query):
+    through, one, *_ = both
+    expected = answer(one, query)
+    assert answer(through, query) == expected
+    assert any("GROUP BY" in asked for asked in fragments(both, query))
+
+
 # Of these the rows themselves are needed.
 OTHERS = [
     "select count(*) from countries c left join users u on u.country = c.code",
@@ -169,6 +197,13 @@ OTHERS = [
     "select (select max(o.pieces) from orders o where o.user_id = u.id) as m, count(*) from users u group by 1",
     "select u.country from users u group by u.country having (select sum(u.region + i.pieces) from items i) > 0",
     "select u.country, (select count(u.id) from countries) from users u group by u.country",
+    "select e.item, sum(o.pieces * e.weight) from orders o join events e on e.weight = o.pieces group by 1",
+    "select e.item, sum(e.weight) from orders o join events e on e.weight = o.pieces group by 1",
+    "select e.item, count(e.weight), sum(case when e.weight > 1 then o.pieces end) from orders o join events e on e.user_id = o.user_id group by 1",
+    "select sum(o.pieces) from orders o, events e",
+    "select count(*), count(o.id) from orders o left join events e on e.weight = o.pieces",
+    "select sum(o.pieces) from orders o join events e using (user_id)",
+    "select o.id, o.user_id, count(*) from orders o join events e on e.weight = o.pieces group by 1, 2",
     "select count(*) from users u, generate_series(1, u.region) g",
     "select count(*) over (), u.country from users u join orders o on o.user_id = u.id",
     "select distinct count(*) over () from users u join orders o on o.user_id = u.id",
