@@ -55,8 +55,7 @@ void Session::on_done(const ExpectedReply& expected, char type, std::string_view
   // Whose rows are still coming has done what it does to settings.
   const bool complete = type != backend_message::portal_suspended || !entry.changes.empty();
   if (type == backend_message::command_complete && rows_of(body) == 0) entry.changes.clear();  // no call was made
-  if (entry.effects && complete && type != 0 &&
-      entry.next_effect < entry.effects->statements.size())
+  if (entry.effects && complete && type != 0 && entry.next_effect < entry.effects->statements.size())
     apply_effect(entry.effects->statements[entry.next_effect++], entry);
   if (expected.kind == ReplyKind::query) return;  // until ReadyForQuery
   undo_log_.forget(expected.tag);
