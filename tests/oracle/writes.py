@@ -64,12 +64,15 @@ class Writes(Queries):
         width = self.width if "returning" in text else 0
         return Statement(text, self.constants, tuple(range(width)) if ordered else (), self.loose, "write"), table.name
 
-    def returning(self, table, alias):
+    def returning(self, table, alias, joined=False):
+        """`joined`: with which of several rows of another table is anybody's guess."""
         self.width = 0
         if not self.chance(0.4):
             return ""
         picked = self.one(["*"], [f"{alias}.{column}" for column in self.rng.sample([*table.columns], min(2, len(table.columns)))], [self.value({alias: table.columns}, None, 1)[0]])
         self.width = len(table.columns) if picked == ["*"] else len(picked)
+        if picked == ["*"] and joined:
+            picked = [f"{alias}.*"]
         return f" returning {', '.join(picked)}"
 
     # ---- INSERT
@@ -153,20 +156,22 @@ class Writes(Queries):
         sets = [f"{column} = {'default' if self.chance(0.05) else self.value({'t': table.columns}, table.columns[column], 2)[0]}" for column in self.rng.sample(free, min(len(free), self.one(1, 1, 2)))]
         text = f"update {table.name} {self.one('as ', '')}t set {', '.join(sets)}"
         condition = self.condition(table) if self.chance(0.85) else ""
-        if self.chance(0.15) and (other := self.other(table)):
+        other = self.other(table) if self.chance(0.15) else None
+        if other:
             text += f" from {other[0]} o"
             condition = other[2] + (f" and ({condition})" if condition else "")
-        return text + (f" where {condition}" if condition else "") + self.returning(table, "t")
+        return text + (f" where {condition}" if condition else "") + self.returning(table, "t", other is not None)
 
     def delete(self, table):
         text = f"delete from {table.name} {self.one('as ', '')}t"
         condition = self.condition(table)
-        if self.chance(0.15) and (other := self.other(table)):
+        other = self.other(table) if self.chance(0.15) else None
+        if other:
             text += f" using {other[0]} o"
             condition = f"{other[2]} and ({condition})"
         elif self.chance(0.03):
             return text + self.returning(table, "t")
-        return f"{text} where {condition}{self.returning(table, 't')}"
+        return f"{text} where {condition}{self.returning(table, 't', other is not None)}"
 
     def merge(self, table):
         other = self.other(table)
