@@ -64,8 +64,21 @@ int explain(const ExplainOptions& options) {
   }
   parser::Fingerprint print;
   parser::fingerprint(options.sql, {}, print);
-  const router::PlannedText text = plan_text(options.sql, print, database->hints, **topology, catalog);
-  const router::Values values{options.sql, print.slots, {}};
+  std::string sql = options.sql;
+  router::PlannedText text = plan_text(sql, print, database->hints, **topology, catalog);
+  if (text.single() && text.statements.front().plan.ids) {
+    // With parameters in place of the ids that it would be given.
+    const router::GivenIds ids = *text.statements.front().plan.ids;
+    std::vector<router::Moved> moves;
+    sql = router::with_ids(sql, {}, ids, router::id_parameters(ids, router::largest_parameter(sql, {}) + 1), moves);
+    parser::fingerprint(sql, {}, print);
+    text = plan_text(sql, print, database->hints, **topology, catalog);
+    if (!text.syntax_error) {
+      const std::string told = router::describe(ids, **topology);
+      text.statements.front().plan.notes.push_back(told.substr(0, told.find('\n')));
+    }
+  }
+  const router::Values values{sql, print.slots, {}};
   if (options.json) {
     std::fputs((plan_json(database->name, text, values, **topology) + '\n').c_str(), stdout);
   } else {

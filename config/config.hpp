@@ -221,6 +221,7 @@ struct Table {
   bool reference = false;
   std::string shard;
   std::string id;                   // "" or "snowflake"
+  std::string id_column;            // which column `id` is for; empty: the key
   std::vector<std::string> unique;  // unique columns that are not the key
   // `key_type` taken apart, one for each key column: "text, numeric(10, 2)".
   std::vector<std::string> key_types() const;

@@ -173,6 +173,7 @@ Json describe_table(const Table& table) {
       .put("reference", table.reference)
       .put("shard", table.shard)
       .put("id", table.id)
+      .put("id_column", table.id_column)
       .put("unique", table.unique);
   return out.take();
 }

@@ -174,8 +174,10 @@ constexpr Key table_keys[] = {
     of(Kind::texts, "columns", "All columns in order, for offline explain."),
     of(Kind::boolean, "reference", "The table is the same on every shard.", "false"),
     of(Kind::text, "shard", "The table lives on this shard only."),
-    not_yet(choice("id", id_kinds, {}, "Ids for the key column are made by Tessera; not in this version."),
-            "leave it out, and let the application give the ids"),
+    choice("id", id_kinds, {},
+           "INSERTs that leave the key (or `id_column`) out are given an id that is unique and grows with time. Needs "
+           "`default_shard`."),
+    of(Kind::text, "id_column", "The column, of the type bigint, that `id` is for, if that is not the key."),
     not_yet(
         of(Kind::texts, "unique", "Columns other than the key that are unique over all shards; not in this version."),
         "leave it out: each shard's own unique index holds on that shard only"),

@@ -52,7 +52,7 @@ void check_key_type(Section& section, const Table& table) {
 
 void check_key(Section& section, const Table& table, const KeyCounts& counts) {
   if (section.node().find("rule") == nullptr) {
-    for (const std::string_view key : {"key", "key_type", "id"}) {
+    for (const std::string_view key : {"key", "key_type", "id", "id_column"}) {
       if (section.has(key)) section.problem(key, fmt::format("\"{}\" is only for tables with a rule", key));
     }
     return;
@@ -67,6 +67,13 @@ void check_key(Section& section, const Table& table, const KeyCounts& counts) {
   section.problem("key", fmt::format("rule \"{}\" takes {} key column{}, here {} {}", section.find("rule")->shown(),
                                      count->second, count->second == 1 ? "" : "s", table.key.size(),
                                      table.key.size() == 1 ? "is given" : "are given"));
+}
+
+void check_id(Section& section, const Table& table) {
+  if (section.has("id_column") && table.id.empty())
+    section.problem("id_column", "\"id_column\" is only for tables with \"id\"", "id: snowflake");
+  if (section.has("id") && !table.id.empty() && table.id_column.empty() && table.key.size() > 1)
+    section.problem("id", "the key has several columns, and \"id\" is for one", "id_column: which of them, or another");
 }
 
 void check_columns(Section& section, const Table& table) {
@@ -105,12 +112,14 @@ Table read_table(Section section, const Names& names, const KeyCounts& counts) {
   IdKind id = IdKind::none;
   section.read("id", id);
   table.id = name_of(id_kinds, id);
+  section.read("id_column", table.id_column);
   section.read("unique", table.unique);
   section.finish();
   const auto kind = section.node().kind;
   if (kind != Node::Kind::mapping && kind != Node::Kind::null) return table;  // reported
   check_place(section, table);
   check_key(section, table, counts);
+  check_id(section, table);
   check_columns(section, table);
   return table;
 }

@@ -146,7 +146,7 @@ CopyIn::CopyIn(Request request, Data data, net::EventLoop& loop, Events events)
 }
 
 bool CopyIn::congested() const {
-  return std::ranges::any_of(parts_, &Part::congested);
+  return waiting_ || std::ranges::any_of(parts_, &Part::congested);
 }
 
 void CopyIn::part_begun() {
@@ -159,7 +159,16 @@ void CopyIn::part_begun() {
                    "give the table the same columns on all shards",
                    0});
   }
-  events_.relay(response);
+  postgres::CopyResponseView columns;
+  std::string told;
+  const std::size_t ids = data_.plan->ids.size();
+  const bool read =
+      ids > 0 && postgres::parse_copy_response(std::string_view(response).substr(postgres::frame_header_size), columns);
+  if (read && columns.column_formats.size() >= ids) {
+    columns.column_formats.resize(columns.column_formats.size() - ids);
+    if (!postgres::append_copy_response(told, postgres::backend::copy_in_response, columns)) told.clear();
+  }
+  events_.relay(told.empty() ? response : told);
   events_.flush();
   state_ = State::open;
   data_.go_on();
@@ -178,7 +187,7 @@ void CopyIn::data(std::string_view bytes) {
 }
 
 void CopyIn::pump() {
-  while (open()) {
+  while (open() && !waiting_) {
     const Result<std::optional<CopyRow>> row = splitter_.next();
     if (!row) return refuse(row.error(), splitter_.line());
     if (!*row) return;
@@ -187,6 +196,30 @@ void CopyIn::pump() {
 }
 
 void CopyIn::take(const CopyRow& row) {
+  if (data_.plan->ids.empty() || row.kind == CopyRow::Kind::broken) return place(row);
+  if (row.kind == CopyRow::Kind::row && !data_.ids(ids_)) {
+    waiting_ = row;
+    return;
+  }
+  const std::string bytes = router::with_copy_ids(*data_.plan, row, ids_);
+  if (row.kind == CopyRow::Kind::row) ids_.clear();
+  if (bytes.empty()) return place(row);
+  CopyRow longer = row;
+  longer.content = std::string_view(bytes).substr(0, bytes.size() - (row.bytes.size() - row.content.size()));
+  longer.bytes = bytes;
+  place(longer);
+}
+
+void CopyIn::ids_there(std::int64_t number) {
+  ids_.push_back(number);
+  if (!open() || !waiting_) return;
+  take(*std::exchange(waiting_, std::nullopt));
+  pump();
+  if (complete_ && open() && !waiting_) finish();
+  if (!waiting_) data_.go_on();
+}
+
+void CopyIn::place(const CopyRow& row) {
   Result<std::optional<ShardId>> shard;
   if (row.kind == CopyRow::Kind::row) shard = router_.shard_of(row);
   if (row.kind == CopyRow::Kind::broken) shard = fail(SqlState("22P04"), "the data of this COPY cannot be read");
@@ -216,7 +249,8 @@ void CopyIn::end() {
   if (!open()) return;
   splitter_.end();
   if (!router_.indifferent()) pump();
-  if (open()) finish();
+  complete_ = true;
+  if (open() && !waiting_) finish();
 }
 
 void CopyIn::give_up(std::string_view reason) {

@@ -27,6 +27,8 @@ public:
     std::shared_ptr<const router::Topology> topology;
     std::size_t most_bytes = 0;   // of a row
     std::function<void()> go_on;  // it takes data now, or again
+    // Adds what is missing of the numbers for a row. False: not all are there yet; ids_there() tells.
+    std::function<bool(std::vector<std::int64_t>&)> ids;
   };
   CopyIn(Request request, Data data, net::EventLoop& loop, Events events);
 
@@ -34,7 +36,8 @@ public:
   bool open() const { return state_ == State::open && !failure_; }
   bool congested() const;
   void data(std::string_view bytes);
-  void end();                             // CopyDone
+  void end();  // CopyDone
+  void ids_there(std::int64_t number);
   void give_up(std::string_view reason);  // CopyFail
   // The servers do not look for cancel requests while they wait for data.
   void cancel(const Error& reason) override { failed(reason); }
@@ -46,6 +49,7 @@ private:
   Branch* relaying() const override { return nullptr; }
   void pump();
   void take(const parser::CopyRow& row);
+  void place(const parser::CopyRow& row);
   void part_begun();
   void part_done(const Part& part);
   void refuse(const Error& error, std::uint64_t line);
@@ -62,6 +66,9 @@ private:
   std::optional<Error> refusal_;  // our own
   std::uint64_t refusal_line_ = 0;
   std::size_t begun_ = 0, done_ = 0;
+  std::vector<std::int64_t> ids_;           // for the row at hand
+  std::optional<parser::CopyRow> waiting_;  // for them
+  bool complete_ = false;                   // nothing comes behind what is here
 };
 
 }  // namespace tessera::executor

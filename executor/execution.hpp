@@ -14,20 +14,22 @@
 #include <vector>
 
 #include "pool/pool.hpp"
+#include "router/ids.hpp"
 
 namespace tessera::executor {
 
 class KeptConnection;  // cursor.hpp
 
-// As the client sent it.
+// As the client sent it, but for `moved`.
 struct Request {
   std::string sql;
   std::vector<postgres::Oid> types;  // declared parameter types
   std::string bind;   // body of the client's Bind behind the two names (formats, values, result formats); empty: none
   std::string bound;  // for the client when the servers have taken the parameters: BindComplete
-  std::int32_t limit = 0;  // of rows; 0: none
-  bool describe = true;    // the client wants a RowDescription
-  bool simple = false;     // came as a simple query: ReadyForQuery ends the answer
+  std::int32_t limit = 0;            // of rows; 0: none
+  bool describe = true;              // the client wants a RowDescription
+  bool simple = false;               // came as a simple query: ReadyForQuery ends the answer
+  std::vector<router::Moved> moved;  // places in `sql`, which is not quite what the client wrote
 };
 
 // Where a part of the statement runs: on a connection of its own, or on one that `lender` has in its transaction.

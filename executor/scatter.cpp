@@ -169,6 +169,8 @@ private:
     if (!first || !error_) return false;
     if (!piece_.probe.empty()) error_->position = 0;  // perhaps in that
     if (error_->position >= piece_.columns_at + piece_.columns) error_->position -= piece_.columns;
+    const auto position = static_cast<std::size_t>(std::max(error_->position, 0));
+    error_->position = static_cast<int>(router::position_before(scatter_.request_.moved, position));
     return false;
   }
 

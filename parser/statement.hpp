@@ -246,6 +246,7 @@ struct Insert {
   BlockIndex source = no_index;            // INSERT … SELECT
   bool default_values = false;
   bool overriding_user_value = false;  // identity columns take the sequence's value, whatever the rows say
+  bool overriding_system_value = false;
   bool on_conflict = false;
   std::optional<std::vector<std::string>> conflict_columns;  // ON CONFLICT (a, b): the plain columns among them
   std::string conflict_constraint;                           // ON CONFLICT ON CONSTRAINT

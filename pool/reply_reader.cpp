@@ -159,7 +159,7 @@ Result<void> ReplyReader::consume(std::string_view bytes, ReplySink& sink) {
     }
     // A message that ends its entry is held until it is whole: what follows the entry must not come in between.
     const bool streams =
-        passes_unread(header.type) &&
+        passes_unread(header.type) && (queue_.empty() || queue_.front().hidden_parameters == 0) &&
         (queue_.empty() || !(completes(queue_.front().kind, header.type) || is_sync(queue_.front().kind)));
     if (!streams && header.length > max_message_) return violation(fmt::format("a message of {} bytes", header.length));
     if (status == FrameStatus::complete && carry_.empty()) {
@@ -249,6 +249,8 @@ Result<void> ReplyReader::answer(char type, std::string_view whole, Run& run, Re
   if (!allowed(head.kind, type)) return violation(fmt::format("message '{}' does not answer what was asked", type));
   const bool ends =
       type == backend::command_complete || type == backend::empty_query_response || type == backend::portal_suspended;
+  if (type == backend::parameter_description && head.hidden_parameters > 0)
+    return relay_without_hidden(whole, run, sink);
   if (head.delivery == Delivery::forward && !(ends && head.hide_completion)) run.add(whole);
   if (type == backend::data_row || type == backend::copy_data) return {};
   if (type == backend::copy_in_response || type == backend::copy_out_response || type == backend::copy_both_response) {
@@ -268,6 +270,20 @@ Result<void> ReplyReader::answer(char type, std::string_view whole, Run& run, Re
     if (queue_.front().ordered) run.flush();
     sink.on_done(queue_.front(), type, body_of(whole));
   }
+  return {};
+}
+
+Result<void> ReplyReader::relay_without_hidden(std::string_view whole, Run& run, ReplySink& sink) {
+  const ExpectedReply& head = queue_.front();
+  std::vector<postgres::Oid> types;
+  if (!postgres::parse_parameter_description(body_of(whole), types) || types.size() < head.hidden_parameters)
+    return violation("malformed ParameterDescription");
+  if (head.delivery != Delivery::forward) return {};
+  types.resize(types.size() - head.hidden_parameters);
+  std::string described;
+  if (!postgres::append_parameter_description(described, types)) return violation("ParameterDescription");
+  run.flush();
+  sink.on_relay(described);
   return {};
 }
 

@@ -44,10 +44,11 @@ struct ExpectedReply {
   Delivery delivery = Delivery::forward;
   bool poison = false;           // an error that we provoke: the client gets `local` in its place
   bool hide_completion = false;  // forward the rows, keep CommandComplete: on_done has it
-  bool ordered = false;   // bytes are delivered before the event that follows them, not in one run with later ones
-  std::uint32_t tag = 0;  // the owner's own number
-  void* note = nullptr;   // the owner's own
-  std::string local;      // kind local, or poison: what the client gets
+  bool ordered = false;  // bytes are delivered before the event that follows them, not in one run with later ones
+  std::uint16_t hidden_parameters = 0;  // describe_statement: so many of the last ones are not the client's
+  std::uint32_t tag = 0;                // the owner's own number
+  void* note = nullptr;                 // the owner's own
+  std::string local;                    // kind local, or poison: what the client gets
 };
 
 // Told by `consume`, in the order of the stream. Views are valid during the call.
@@ -113,6 +114,7 @@ private:
   Result<void> message(const postgres::FrameHeader& header, std::string_view whole, Run& run, ReplySink& sink);
   Result<bool> asynchronous(char type, std::string_view body, ReplySink& sink, bool& relay);
   Result<void> answer(char type, std::string_view whole, Run& run, ReplySink& sink);
+  Result<void> relay_without_hidden(std::string_view whole, Run& run, ReplySink& sink);
   Result<void> error(std::string_view whole, Run& run, ReplySink& sink);
   Result<void> ready(std::string_view whole, Run& run, ReplySink& sink);
   void pop(Run& run, ReplySink& sink);

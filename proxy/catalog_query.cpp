@@ -68,7 +68,18 @@ SELECT n.nspname, c.relname, c.relkind,
        CASE WHEN a.attnum IS NOT DISTINCT FROM first.attnum THEN coalesce((
          SELECT ic.relname FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
          WHERE i.indrelid = c.oid AND i.indisprimary), '') ELSE '' END,
-       c.relrowsecurity
+       c.relrowsecurity,
+       coalesce((SELECT pg_catalog.min(pg_catalog.format('"%s"."%s"', pg_catalog.replace(sn.nspname, '"', '""'), pg_catalog.replace(sc.relname, '"', '""')))
+         FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class sc ON sc.oid = d.objid AND sc.relkind = 'S' JOIN pg_catalog.pg_namespace sn ON sn.oid = sc.relnamespace
+         WHERE a.attidentity <> '' AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum
+           AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype = 'i'),
+         (SELECT pg_catalog.min(pg_catalog.format('"%s"."%s"', pg_catalog.replace(sn.nspname, '"', '""'), pg_catalog.replace(sc.relname, '"', '""')))
+         FROM pg_catalog.pg_attrdef ad JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = ad.oid
+           AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+         JOIN pg_catalog.pg_class sc ON sc.oid = d.refobjid AND sc.relkind = 'S' JOIN pg_catalog.pg_namespace sn ON sn.oid = sc.relnamespace
+         WHERE ad.adrelid = a.attrelid AND ad.adnum = a.attnum AND a.attgenerated = ''
+           AND pg_catalog.pg_get_expr(ad.adbin, ad.adrelid) ~ '^nextval\(''([^'']|'''')*''::regclass\)$'), ''),
+       coalesce(a.attidentity = 'a', false)
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 CROSS JOIN LATERAL (SELECT pg_catalog.min(f.attnum) FROM pg_catalog.pg_attribute f
@@ -97,7 +108,7 @@ SELECT p.proname, pg_catalog.max(CASE p.provolatile WHEN 'v' THEN 3 WHEN 's' THE
        pg_catalog.bool_or(p.proretset)
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 JOIN pg_catalog.pg_language l ON l.oid = p.prolang GROUP BY p.proname ORDER BY p.proname)";
-constexpr std::size_t relation_columns = 20;
+constexpr std::size_t relation_columns = 22;
 constexpr std::size_t function_columns = 8;
 
 // In the order of the query's rows: that of a relation's columns counts.
@@ -228,6 +239,8 @@ void add_relation_row(router::Catalog& catalog, const Row& row) {
   column.generated = flag(row, 9);
   column.sequence = flag(row, 12);
   column.default_value = default_value(text(row, 16), column.sequence, catalog);
+  column.sequence_name = text(row, 20);
+  column.always = flag(row, 21);
 }
 
 void add_function_row(router::Catalog& catalog, const Row& row) {

@@ -34,6 +34,8 @@ Row relation(std::string name, std::string kind, std::string column, std::string
           "",
           "",
           "",
+          "f",
+          "",
           "f"};
 }
 Row view(std::string name, std::string depends_on) {

@@ -13,6 +13,7 @@ void add_function(const parser::FunctionCall& call, const router::Catalog& catal
                   std::span<const std::string> harmless, HiddenState& state) {
   if (call.name == "currval" || call.name == "lastval") state.asks_sequences = true;
   if (call.name == "nextval" || call.name == "setval") state.advances_sequences = true;
+  if (call.name == "setval") state.sets_sequences = true;
   if (std::ranges::find(harmless, call.name) != harmless.end()) return;
   const router::FunctionTrait trait = router::trait_of(call, catalog);
   if (trait.may_write) state.changes = true;
@@ -52,6 +53,7 @@ HiddenState hidden_state(const parser::Statement& statement, const router::Catal
     state.changes_session |= more.changes_session;
     state.asks_sequences |= more.asks_sequences;
     state.advances_sequences |= more.advances_sequences;
+    state.sets_sequences |= more.sets_sequences;
   }
   return state;
 }

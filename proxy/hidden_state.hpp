@@ -15,6 +15,7 @@ struct HiddenState {
   bool changes_session = false;     // what it leaves there outlives the transaction, as far as can be told
   bool asks_sequences = false;      // currval, lastval: what another client's statements left must not be found there
   bool advances_sequences = false;  // nextval, setval
+  bool sets_sequences = false;      // setval
   bool loads_library = false;       // nothing undoes LOAD but the end of the connection
 };
 

@@ -29,6 +29,7 @@ struct DatabaseRuntime {
   const config::Database* settings = nullptr;
   std::vector<pool::EndpointRef> primaries;  // by ShardId
   mutable CatalogLook catalog_look;
+  mutable std::atomic<std::uint64_t> sequences_set = 0;  // how often a session has set one
   bool single() const { return primaries.size() == 1; }
 };
 

@@ -153,6 +153,12 @@ bool begins_request(char type) {
 }  // namespace
 
 bool Session::handle(char type, std::string_view whole) {
+  const bool taken = handle_now(type, whole);
+  if (taken) giving_.drop();
+  return taken;
+}
+
+bool Session::handle_now(char type, std::string_view whole) {
   if (options_.database->retired() && is_settled() && !skip_local_) {
     host_.leave_retired_database();
     if (ending_) return true;
@@ -583,6 +589,7 @@ void Session::cancel_wait() {
   const Error reason{sqlstate::query_canceled, "canceling statement due to user request", {}, {}, 0};
   if (wait_ == Wait::prepare) prepare_attempts_ = most_prepare_attempts;  // the server will say so; that ends it
   if (scatter_) return scatter_->cancel(reason);
+  if (wait_ == Wait::ids) return ids_there(std::unexpected(reason));
   const bool waits_here = (wait_ == Wait::checkout && waiting_in_ != nullptr) || wait_ == Wait::listening;
   if (!waits_here) return;
   if (waiting_in_ != nullptr) std::exchange(waiting_in_, nullptr)->forget(*this);

@@ -1,10 +1,10 @@
 // One client's session after its login: takes the client's messages, finds the shard, leases a server connection and
 // relays. The heart of the proxy, split by theme: session.cpp (messages, sending, leases), session_simple.cpp (simple
 // queries), session_extended.cpp (Parse, Bind, …), session_transaction.cpp (lazy BEGIN), session_effects.cpp (what
-// statements do to the session), session_settings.cpp (SET and RESET), session_copy.cpp and
-// session_copy_shards.cpp (COPY FROM STDIN), session_explain.cpp (EXPLAIN), session_watch.cpp (time limits, SHOW),
-// session_replies.cpp (what the server answers), session_shards.cpp (transactions over several shards),
-// session_cursors.cpp (cursors over several shards), session_end.cpp (how it ends).
+// statements do to the session), session_settings.cpp (SET and RESET), session_ids.cpp (values for serial columns),
+// session_copy.cpp and session_copy_shards.cpp (COPY FROM STDIN), session_explain.cpp (EXPLAIN), session_watch.cpp
+// (time limits, SHOW), session_replies.cpp (what the server answers), session_shards.cpp and session_cursors.cpp
+// (transactions and cursors over several shards), session_end.cpp (how it ends).
 //
 // How a message is handled: a handler first gets everything it needs (a plan, a shard, a connection) without changing
 // anything; if it must wait for one of them it says so and the same message is handled again later. Only then it acts.
@@ -31,7 +31,6 @@
 #include "executor/everywhere.hpp"
 #include "executor/inquiry.hpp"
 #include "executor/scatter.hpp"
-#include "pool/pool.hpp"
 #include "proxy/lazy_transaction.hpp"
 #include "proxy/prepared_table.hpp"
 #include "proxy/session_host.hpp"
@@ -99,7 +98,8 @@ private:
     opening,
     copy,
     client,
-    catalog
+    catalog,
+    ids
   };
   enum class Got : std::uint8_t { ready, wait, refused };
   // Does the client leave: did it say so, or did its stream just end?
@@ -132,6 +132,7 @@ private:
   void run_copy(executor::Request request, const Spread& spread);
   void leave_copy();
   std::size_t feed_copy(std::string_view bytes);
+  bool next_copy_ids(const router::CopyPlan& plan, std::vector<std::int64_t>& ids);
 
   // ---- session_end.cpp
   bool handle_terminate();
@@ -149,6 +150,7 @@ private:
   std::uint64_t longest_message(char type) const;
   std::size_t handle_front(std::string_view bytes);
   bool handle(char type, std::string_view whole);
+  bool handle_now(char type, std::string_view whole);
   bool dispatch(char type, std::string_view whole);
   // The connection has the first part of a message: the rest must follow, whether the server wants it or not.
   bool sends_copy_data() const { return copy_left_ > 0 && !copy_dropped_; }
@@ -203,6 +205,17 @@ private:
   bool end_script();
   void append_ready(std::string& out, postgres::TransactionStatus status) const;
   bool takes_copy_data() const;
+  // ---- session_ids.cpp
+  bool gives_ids(const router::PlannedText& text) const;
+  bool query_with_ids(std::string_view sql, const router::PlannedTextRef& text);
+  bool parse_with_ids(const postgres::ParseView& parse, const router::PlannedTextRef& text);
+  bool bind_with_ids(std::string_view whole, const postgres::BindView& bind, const PreparedStatement& statement);
+  Got take_ids(const router::GivenIds& ids);
+  Got ask_for_own_ids(const router::GivenIds& ids);
+  void own_ids_there(const Result<void>& result);
+  void ids_there(Result<IdSource::Numbers> numbers);
+  SequenceOfRole sequence_of(const router::GivenIds::Column& column) const;
+  bool take_known(const router::GivenIds::Column& column);
   // ---- session_simple.cpp
   bool handle_query(std::string_view whole);
   bool may_choose_shard() const;
@@ -443,6 +456,7 @@ private:
   void take_own_catalog(const std::vector<executor::Inquiry::Rows>& results);
   void discard_all();
   void clean_parked();
+  void let_tables_go();
 
   // ---- session_settings.cpp
   void apply_set(const parser::Statement& statement, std::string_view sql);
@@ -551,6 +565,7 @@ private:
   bool unreached_ = false;           // …and it was for a connection
 
   LazyTransaction lazy_;
+  Giving giving_;
 
   PreparedTable<PreparedStatement> prepared_;
   PreparedStatement unnamed_;

@@ -43,19 +43,38 @@ Result<std::shared_ptr<const router::CopyPlan>> Session::copy_plan(const router:
 }
 
 void Session::run_copy(executor::Request request, const Spread& spread) {
-  executor::CopyIn::Data data{.places = places_of(spread.plan.shards),
-                              .shards = spread.plan.shards,
-                              .plan = spread.copy,
-                              .topology = routing()->topology,
-                              .most_bytes = options_.database->settings().limits.message_size,
-                              .go_on = [this] {
-                                if (wait_ == Wait::scatter) continue_after_wait();
-                              }};
+  executor::CopyIn::Data data{
+      .places = places_of(spread.plan.shards),
+      .shards = spread.plan.shards,
+      .plan = spread.copy,
+      .topology = routing()->topology,
+      .most_bytes = options_.database->settings().limits.message_size,
+      .go_on =
+          [this] {
+            if (wait_ == Wait::scatter) continue_after_wait();
+          },
+      .ids = [this, plan = spread.copy](std::vector<std::int64_t>& ids) { return next_copy_ids(*plan, ids); }};
   executor::Events events = statement_events(request.simple);
   auto copy = std::make_unique<executor::CopyIn>(std::move(request), std::move(data), options_.database->loop(),
                                                  std::move(events));
   copy_in_ = copy.get();
   run_execution(std::move(copy));
+}
+
+bool Session::next_copy_ids(const router::CopyPlan& plan, std::vector<std::int64_t>& ids) {
+  while (ids.size() < plan.ids.size()) {
+    auto numbers =
+        options_.database->ids().take(sequence_of(plan.ids[ids.size()].column), 1,
+                                      [this, alive = alive_, asked = ++giving_.asked](Result<IdSource::Numbers> came) {
+                                        if (!*alive || copy_in_ == nullptr || asked != giving_.asked) return;
+                                        if (!came) return copy_in_->abort(came.error());
+                                        copy_in_->ids_there(came->front());
+                                      });
+    if (!numbers) return false;
+    ids.push_back(numbers->front());
+  }
+  for (std::size_t i = 0; i < ids.size(); ++i) giving_.note(plan.ids[i].column, ids[i]);
+  return true;
 }
 
 // It has ended, or failed: what still comes of its data is nothing to anybody.

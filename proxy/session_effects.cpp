@@ -61,6 +61,7 @@ void Session::before_sending(const router::PlannedText& text, std::string_view s
       backend_->mark_dirty();
     if (planned.changes_hidden_state) may_have_written_ = true;
     holds_tables_ = holds_tables_ || holds_tables(planned.plan.kind);
+    giving_.sets_sequences = giving_.sets_sequences || planned.sets_sequences;
     // Whether it changes settings of the transaction is not known.
     if (effects.opaque_code || planned.changes_hidden_state) {
       unit_has_effects_ = true;
@@ -76,7 +77,8 @@ void Session::before_sending(const router::PlannedText& text, std::string_view s
       code_defined_under_ = routing()->version;
     const bool runs_code = effects.opaque_code || planned.changes_hidden_state;
     if (planned.changes_session || (runs_code && code_defined_under_ == routing()->version)) pins_ |= pin_code;
-    if (may_advance_sequences(planned)) {
+    giving_.forget(planned);
+    if (may_advance_sequences(planned) && !giving_.now) {
       backend_->advanced_by(options_.number);
       sequence_backend_ = backend_->id();
       advanced_sequences_ = true;
@@ -268,6 +270,8 @@ void Session::discard_all() {
   portals_.clear();
   pins_ = 0;
   advanced_sequences_ = false;
+  giving_.last.reset();
+  giving_.current.clear();
   clean_parked();
   settings_ = pool::SettingsTracker(options_.startup_settings);
   if (options_.listen != nullptr)

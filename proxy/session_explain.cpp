@@ -3,6 +3,7 @@
 // node what is left, over temporary tables that are empty without ANALYZE.
 #include <algorithm>
 #include <fmt/format.h>
+#include <ranges>
 
 #include "executor/explain.hpp"
 #include "executor/gather.hpp"
@@ -37,14 +38,25 @@ std::string Session::explain(const Statement& statement, std::string_view sql, s
       inner = fmt::format("/* tessera: {} */ ", sql.substr(print.hint_begin, print.hint_end - print.hint_begin));
     const parser::SourceSpan span = statement.inner.front().span;
     inner += sql.substr(span.begin, span.end - span.begin);
-    const router::PlannedText& text = options_.database->plan(inner, view(), routing(), print, nullptr);
+    router::PlannedTextRef planned;
+    options_.database->plan(inner, view(), routing(), print, &planned);
+    if (planned->gives_ids) {
+      const router::GivenIds ids = *planned->statements.front().plan.ids;
+      const std::string told = router::describe(ids, *routing()->topology);
+      for (const auto line : std::views::split(std::string_view(told).substr(0, told.size() - 1), '\n'))
+        rows.row({std::string(line.begin(), line.end())});
+      std::vector<router::Moved> moves;
+      const std::uint32_t first = router::largest_parameter(inner, view().lexer) + 1;
+      inner = router::with_ids(inner, view().lexer, ids, router::id_parameters(ids, first), moves);
+      options_.database->plan(inner, view(), routing(), print, &planned);
+    }
     const auto together = [this](const router::Values& values, const router::Plan& plan) {
       const auto statements = options_.database->parsed_for_several(values.sql, view());
       if (!statements) return std::string();
       return router::describe_rows(plan, statements->front(), values, *routing()->topology, *routing()->catalog,
                                    view().session, in_transaction_ || lazy_.open());
     };
-    for (const std::string& line : explain_lines(text, {inner, print.slots, {}}, *routing()->topology, together))
+    for (const std::string& line : explain_lines(*planned, {inner, print.slots, {}}, *routing()->topology, together))
       rows.row({line});
   }
   return rows.all("EXPLAIN");

@@ -189,6 +189,7 @@ bool Session::handle_parse(std::string_view whole) {
   // Not at Bind: by then the settings may be others, while the servers have read it under these.
   if (multi_shard() && may_be_misread(parse.query) && !in_failed_transaction())
     return refuse_parse(parse.statement, unreadable(parse.query).value());
+  if (gives_ids(*plan)) return parse_with_ids(parse, plan);
   if (const Got got = go_home(*plan); got != Got::ready) return got == Got::refused;
   std::uint32_t tag = 0;
   PreparedStatement named;
@@ -198,18 +199,21 @@ bool Session::handle_parse(std::string_view whole) {
     statement = &named;
     named.text =
         options_.database->intern(parse.query, parse.parameter_types, parse_settings(literals), name_settings());
-  } else if (unit_open_ || !deferred_.empty()) {
-    // Something before it may fail, and then the one before it stays.
-    keep_unnamed(undo_log_.add(unit_, tag));
-    statement->sql.assign(parse.query);
-    statement->types.assign(parse.parameter_types.begin(), parse.parameter_types.end());
   } else {
-    tag = unnamed_defined_ = (unnamed_defined_ + 1) | UndoLog::unnamed_tag;
-    unnamed_is_certain_ = false;
+    if (unit_open_ || !deferred_.empty()) {
+      // Something before it may fail, and then the one before it stays.
+      Undo& undo = undo_log_.add(unit_, tag);
+      keep_unnamed(undo);
+      if (giving_.parameters) undo.renamed = Renamed{{}, {}, giving_.parameters->moves};
+    } else {
+      tag = unnamed_defined_ = (unnamed_defined_ + 1) | UndoLog::unnamed_tag;
+      unnamed_is_certain_ = false;
+    }
     statement->sql.assign(parse.query);
     statement->types.assign(parse.parameter_types.begin(), parse.parameter_types.end());
   }
   statement->plan = std::move(plan);
+  statement->given = giving_.parameters;
   statement->slots = print.slots;
   statement->literals = literals;
   statement->routing_version = routing()->version;
@@ -224,6 +228,7 @@ bool Session::handle_parse(std::string_view whole) {
     Undo& undo = undo_log_.add(unit_, tag);
     undo.named = true;
     undo.name = parse.statement;
+    if (giving_.parameters) undo.renamed = Renamed{{}, {}, giving_.parameters->moves};
     statement = &prepared_.put(undo.name, std::move(named));
   }
   if (is_ours(*statement->plan)) {
@@ -288,7 +293,7 @@ void Session::emit_parse(const PreparedStatement& statement, std::string_view ra
     return;
   }
   if (const pool::PreparedTextRef text = text_here(statement); text != statement.text)
-    return emit_parse({.text = text, .literals = statement.literals}, raw, tag);
+    return emit_parse({.text = text, .given = statement.given, .literals = statement.literals}, raw, tag);
   const std::string& name = statement.text->server_name;
   if (is_prepared(name)) {
     // Known here. In a transaction whose state is still on its way the server must see it all the same: it might have
@@ -366,6 +371,7 @@ bool Session::handle_bind(std::string_view whole) {
   if (wait_for_definition(bind.statement) == Got::wait || awaits_portals_end(bind.portal)) return false;
   PreparedStatement* statement = find_prepared(bind.statement);
   if (statement == nullptr) return forward_unknown(whole, bind.statement);
+  if (statement->given && !giving_.bind.data()) return bind_with_ids(whole, bind, *statement);
   const router::PlannedText& text = current_plan(*statement);
   if (const std::optional<Error> problem = extended_refusal(text, statement->sql_text())) {
     refuse(*problem);
@@ -419,7 +425,7 @@ bool Session::handle_bind(std::string_view whole) {
   before_sending(text, statement->sql_text());
   note_text(statement->sql_text());
   statement->text = text_here(*statement);
-  if (statement->text) arm_retry(*statement, whole);
+  if (statement->text) arm_retry(*statement, giving_.bind.data() != nullptr ? giving_.bind : whole);
   ensure_prepared(*statement);
   if (ending_) return true;
   if (statement->text)
@@ -495,28 +501,6 @@ Session::Got Session::go_home(const router::PlannedText& text) {
   }
   leave_side_unit();
   return Got::wait;
-}
-
-// No such statement: the server says so in its own words.
-bool Session::forward_unknown(std::string_view whole, std::string_view name) {
-  // Names of ours are nobody else's; and no server is asked in a transaction that has failed before it had one.
-  if (name.starts_with(pool::prepared_prefix) || lazy_.failed()) {
-    refuse({SqlState("26000"),
-            name.empty() ? "unnamed prepared statement does not exist"
-                         : fmt::format("prepared statement \"{}\" does not exist", name),
-            {},
-            {},
-            0});
-    return true;
-  }
-  const Got got = settle();
-  if (got != Got::ready) return got == Got::refused;
-  // The connection may still hold another client's unnamed statement.
-  if (name.empty() && postgres::append_close(backend_->out(), 'S', "")) expect(ReplyKind::close, 0, Delivery::ignore);
-  backend_->append_large(whole);
-  expect(whole[0] == frontend::bind ? ReplyKind::bind : ReplyKind::describe_statement);
-  unit_open_ = true;
-  return true;
 }
 
 // ---- statements without a server, inside a unit ---------------------------------------------------------------------

@@ -58,10 +58,10 @@ protected:
     for (FakeServer& server : server_) {
       server.answer(catalog[0], columns() + values_row({"digest"}) + complete() + ready());
       server.answer(catalog[1], columns() +
-                                    values_row({"public", "t", "r", "id", "23", "integer", "t", "t", "t", "f",
-                                                "",       "",  "f", "",   "",   "f",       "",  "",  "",  "f"}) +
-                                    values_row({"public", "t", "r", "v", "25", "text", "f", "t", "t", "f",
-                                                "",       "",  "f", "",  "",   "f",    "",  "",  "",  "f"}) +
+                                    values_row({"public", "t", "r", "id", "23", "integer", "t", "t", "t", "f", "",
+                                                "",       "f", "",  "",   "f",  "",        "",  "",  "f", "",  "f"}) +
+                                    values_row({"public", "t", "r", "v", "25", "text", "f", "t", "t", "f", "",
+                                                "",       "f", "",  "",  "f",  "",     "",  "",  "f", "",  "f"}) +
                                     complete() + ready());
       server.answer(catalog[2],
                     columns() + values_row({"count", "1", "t", "t", "t", "t", "", "f"}) + complete() + ready());

@@ -116,7 +116,7 @@ bool Session::handle_describe(std::string_view whole) {
 
 void Session::emit_describe(const PreparedStatement& statement, std::string_view raw) {
   if (const pool::PreparedTextRef text = text_here(statement); text != statement.text)
-    return emit_describe({.text = text, .literals = statement.literals}, raw);
+    return emit_describe({.text = text, .given = statement.given, .literals = statement.literals}, raw);
   if (statement.text) arm_retry(statement, raw);
   ensure_prepared(statement);
   if (statement.text)
@@ -126,7 +126,32 @@ void Session::emit_describe(const PreparedStatement& statement, std::string_view
     backend_->append_large(raw);
   expect_named(ReplyKind::describe_statement,
                statement.text ? body_of(raw).substr(1, body_of(raw).size() - 2) : std::string_view());
+  if (statement.given)
+    backend_->replies().queue().back().hidden_parameters = static_cast<std::uint16_t>(statement.given->ids.count());
   unit_open_ = true;
+}
+
+// No such statement: the server says so in its own words.
+bool Session::forward_unknown(std::string_view whole, std::string_view name) {
+  // Names of ours are nobody else's; and no server is asked in a transaction that has failed before it had one.
+  if (name.starts_with(pool::prepared_prefix) || lazy_.failed()) {
+    refuse({SqlState("26000"),
+            name.empty() ? "unnamed prepared statement does not exist"
+                         : fmt::format("prepared statement \"{}\" does not exist", name),
+            {},
+            {},
+            0});
+    return true;
+  }
+  const Got got = settle();
+  if (got != Got::ready) return got == Got::refused;
+  // The connection may still hold another client's unnamed statement.
+  if (name.empty() && postgres::append_close(backend_->out(), 'S', ""))
+    expect(ReplyKind::close, 0, pool::Delivery::ignore);
+  backend_->append_large(whole);
+  expect(whole[0] == frontend::bind ? ReplyKind::bind : ReplyKind::describe_statement);
+  unit_open_ = true;
+  return true;
 }
 
 // What Describe of a statement that is answered here says of its rows.

@@ -205,7 +205,7 @@ bool Session::sql_execute(const parser::Statement& statement, std::string_view s
     undo.sql_given = statement.prepared->name;
     undo.given_for = tag;
     const std::string& name = statement.prepared->name;  // a position is that in the client's PREPARE
-    undo.renamed = Renamed{prepared.server_name, name, 0, 0, std::ssize(name) - std::ssize(prepared.server_name)};
+    undo.renamed = Renamed{prepared.server_name, name, {{0, std::ssize(name) - std::ssize(prepared.server_name)}}};
     expect(ReplyKind::query, given, Delivery::ignore);
   }
   if (!postgres::append_query(backend_->out(), renamed(statement, sql, prepared.server_name))) {
@@ -235,8 +235,10 @@ Renamed Session::renaming(const parser::Statement& statement, std::string_view s
   const std::size_t skipped = router::characters(sql.substr(0, statement.span.begin));
   const std::size_t head = router::characters(sql.substr(statement.span.begin, at.begin - statement.span.begin));
   const std::size_t name = router::characters(sql.substr(at.begin, at.end - at.begin));
-  return {server_name, statement.prepared->name, head, static_cast<std::ptrdiff_t>(skipped),
-          static_cast<std::ptrdiff_t>(skipped + name) - static_cast<std::ptrdiff_t>(server_name.size())};
+  return {server_name,
+          statement.prepared->name,
+          {{0, static_cast<std::ptrdiff_t>(skipped)},
+           {head, static_cast<std::ptrdiff_t>(skipped + name) - static_cast<std::ptrdiff_t>(server_name.size())}}};
 }
 
 // The server's error in the client's words: with its name for the statement, and the position in its text.
@@ -247,8 +249,7 @@ bool Session::relay_renamed(const postgres::ErrorFields& fields, const Renamed& 
   std::size_t position = 0;
   std::string moved(told);
   if (std::from_chars(told.data(), told.data() + told.size(), position).ec == std::errc() && position > 0)
-    moved =
-        fmt::format("{}", static_cast<std::ptrdiff_t>(position) + (position <= sent.head ? sent.before : sent.behind));
+    moved = fmt::format("{}", router::position_before(sent.moves, position));
   std::vector<postgres::ErrorField> rewritten;
   for (postgres::ErrorFields rest = fields; std::optional<postgres::ErrorField> field = rest.next();) {
     if (field->code == postgres::error_field::message) field->text = message;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -14,6 +15,7 @@
 #include "proxy/setting_calls.hpp"
 #include "proxy/worker_database.hpp"
 #include "router/copy.hpp"
+#include "router/ids.hpp"
 #include "router/merge.hpp"
 #include "router/split.hpp"
 #include "wire/postgres/frontend.hpp"
@@ -90,12 +92,20 @@ struct Target {
   Spread spread;  // then
 };
 
+// An INSERT that was prepared with parameters for the ids that it is given: they stand behind the client's own.
+struct GivenParameters {
+  router::GivenIds ids;
+  std::uint32_t own = 0;
+  std::vector<router::Moved> moves;
+};
+
 // A statement that the client has prepared.
 struct PreparedStatement {
   pool::PreparedTextRef text;        // null for the unnamed one
   std::string sql;                   // of the unnamed one
   std::vector<postgres::Oid> types;  // likewise
   router::PlannedTextRef plan;
+  std::shared_ptr<const GivenParameters> given;    // null: none
   std::uint64_t routing_version = 0, meaning = 0;  // what the plan was made for
   std::vector<parser::Slot> slots;
   bool literals = false;  // has any whose meaning depends on settings
@@ -142,11 +152,35 @@ struct RetryBuffer {
 };
 
 // A statement was sent with the server's name for a prepared one in place of the client's, or (without names) with
-// columns that the client has not written.
+// columns and values that the client has not written.
 struct Renamed {
   std::string server_name, name;
-  std::size_t head;               // characters as sent up to the name
-  std::ptrdiff_t before, behind;  // how far these and what follows the name stand from where the client wrote them
+  std::vector<router::Moved> moves;
+};
+
+// The ids that the message at hand is given (session_ids.cpp), and what the session was given before.
+struct Giving {
+  // What the session is given counts for lastval() and currval(), until a server may have been asked since.
+  void note(const router::GivenIds& ids);
+  void note(const router::GivenIds::Column& column, std::int64_t number);
+  void forget(const router::PlannedStatement& sent);
+  // The numbers as texts. Empty: it is not known here.
+  std::vector<std::vector<std::string>> texts(const router::GivenIds& ids) const;
+  // The message has been handled.
+  void drop();
+
+  bool sets_sequences = false;             // something that was sent, and is not answered
+  std::vector<IdSource::Numbers> numbers;  // of each column
+  std::uint32_t asked = 0;                 // counts what was asked for
+  std::optional<Error> error;
+  bool answers = false;                               // of all that the message asks of sequences the answer is known
+  bool now = false;                                   // it has its ids by now…
+  std::shared_ptr<const GivenParameters> parameters;  // …a Parse, parameters for them…
+  std::string_view bind;                              // …a Bind, and this is how the client sent it…
+  std::vector<router::Moved> moved;                   // …a simple query, and what it has moved
+  // What was given last, of any sequence and of each. Nothing: a server may have been asked since.
+  std::optional<std::int64_t> last;
+  std::map<std::string, std::optional<std::int64_t>> current;
 };
 
 struct Portal {

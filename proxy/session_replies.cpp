@@ -128,6 +128,8 @@ bool Session::on_error(const ExpectedReply& expected, const postgres::ErrorField
   if (const Undo* const entry = undo_log_.find(expected.tag)) {
     if (entry->told) return false;
     renamed = entry->renamed;
+  } else if (expected.kind == ReplyKind::parse && expected.tag == unnamed_defined_ && unnamed_.given) {
+    renamed = Renamed{{}, {}, unnamed_.given->moves};
   }
   copy_failed();
   if (expected.note != nullptr) {
@@ -213,6 +215,7 @@ bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) 
     return false;
   }
   if (expected.tag != 0) undo_log_.forget(expected.tag);
+  if (std::exchange(giving_.sets_sequences, false)) options_.database->ids().forget();
   // A simple query ends the unit that it came in the middle of.
   const bool ends_unit = expected.kind != ReplyKind::sync && expected.kind != ReplyKind::maybe_sync;
   if (ends_unit && unit_open_ && (backend_ == nullptr || backend_->replies().empty())) {
@@ -237,7 +240,8 @@ bool Session::on_ready(const ExpectedReply& expected, TransactionStatus status) 
     if (lazy_.none()) lazy_.forget();
     // What else is under way may write as well.
     if (backend_ == nullptr || backend_->replies().empty()) {
-      may_have_written_ = holds_tables_ = false;
+      may_have_written_ = false;
+      let_tables_go();
       if (lazy_.none()) end_portals();
     }
     refresh_catalog();

@@ -73,6 +73,14 @@ bool Session::start_scatter(executor::Request request, const Spread& spread, rou
                     "write it first, or use READ COMMITTED",
                     0};
   if (!problem && gather != nullptr) problem = gather_problem(*gather, transaction);
+  if (!problem && spread.copy && !spread.copy->ids.empty() && holds_tables_)
+    problem =
+        Error{sqlstate::feature_not_supported,
+              "COPY gives no ids in a transaction that has defined, emptied or locked tables: their sequence is asked "
+              "outside of it",
+              {},
+              "name the column and give its values, or send it after COMMIT",
+              0};
   if (!problem && !transaction && spread.kind == parser::StatementKind::lock_table)
     problem = Error{SqlState("25P01"), "LOCK TABLE can only be used in transaction blocks", {}, {}, 0};
   if (!problem && spread.cursor) problem = cursor_problem(spread, transaction);
@@ -441,6 +449,7 @@ bool Session::bind_scatter(const PreparedStatement& statement, const postgres::B
   // What stands behind the two names: formats, values, result formats.
   request->bind = whole.substr(postgres::frame_header_size + bind.portal.size() + bind.statement.size() + 2);
   request->describe = false;
+  if (statement.given) request->moved = statement.given->moves;
   set_portal(bind.portal, {.counters = statement.plan ? statement.plan->counters.get() : nullptr,
                            .scatter = std::move(request),
                            .spread = target.spread});

@@ -44,6 +44,8 @@ bool needs_block(StatementKind kind) {
 bool Session::needs_script(const router::PlannedText& text, const router::Values& values) {
   if (text.single() || text.syntax_error || !multi_shard() || in_failed_transaction() || lazy_.failed()) return false;
   if (options_.mode == config::PoolMode::statement) return false;
+  const auto given = [](const router::PlannedStatement& planned) { return planned.plan.ids.has_value(); };
+  if (std::ranges::any_of(text.statements, given)) return true;
   return mixed_refusal(text) || !target_of(text, values) || !changes_of(text, values);
 }
 

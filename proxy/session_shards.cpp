@@ -320,7 +320,8 @@ void Session::transaction_over() {
   std::vector<Backend*> all = participants();
   others_.clear();
   backend_ = nullptr;
-  in_transaction_ = transaction_failed_ = may_have_written_ = holds_tables_ = copies_first_ = false;
+  in_transaction_ = transaction_failed_ = may_have_written_ = copies_first_ = false;
+  let_tables_go();
   for (Backend* backend : all) let_go(*backend);
   lazy_.forget();
   end_portals();
@@ -338,7 +339,8 @@ void Session::lose_transaction(const std::optional<Error>& untold) {
   if (backend_ != nullptr) others_.push_back(std::exchange(backend_, nullptr));
   drop_others();
   lost_participant_.reset();
-  in_transaction_ = may_have_written_ = holds_tables_ = copies_first_ = false;
+  in_transaction_ = may_have_written_ = copies_first_ = false;
+  let_tables_go();
   unnamed_on_backend_ = false;
   undo_log_.clear();
   end_all_portals();

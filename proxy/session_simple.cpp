@@ -73,8 +73,8 @@ std::string Session::with_columns(std::string_view sql, const router::PlannedTex
     const auto at = static_cast<std::uint32_t>(router::behind_tokens(sql, tokens, view().lexer));
     lists.push_back({{at, at}, list});
   }
-  moved.head = router::characters(sql.substr(0, lists.front().span.begin));
-  moved.behind = -static_cast<std::ptrdiff_t>(router::characters(lists.front().text));
+  moved.moves.push_back({router::characters(sql.substr(0, lists.front().span.begin)),
+                         -static_cast<std::ptrdiff_t>(router::characters(lists.front().text))});
   return router::rewritten(sql, {0, static_cast<std::uint32_t>(sql.size())}, std::move(lists));
 }
 
@@ -99,6 +99,7 @@ bool Session::handle_query(std::string_view whole) {
   router::PlannedTextRef keep;
   const router::PlannedText& text = options_.database->plan(sql, view(), routing(), print, &keep);
 
+  if (gives_ids(text)) return query_with_ids(sql, keep);
   const bool hinted = print.hint_end > print.hint_begin && view().session.hints_allowed;
   if (!hinted && needs_script(text, {sql, print.slots, {}, same_encoding()})) {
     if (wait_for_replies() == Got::wait) return false;
@@ -153,16 +154,17 @@ bool Session::handle_query(std::string_view whole) {
     return true;
   }
   if (target.scatter)
-    return start_scatter({.sql = std::string(sql), .simple = true}, target.spread, text.counters.get());
+    return start_scatter({.sql = std::string(sql), .simple = true, .moved = giving_.moved}, target.spread,
+                         text.counters.get());
   const Got got = engage_for_statement(target.shard);
   if (got != Got::ready) return got == Got::refused;
-  Renamed moved{};
+  Renamed moved{{}, {}, giving_.moved};
   std::string named;
   const bool names = keep->names_columns && !in_failed_transaction() && same_encoding();
   if (names && postgres::append_query(named, with_columns(sql, *keep, moved)))
     send_query(named, keep, std::move(changes), &moved);
   else
-    send_query(whole, keep, std::move(changes), nullptr);
+    send_query(whole, keep, std::move(changes), giving_.moved.empty() ? nullptr : &moved);
   return true;
 }
 
@@ -228,7 +230,7 @@ Result<Target> Session::target_of(const router::PlannedText& text, const router:
   asks_sequences_ = false;
   if (std::optional<Error> problem = unplannable(text)) return std::unexpected(std::move(*problem));
   for (const router::PlannedStatement& planned : text.statements) {
-    if (planned.asks_sequences) asks_sequences_ = true;
+    if (planned.asks_sequences && !giving_.answers) asks_sequences_ = true;
     if (planned.plan.kind == StatementKind::begin && options_.mode == config::PoolMode::statement)
       return fail(sqlstate::feature_not_supported, "transaction blocks are not allowed in statement pooling mode");
     if (planned.plan.kind == StatementKind::listen && !text.single())

@@ -73,6 +73,7 @@ std::string_view Session::state_name() const {
     case Wait::cancel:
     case Wait::effects:
     case Wait::catalog:
+    case Wait::ids:
     case Wait::copy:
       return "waiting for replies";
     case Wait::client:

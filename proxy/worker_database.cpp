@@ -101,7 +101,8 @@ WorkerDatabase::WorkerDatabase(std::shared_ptr<const DatabaseRuntime> runtime, n
       statements_(runtime_->primaries.size()),
       cache_(static_cast<std::size_t>(settings().limits.plan_cache)),
       meaning_key_(random_bytes(32)),
-      metrics_(std::make_unique<DatabaseMetrics>(shard_count())) {}
+      metrics_(std::make_unique<DatabaseMetrics>(shard_count())),
+      ids_(*this) {}
 
 WorkerDatabase::~WorkerDatabase() = default;
 
@@ -233,6 +234,7 @@ void WorkerDatabase::reconfigure(std::shared_ptr<const DatabaseRuntime> runtime,
   const auto plans = static_cast<std::size_t>(settings().limits.plan_cache);
   if (plans != cache_.capacity()) cache_ = router::PlanCache(plans);
   greetings_.clear();
+  ids_.reconfigure();
   look_at_catalog(Duration::zero());
   unfit_digest_.clear();
   metrics_->resize(shard_count());
@@ -371,7 +373,8 @@ router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const Pla
         hint, *routing.topology, *routing.catalog, view.session);
     if (!planned.plan.refusal) planned.plan.refusal = router::hint_refusal(hint, parsed->size(), view.session);
     // The catalog may say something else by now.
-    if (planned.plan.refusal) {
+    text->gives_ids = planned.plan.ids && parsed->size() == 1;
+    if (planned.plan.refusal && !text->gives_ids) {
       text->cacheable = false;
       look_at_catalog(refusals_look_pause);
     }
@@ -383,6 +386,7 @@ router::PlannedTextRef WorkerDatabase::make_plan(std::string_view sql, const Pla
     if (statement.code) text->cacheable = false;  // it is a literal
     planned.asks_sequences = hidden.asks_sequences;
     planned.advances_sequences = hidden.advances_sequences;
+    planned.sets_sequences = hidden.sets_sequences;
     planned.loads_library = hidden.loads_library;
     note_settings(statement, sql, view, planned);
     const bool cursor = statement.cursor && routing.topology->shard_count() > 1;
@@ -457,6 +461,7 @@ void WorkerDatabase::pause() {
     pool->pause();
     pool->reconnect();
   }
+  ids_.pause();
 }
 
 void WorkerDatabase::resume_pools() {
@@ -464,6 +469,7 @@ void WorkerDatabase::resume_pools() {
   std::vector<pool::Pool*> all;
   for (const auto& [key, pool] : pools_) all.push_back(pool.get());
   for (pool::Pool* pool : all) pool->resume();
+  ids_.resume();
 }
 
 void WorkerDatabase::reconnect() {
@@ -476,6 +482,7 @@ void WorkerDatabase::sweep(TimePoint now) {
   if (retired_)
     for (auto& [key, pool] : pools_) pool->reconnect();
   for (auto& [key, pool] : pools_) pool->sweep(now);
+  ids_.sweep(now);
   sweep_catalog_pools(now);
   check_catalog(now);
   note_health();
@@ -506,6 +513,7 @@ void WorkerDatabase::note_health() {
 
 void WorkerDatabase::shut_down(const Error& reason) {
   queries_.clear();
+  ids_.shut_down(reason);
   for (auto& pool : catalog_pools_) pool->shut_down(reason);
   for (auto& [key, pool] : pools_) pool->shut_down(reason);
 }

@@ -15,6 +15,7 @@
 #include "executor/orphan.hpp"
 #include "parser/fingerprint.hpp"
 #include "pool/text_query.hpp"
+#include "proxy/id_sources.hpp"
 #include "proxy/metrics.hpp"
 #include "proxy/runtime.hpp"
 #include "proxy/statement_table.hpp"
@@ -158,6 +159,9 @@ public:
   void inherit(const WorkerDatabase& before);
   void catalog_is_read();
 
+  // Where values for serial and identity columns come from.
+  IdSources& ids() { return ids_; }
+
   const StatementTable& statements() const { return statements_; }
 
   void sweep(TimePoint now);
@@ -241,6 +245,7 @@ private:
   TimePoint read_again_at_{};    // while resuming, if nothing has come of the last reading by then
   std::unique_ptr<DatabaseMetrics> metrics_;
   std::vector<std::function<void(const Result<void>&)>> waiting_for_catalog_;
+  IdSources ids_;
   std::list<std::unique_ptr<executor::Orphan>> orphans_;  // last: they give back to the pools
 };
 

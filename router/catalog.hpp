@@ -32,7 +32,9 @@ struct Column {
   bool deterministic = true;          // its collation's equality is bytewise
   bool generated = false;             // GENERATED ALWAYS AS (…) STORED: follows other columns, takes only DEFAULT
   bool sequence = false;              // serial or identity: its default is the next number of a sequence
+  bool always = false;                // GENERATED ALWAYS AS IDENTITY: takes a value of its own only by OVERRIDING
   DefaultValue default_value = DefaultValue::steady;
+  std::string sequence_name;  // of `sequence`: "schema"."name"; empty: its default is more than the next number
 };
 
 // A key column as a predicate needs it: its quoted name and its type.

@@ -22,6 +22,13 @@ struct CopyKey {
   friend bool operator==(const CopyKey&, const CopyKey&) = default;
 };
 
+// A column that the data has not, and a row gets a value for.
+struct CopyId {
+  GivenIds::Column column;
+  int bytes = 8;  // of the integer
+  friend bool operator==(const CopyId&, const CopyId&) = default;
+};
+
 struct CopyPlan {
   bool from = false;
   std::string table;  // as servers name it in errors; empty: COPY (query)
@@ -36,6 +43,7 @@ struct CopyPlan {
   // In which text such as 'now' would mean another moment on each shard.
   std::vector<std::string> moments;
   std::vector<parser::CopyColumn> columns;  // where in a row those of `key` stand, and behind them those of `moments`
+  std::vector<CopyId> ids;                  // behind the row's own fields
   bool same_encoding = true;                // the data's and the database's; as in Values
   friend bool operator==(const CopyPlan&, const CopyPlan&) = default;
 };
@@ -46,12 +54,16 @@ Result<CopyPlan> copy_plan(const parser::Statement& statement, const Values& val
 
 std::string describe(const CopyPlan& plan, const Topology& topology);
 
+// The row with values for the plan's ids behind its fields; the header of text or csv with their names. Empty: it has
+// none, and is as it was.
+std::string with_copy_ids(const CopyPlan& plan, const parser::CopyRow& row, const std::vector<std::int64_t>& ids);
+
 // Says of one row after the other where it goes.
 class CopyRouter {
 public:
   CopyRouter(const CopyPlan& plan, std::shared_ptr<const Topology> topology);
   // Whether all rows go to all shards, whatever is in them.
-  bool indifferent() const { return plan_.columns.empty(); }
+  bool indifferent() const { return plan_.columns.empty() && plan_.ids.empty(); }
   // The shard of a row, or none: all. Errors: those of an INSERT of such a row, or a row that cannot be read.
   Result<std::optional<ShardId>> shard_of(const parser::CopyRow& row);
 

@@ -3,6 +3,7 @@
 #include <array>
 #include <fmt/format.h>
 
+#include "parser/lexer.hpp"
 #include "router/builtin_functions.hpp"
 #include "router/contains.hpp"
 #include "router/copy.hpp"
@@ -140,8 +141,61 @@ void Planning::copy() {
   out_.components.push_back(std::move(component));
 }
 
-std::optional<Error> Planning::copy_from_refusal(const ResolvedTable& table, const parser::TableRef& target) const {
+// What a COPY that names its columns leaves out, and its rows can be given.
+std::vector<CopyId> Planning::copy_ids(const ResolvedTable& table) const {
+  std::vector<CopyId> ids;
   const parser::Copy& copy = *statement_.copy;
+  if (!copy.from || copy.columns.empty() || table.relation == nullptr || request_.topology.shard_count() == 1 ||
+      !request_.topology.default_shard())
+    return ids;
+  const bool alone = table.kind == Kind::sharded && request_.topology.rule(table.routing->rule).shards().size() == 1;
+  for (const Column& column : table.relation->columns) {
+    const bool made = is_made(column, table.routing);
+    const bool given = made || (!alone && column.sequence && !column.sequence_name.empty());
+    const int bytes = column.key_type == KeyType::int2   ? 2
+                      : column.key_type == KeyType::int4 ? 4
+                      : column.key_type == KeyType::int8 ? 8
+                                                         : 0;
+    if (!given || bytes == 0 || contains(copy.columns, column.name)) continue;
+    GivenIds::Column id{.name = column.name, .sequence = made ? "" : column.sequence_name, .count = 1};
+    if (made) id.source = GivenIds::Source::made;
+    if (made) id.slots = table.routing->id_slots;
+    ids.push_back({std::move(id), bytes});
+  }
+  return ids;
+}
+
+// As its rows are when they have them.
+parser::Copy Planning::copy_with_ids(const ResolvedTable& table) const {
+  parser::Copy copy = *statement_.copy;
+  for (const CopyId& id : copy_ids(table)) copy.columns.push_back(id.column.name);
+  return copy;
+}
+
+// `id: snowflake`.
+std::optional<Error> Planning::made_copy_refusal(const ResolvedTable& table, const parser::TableRef& target) const {
+  if (table.kind != Kind::sharded || table.relation == nullptr || table.routing->id_column.empty() ||
+      position_in_row(copy_with_ids(table), table.relation, table.routing->id_column))
+    return std::nullopt;
+  return refuse(request_,
+                fmt::format("\"{}\" of table \"{}\" is given by Tessera, which a COPY does not let it do",
+                            table.routing->id_column, target.name),
+                target.span,
+                fmt::format("name \"{}\" in the column list, and give its values", table.routing->id_column));
+}
+
+// In a database of one shard.
+void Planning::made_copy_ids() {
+  const auto target = std::ranges::find(statement_.tables, TableUse::copy_from, &parser::TableRef::use);
+  if (target == statement_.tables.end()) return;
+  if (std::ranges::all_of(request_.topology.tables(), &std::string::empty, &TableRouting::id_column)) return;
+  if (!resolve_tables()) return out_.refusal.reset();
+  const ResolvedTable& table = tables_[static_cast<std::size_t>(target - statement_.tables.begin())];
+  if (auto refusal = made_copy_refusal(table, *target)) refuse_all(std::move(*refusal));
+}
+
+std::optional<Error> Planning::copy_from_refusal(const ResolvedTable& table, const parser::TableRef& target) const {
+  const parser::Copy copy = copy_with_ids(table);
   const bool sharded = table.kind == Kind::sharded;
   const Relation* relation = table.relation;
   if (sharded) {
@@ -165,6 +219,7 @@ std::optional<Error> Planning::copy_from_refusal(const ResolvedTable& table, con
                     target.span, fmt::format("name \"{}\" in the column list, and give its values", key));
     }
   }
+  if (auto refusal = made_copy_refusal(table, target)) return refusal;
   const bool alone = sharded && request_.topology.rule(table.routing->rule).shards().size() == 1;
   if (relation != nullptr && !alone) {
     const DefaultValue gravest = sharded ? DefaultValue::per_row : DefaultValue::steady;
@@ -207,8 +262,18 @@ std::string Planning::table_query() const {
                      text_of(request_.sql, statement_.tables.front().span));
 }
 
+namespace {
+// Of the column list.
+std::uint32_t list_end(std::string_view sql, parser::SourceSpan table) {
+  parser::Lexer lexer(sql, {});
+  for (parser::Token token = lexer.next(); token.kind != parser::TokenKind::end; token = lexer.next())
+    if (token.begin >= table.end && text_of(sql, {token.begin, token.end}) == ")") return token.begin;
+  return static_cast<std::uint32_t>(sql.size());
+}
+}  // namespace
+
 Result<CopyPlan> Planning::copy_rows() const {
-  const parser::Copy& copy = *statement_.copy;
+  const parser::Copy copy = statement_.copy->from ? copy_with_ids(tables_.front()) : *statement_.copy;
   CopyPlan plan{.from = copy.from, .table = {}, .format = format_of(copy)};
   if (const CopyOption* encoding = find(copy, "encoding")) plan.encoding = encoding->value;
   if (!copy.from) {
@@ -218,6 +283,14 @@ Result<CopyPlan> Planning::copy_rows() const {
   plan.sql = text_of(request_.sql, statement_.span);
   const ResolvedTable& table = tables_.front();
   plan.table = statement_.tables.front().name;
+  plan.ids = copy_ids(table);
+  if (!plan.ids.empty()) {
+    std::string columns;
+    for (const CopyId& id : plan.ids) columns += ", " + quote_identifier(id.column.name);
+    const std::uint32_t end = list_end(request_.sql, statement_.tables.front().span);
+    plan.sql = rewritten(request_.sql, statement_.span, {{{end, end}, columns}});
+    plan.rewritten = true;
+  }
   if (copy.columns.empty() && table.relation != nullptr && table.relation->complete) {
     std::string columns;
     for (const Column& column : table.relation->columns)
@@ -262,6 +335,50 @@ Result<CopyPlan> copy_plan(const parser::Statement& statement, const Values& val
   Result<CopyPlan> out = planning.copy_rows();
   if (out) out->same_encoding = values.same_encoding;
   return out;
+}
+
+std::string with_copy_ids(const CopyPlan& plan, const parser::CopyRow& row, const std::vector<std::int64_t>& ids) {
+  using RowKind = parser::CopyRow::Kind;
+  const CopyFormat& format = plan.format;
+  if (format.kind == CopyFormat::Kind::binary) {
+    if (row.kind != RowKind::row || row.bytes.size() < 2) return {};
+    const auto put = [](std::string& out, std::uint64_t number, int bytes) {
+      for (int shift = 8 * (bytes - 1); shift >= 0; shift -= 8) out += static_cast<char>(number >> shift);
+    };
+    const auto count =
+        static_cast<unsigned>(static_cast<unsigned char>(row.bytes[0])) << 8 | static_cast<unsigned char>(row.bytes[1]);
+    std::string out;
+    put(out, count + plan.ids.size(), 2);
+    out += row.bytes.substr(2);
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      const int shift = 64 - 8 * plan.ids[i].bytes;
+      const bool fits = ids[i] << shift >> shift == ids[i];
+      const int bytes = fits ? plan.ids[i].bytes : 8;  // which the server refuses
+      put(out, static_cast<std::uint64_t>(bytes), 4);
+      put(out, static_cast<std::uint64_t>(ids[i]), bytes);
+    }
+    return out;
+  }
+  const bool header = row.kind == RowKind::everywhere && format.header && row.line == 1;
+  if (row.kind != RowKind::row && !header) return {};
+  const bool quotes = format.kind == CopyFormat::Kind::csv;
+  std::string out(row.content);
+  for (std::size_t i = 0; i < plan.ids.size(); ++i) {
+    const std::string value = header ? plan.ids[i].column.name : fmt::format("{}", ids[i]);
+    out += format.delimiter;
+    if (!quotes) {
+      if (value == format.null) out += ' ';  // which integers may begin with
+      out += value;
+      continue;
+    }
+    out += format.quote;
+    for (const char c : value) {
+      if (c == format.quote || c == format.escape) out += format.escape;
+      out += c;
+    }
+    out += format.quote;
+  }
+  return out.append(row.bytes.substr(row.content.size()));
 }
 
 // ---- rows -----------------------------------------------------------------------------------------------------------
@@ -324,6 +441,7 @@ std::string describe(const CopyPlan& plan, const Topology& topology) {
   text += '\n';
   if (plan.rewritten) text += fmt::format("  as: {}\n", plan.sql);
   if (!plan.from) return text;
+  for (const CopyId& id : plan.ids) text += fmt::format("  each row gets an id in \"{}\"\n", id.column.name);
   text += plan.rule ? fmt::format("  each row by rule {}\n", topology.rule_name(*plan.rule)) : "  each row to all\n";
   for (std::size_t i = 0; i < plan.columns.size(); ++i) {
     const parser::CopyColumn& column = plan.columns[i];

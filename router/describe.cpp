@@ -106,6 +106,22 @@ std::string describe(const PlanTemplate& plan, const Topology& topology) {
   return text;
 }
 
+std::string describe(const GivenIds& ids, const Topology& topology) {
+  std::string text;
+  for (const GivenIds::Column& column : ids.columns) {
+    if (column.source == GivenIds::Source::made)
+      text += fmt::format("ids: {} for \"{}\" made by Tessera\n",
+                          column.count == 1 ? "a number" : fmt::format("{} numbers", column.count), column.name);
+    else if (column.is_asked())
+      text += fmt::format("ids: {} is what this session was given last\n", column.name);
+    else
+      text += fmt::format("ids: {} for \"{}\" from the sequence {} of {}\n",
+                          column.count == 1 ? "a number" : fmt::format("{} numbers", column.count), column.name,
+                          column.sequence, topology.shard_name(topology.default_shard().value_or(ShardId(0))));
+  }
+  return text;
+}
+
 std::string describe(const Plan& plan, const PlanTemplate& plan_template, const Topology& topology) {
   std::string text;
   switch (plan.op) {

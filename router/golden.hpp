@@ -5,9 +5,9 @@
 //   %catalog    may be missing: then the plan is made offline, from the configuration alone. Lines:
 //                 table public.users: id bigint, name character varying(20)      (partition … of <parent>: …)
 //               also `partitioned`, `sequence`, `hidden` (behind a table of pg_catalog) and `view`; a column may be `id
-//               bigint sequence` or `… generated`, `… per_row` or `… unsteady` (its default), `… linguistic` (its
-//               collation is not C), a view `view public.v
-//               moody` (its query is not steady) or `… code`
+//               bigint sequence` or `… sequence always`, `… generated`, `… per_row` or `… unsteady` (its default),
+//               `… linguistic` (its collation is not C), a view `view public.v moody` (its query is not steady) or `…
+//               code`
 //                 depends public.v: public.users, public.countries
 //                 unique public.users users_pkey: id      index public.users by_name
 //                 function f v      function f v native      aggregate f      (a user's own)

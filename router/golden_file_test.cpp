@@ -13,6 +13,7 @@
 #include "router/gather.hpp"
 #include "router/golden.hpp"
 #include "router/merge.hpp"
+#include "router/quote.hpp"
 #include "router/split.hpp"
 #include "router/text.hpp"
 
@@ -57,8 +58,8 @@ void add_columns(Relation& relation, std::string_view columns) {
       column.default_value = value;
       column.type_name.resize(column.type_name.size() - std::string_view(word).size());
     }
-    for (const auto& [word, flag] :
-         {std::pair(" sequence", &Column::sequence), std::pair(" generated", &Column::generated)}) {
+    for (const auto& [word, flag] : {std::pair(" always", &Column::always), std::pair(" sequence", &Column::sequence),
+                                     std::pair(" generated", &Column::generated)}) {
       if (!column.type_name.ends_with(word)) continue;
       column.*flag = true;
       column.type_name.resize(column.type_name.size() - std::string_view(word).size());
@@ -67,6 +68,9 @@ void add_columns(Relation& relation, std::string_view columns) {
       column.deterministic_c_order = false;
       column.type_name.resize(column.type_name.size() - word.size());
     }
+    if (column.sequence)
+      column.sequence_name = fmt::format("{}.{}", quote_identifier(relation.schema),
+                                         quote_identifier(fmt::format("{}_{}_seq", relation.name, column.name)));
     column.key_type = key_type_of(column.type_name);
     column.type = type_oid_of(column.type_name);
     relation.columns.push_back(std::move(column));
@@ -223,7 +227,24 @@ void write(const File& file) {
   }
 }
 
-std::string explain(const File& file, const Topology& topology, const std::string& sql) {
+namespace {
+
+std::string explain_plain(const File& file, const Topology& topology, const std::string& sql, bool with_ids);
+
+// As the text that the ids are put in is answered. Texts without parameters get 1, 2, … as ids.
+std::string explain_with_ids(const File& file, const Topology& topology, const std::string& sql, const GivenIds& ids) {
+  auto values = id_parameters(ids, largest_parameter(sql, {}) + 1);
+  std::size_t number = 0;
+  if (largest_parameter(sql, {}) == 0)
+    for (std::vector<std::string>& column : values)
+      for (std::string& value : column) value = fmt::format("{}", ++number);
+  std::vector<Moved> moves;
+  const std::string given = with_ids(sql, {}, ids, values, moves);
+  const std::string shown = given.substr(given.starts_with("-- ") ? given.find('\n') + 1 : 0);
+  return fmt::format("{}as: {}\n{}", describe(ids, topology), shown, explain_plain(file, topology, given, true));
+}
+
+std::string explain_plain(const File& file, const Topology& topology, const std::string& sql, bool with_ids) {
   const auto statements = parser::postgres::parse(sql);
   if (statements && statements->empty()) return "no statement\n";
   if (!statements) return "syntax error: " + statements.error().message + '\n';
@@ -238,6 +259,7 @@ std::string explain(const File& file, const Topology& topology, const std::strin
   std::string text;
   for (const parser::Statement& statement : *statements) {
     const auto made = plan(statement, sql, fingerprint.slots, hint, topology, file.catalog, setup.session);
+    if (made.ids && statements->size() == 1 && !with_ids) return explain_with_ids(file, topology, sql, *made.ids);
     text += describe(made, topology);
     const Values values{sql, fingerprint.slots, parameters};
     if (!made.refusal) text += bound(made, topology, values);
@@ -251,6 +273,12 @@ std::string explain(const File& file, const Topology& topology, const std::strin
       text += describe_rows(plan, statement, values, topology, file.catalog, setup.session, false);
   }
   return text;
+}
+
+}  // namespace
+
+std::string explain(const File& file, const Topology& topology, const std::string& sql) {
+  return explain_plain(file, topology, sql, false);
 }
 
 }  // namespace tessera::router::golden

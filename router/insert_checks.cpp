@@ -32,10 +32,11 @@ void Planning::check_insert(const TableRouting& routing) {
   const auto target = std::ranges::find(statement_.tables, parser::TableUse::insert_target, &parser::TableRef::use);
   const ResolvedTable& table = tables_[static_cast<std::size_t>(target - statement_.tables.begin())];
   if (auto refusal = generated_key(table, target->span)) return refuse_all(std::move(*refusal));
+  if (auto refusal = made_refusal(table)) return refuse_all(std::move(*refusal));
   if (request_.topology.rule(routing.rule).shards().size() == 1) return;
   if (auto refusal = conflict_refusal(routing, table.relation)) return refuse_all(std::move(*refusal));
   if (table.relation == nullptr) return;
-  if (auto refusal = sequence_refusal(*table.relation)) return refuse_all(std::move(*refusal));
+  if (auto refusal = sequence_refusal(table)) return refuse_all(std::move(*refusal));
   if (auto refusal = default_refusal(statement_.insert->conflict_assignments, table)) refuse_all(std::move(*refusal));
 }
 
@@ -109,8 +110,24 @@ bool Planning::leaves_out(const Relation& relation, std::size_t column) const {
   return position >= targets.size() || std::ranges::any_of(targets, &parser::TargetItem::star);
 }
 
+// `id: snowflake`, where no id can be put in.
+std::optional<Error> Planning::made_refusal(const ResolvedTable& table) const {
+  if (table.relation == nullptr || table.routing == nullptr || table.routing->id_column.empty()) return std::nullopt;
+  const auto& columns = table.relation->columns;
+  const auto column = std::ranges::find(columns, table.routing->id_column, &Column::name);
+  if (column == columns.end() || !leaves_out(*table.relation, static_cast<std::size_t>(column - columns.begin())))
+    return std::nullopt;
+  return refuse(request_,
+                fmt::format("\"{}\" of table \"{}\" is given by Tessera, which this statement does not let it do",
+                            column->name, table.name),
+                statement_.blocks.front().span,
+                fmt::format("insert the rows as VALUES, or name \"{}\" and give its values", column->name));
+}
+
 // serial and identity: every shard has a sequence of its own, and all begin at 1.
-std::optional<Error> Planning::sequence_refusal(const Relation& relation) const {
+std::optional<Error> Planning::sequence_refusal(const ResolvedTable& table) const {
+  if (auto refusal = made_refusal(table)) return refusal;
+  const Relation& relation = *table.relation;
   const auto refused = [&](const std::string& column) {
     return refuse(
         request_,

@@ -46,11 +46,16 @@ void Planning::insert() {
   }
   const auto index = static_cast<parser::TableIndex>(target - statement_.tables.begin());
   const ResolvedTable& table = tables_[index];
-  if (table.kind == Kind::reference) return replicate();
+  out_.own_sequences = own_sequences(table.relation);
+  if (table.kind == Kind::reference) {
+    if (!gives_ids(index)) replicate();
+    return;
+  }
   if (!check_target(*target, "INSERT")) return;
   if (table.kind != Kind::sharded) return query_without_scatter("INSERT … SELECT");
 
   const TableRouting& routing = *table.routing;
+  if (gives_ids(index)) return;
   for (const parser::Assignment& assignment : statement_.insert->conflict_assignments) {
     if (!contains(routing.key_columns, assignment.column)) continue;
     return refuse_all(
@@ -90,12 +95,18 @@ void Planning::name_columns(parser::TableIndex table) {
   for (const Column& column : tables_[table].relation->columns | std::views::take(static_cast<std::ptrdiff_t>(count)))
     list.text += fmt::format("{}{}", list.text.empty() ? " (" : ", ", quoted(column.name));
   list.text += ") ";
+  list.tokens = target_tokens(table);
+  out_.column_list = std::move(list);
+}
+
+// How many tokens of the text there are up to the end of the target's name, or of its alias.
+std::uint32_t Planning::target_tokens(parser::TableIndex table) const {
+  std::uint32_t tokens = 0;
   parser::Lexer lexer(request_.sql, {});
   parser::Token token = lexer.next();
   for (; token.kind != parser::TokenKind::end && token.begin < statement_.tables[table].span.end; token = lexer.next())
-    ++list.tokens;
-  if (statement_.tables[table].aliased) list.tokens += 2;  // AS and the alias
-  out_.column_list = std::move(list);
+    ++tokens;
+  return statement_.tables[table].aliased ? tokens + 2 : tokens;  // AS and the alias
 }
 
 // Where the key's columns stand in each row. None: refused.

@@ -15,6 +15,7 @@
 #include "base/ids.hpp"
 #include "parser/fingerprint.hpp"
 #include "parser/statement.hpp"
+#include "router/ids.hpp"
 #include "router/key.hpp"
 #include "router/topology.hpp"
 
@@ -102,6 +103,12 @@ struct PlanTemplate {
   std::optional<ColumnList> column_list;
   // It may write on several shards, and a text such as 'now' could mean a moment, which would be another on each.
   bool moment_matters = false;
+  // It leaves columns to sequences, or asks what was given last: with values in its text it is planned anew. Whoever
+  // cannot do that has a refusal of the former.
+  std::optional<GivenIds> ids;
+  // Those that an INSERT leaves columns to; if nothing else comes of `ids`, the server it goes to asks its own. Empty
+  // names: it is not known which.
+  std::vector<std::string> own_sequences;
   std::vector<std::string> notes;  // why, for EXPLAIN
   friend bool operator==(const PlanTemplate&, const PlanTemplate&) = default;
 };
@@ -168,6 +175,8 @@ Result<std::vector<ShardId>> row_shards(const PlanTemplate& plan, const Topology
 
 // For EXPLAIN (TESSERA), `tessera explain` and golden tests: one fact per line.
 std::string describe(const PlanTemplate& plan, const Topology& topology);
+// Where the ids come from that the statement is given; then its own description is that of the text with them.
+std::string describe(const GivenIds& ids, const Topology& topology);
 std::string describe(const Plan& plan, const PlanTemplate& plan_template, const Topology& topology);
 
 }  // namespace tessera::router

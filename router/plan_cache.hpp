@@ -37,6 +37,7 @@ struct PlannedStatement {
   bool changes_session = false;
   bool asks_sequences = false;
   bool advances_sequences = false;
+  bool sets_sequences = false;
   bool loads_library = false;
   bool uses_temporary = false;  // names a temporary object of the session
   bool names_tables = false;
@@ -50,6 +51,7 @@ struct PlannedText {
   std::vector<PlannedStatement> statements;
   std::optional<Error> syntax_error;            // then `statements` is empty
   bool names_columns = false;                   // some statement has a column_list
+  bool gives_ids = false;                       // it is one statement, with PlanTemplate::ids
   bool session_effects = false;                 // some statement changes or asks the session
   std::shared_ptr<StatementCounters> counters;  // of all texts of this shape; may be null
   bool cacheable = true;                        // false: what it says depends on its literals

@@ -82,6 +82,8 @@ PlanTemplate Planning::run() {
   } else if (request_.topology.shard_count() == 1) {
     // Nothing to decide and nothing to refuse.
     out_.placement = Placement::by_components;
+    if (statement_.insert) made_ids();
+    if (statement_.copy) made_copy_ids();
   } else if (!statement_.inner.empty()) {
     inner_statement();
   } else if (!apply_hint() && resolve_tables()) {
@@ -91,6 +93,7 @@ PlanTemplate Planning::run() {
     }
     out_.read_only = read_only();  // now that columns and functions can be told apart
     dispatch();
+    if (statement_.kind == Kind::select && !out_.ids) asked_ids();
   }
   return std::move(out_);
 }
@@ -178,6 +181,7 @@ void Planning::inner_statement() {
   inner.effects = out_.effects;
   inner.read_only = out_.read_only;
   out_ = std::move(inner);
+  out_.ids.reset();  // the text stays as it is
   if (statement_.kind == Kind::explain) {
     // EXPLAIN (ANALYZE 1): a literal that decides what happens.
     const auto in_options = [this](const parser::Slot& slot) {

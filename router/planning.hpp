@@ -55,6 +55,9 @@ struct ResolvedTable {
 // Of an index: its table.
 ResolvedTable resolve_table(const parser::TableRef& table, const PlanRequest& request);
 
+// size_plan.cpp: the relation that the first argument names. None: it cannot be told.
+std::optional<parser::TableRef> named_relation(const parser::FunctionCall& call, const PlanRequest& request);
+
 // Whether the search path lets types, operators and tables of users hide those of pg_catalog.
 bool hides_system(const std::vector<std::string>& search_path);
 
@@ -204,11 +207,22 @@ private:
   void insert_query(const TableRouting& routing);
   std::optional<std::vector<std::size_t>> key_positions(const TableRouting& routing);
   void name_columns(parser::TableIndex table);
+  std::uint32_t target_tokens(parser::TableIndex table) const;
+  // ids.cpp
+  std::vector<std::string> own_sequences(const Relation* relation) const;
+  bool gives_ids(parser::TableIndex table);
+  std::optional<GivenIds> given_ids(parser::TableIndex table);
+  std::optional<Error> always_refusal(const Relation& relation) const;
+  void made_ids();
+  void asked_ids();
+  void add_asked(GivenIds& ids);
+  std::string named_sequence(const parser::FunctionCall& call) const;
   // insert_checks.cpp
   void check_insert(const TableRouting& routing);
   std::optional<Error> conflict_refusal(const TableRouting& routing, const Relation* relation) const;
   bool leaves_out(const Relation& relation, std::size_t column) const;
-  std::optional<Error> sequence_refusal(const Relation& relation) const;
+  std::optional<Error> sequence_refusal(const ResolvedTable& table) const;
+  std::optional<Error> made_refusal(const ResolvedTable& table) const;
   std::optional<Error> generated_key(const ResolvedTable& table, parser::SourceSpan span) const;
   std::optional<Error> default_refusal(const std::vector<parser::Assignment>& assignments,
                                        const ResolvedTable& table) const;
@@ -234,6 +248,10 @@ private:
   void copy();
   std::optional<Error> copy_option_refusal() const;
   std::string table_query() const;
+  std::optional<Error> made_copy_refusal(const ResolvedTable& table, const parser::TableRef& target) const;
+  void made_copy_ids();
+  std::vector<CopyId> copy_ids(const ResolvedTable& table) const;
+  parser::Copy copy_with_ids(const ResolvedTable& table) const;
   std::optional<Error> copy_from_refusal(const ResolvedTable& table, const parser::TableRef& target) const;
   // utility_plan.cpp
   void whole_tables();

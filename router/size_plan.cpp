@@ -32,7 +32,8 @@ std::vector<std::string> name_parts(std::string_view text) {
   return named ? parts : std::vector<std::string>();
 }
 
-// The relation that the first argument names. None: it cannot be told.
+}  // namespace
+
 std::optional<parser::TableRef> named_relation(const parser::FunctionCall& call, const PlanRequest& request) {
   const parser::Operand& argument = call.arguments.front();
   const bool plain = argument.cast.empty() || argument.cast == "regclass" || argument.cast == "text";
@@ -48,6 +49,7 @@ std::optional<parser::TableRef> named_relation(const parser::FunctionCall& call,
   return table;
 }
 
+namespace {
 bool measures_relation(std::string_view function) {
   return function != "pg_database_size" && function != "pg_tablespace_size";
 }

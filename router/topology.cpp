@@ -95,6 +95,42 @@ Error for_table(Error error, const config::Table& table) {
   return error;
 }
 
+// Of `id: snowflake`: the column, and the shard numbers that its values may carry. With a rule that reads them the id
+// leads to its shard; otherwise they say nothing.
+Result<void> read_ids(const config::Database& database, const config::Table& table, const Catalog& catalog,
+                      TableRouting& routing) {
+  routing.id_column = table.id_column.empty() ? table.key.front() : table.id_column;
+  routing.id_slots = {0};
+  if (database.default_shard.empty())
+    return config_error(table.position,
+                        fmt::format("table \"{}\" has \"id\", and the database no default_shard, where "
+                                    "it is kept which ids have been given",
+                                    table.name),
+                        "set default_shard");
+  const Relation* relation = catalog.find(table.schema, table.name);
+  const Column* column = relation == nullptr ? nullptr : relation->find_column(routing.id_column);
+  if (relation != nullptr && relation->complete && column == nullptr)
+    return config_error(table.position,
+                        fmt::format("table \"{}\" has no column \"{}\" for ids", table.name, routing.id_column));
+  if (column != nullptr && column->key_type != KeyType::unsupported && column->key_type != KeyType::int8)
+    return config_error(table.position, fmt::format("ids are of the type bigint, column \"{}\" of table \"{}\" is {}",
+                                                    routing.id_column, table.name, column->type_name));
+  const auto rule = std::ranges::find(database.rules, table.rule, &config::Rule::name);
+  if (rule == database.rules.end() || table.key != std::vector{routing.id_column}) return {};
+  const auto* embedded = std::get_if<config::EmbeddedRule>(&rule->kind);
+  if (embedded == nullptr) return {};
+  if (embedded->shard_shift != 10 || embedded->shard_bits != 13)
+    return config_error(table.position,
+                        fmt::format("ids have their shard in the bits 10 to 22, rule \"{}\" of table "
+                                    "\"{}\" looks elsewhere",
+                                    table.rule, table.name),
+                        "leave out shard_shift and shard_bits");
+  const std::size_t count = embedded->shards.empty() ? database.shards.size() : embedded->shards.size();
+  routing.id_slots.resize(count);
+  for (std::uint32_t slot = 0; slot < count; ++slot) routing.id_slots[slot] = slot;
+  return {};
+}
+
 }  // namespace
 
 // One pass over the configuration.
@@ -127,6 +163,9 @@ public:
       if (!types) return std::unexpected(types.error());
       routing.key_types = std::move(*types);
       routing.rule = no_rule;
+      if (!table.id.empty()) {
+        if (auto ids = read_ids(database_, table, catalog_, routing); !ids) return std::unexpected(ids.error());
+      }
     }
     if (!routing.key_types.empty()) {
       std::vector<KeyType> classes;

@@ -52,6 +52,9 @@ struct TableRouting {
   std::vector<std::string> key_columns;  // sharded
   std::vector<KeyType> key_types;  // sharded, as long as key_columns; empty: not known, the table cannot be routed
   ShardId shard;                   // plain
+  // sharded: the column whose values Tessera makes (`id: snowflake`), and the shard numbers that may stand in them.
+  std::string id_column;
+  std::vector<std::uint32_t> id_slots;
 };
 
 class Topology {

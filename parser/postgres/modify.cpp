@@ -53,6 +53,7 @@ BlockIndex Builder::insert(const PgQuery__InsertStmt& node, const Place& place) 
     if (const auto* column = as<PgQuery__ResTarget>(item)) result.columns.emplace_back(column->name);
   }
   result.overriding_user_value = node.override == PG_QUERY__OVERRIDING_KIND__OVERRIDING_USER_VALUE;
+  result.overriding_system_value = node.override == PG_QUERY__OVERRIDING_KIND__OVERRIDING_SYSTEM_VALUE;
   insert_source(node, block, with, result);
   if (node.on_conflict_clause != nullptr) {
     Clauses& c = out_.blocks[block].clauses;

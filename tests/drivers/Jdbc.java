@@ -176,6 +176,30 @@ public class Jdbc {
       equal(out.toString(), text.toString());
     });
 
+    check("generated keys", () -> {
+      java.util.Set<Long> keys = new java.util.HashSet<>();
+      try (PreparedStatement insert = db.prepareStatement("insert into numbered (name) values (?)", Statement.RETURN_GENERATED_KEYS)) {
+        for (int i = 0; i < 20; i++) {
+          insert.setString(1, "n " + i);
+          equal(insert.executeUpdate(), 1);
+          try (ResultSet rows = insert.getGeneratedKeys()) {
+            rows.next();
+            keys.add(rows.getLong("id"));
+          }
+        }
+        for (int i = 0; i < 20; i++) {
+          insert.setString(1, "b " + i);
+          insert.addBatch();
+        }
+        equal(insert.executeBatch().length, 20);
+        try (ResultSet rows = insert.getGeneratedKeys()) {
+          while (rows.next()) keys.add(rows.getLong("id"));
+        }
+      }
+      equal(keys.size(), 40);
+      for (long id : keys) equal(value("select id from numbered where id = ?", id), id);
+    });
+
     check("errors", () -> {
       raises("23505", () -> update("insert into items (id) values (?)", BASE + 100));
       raises("42601", () -> value("selekt 1"));

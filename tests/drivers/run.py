@@ -24,6 +24,7 @@ from harness.tessera import Tessera, TesseraFailed, database_config  # noqa: E40
 BUILD = places.ROOT / "build" / "drivers"
 PYTHON = "/usr/bin/python3"
 ITEMS_TABLE = "create table items (id bigint primary key, owner_id bigint, name text, qty int, data jsonb)"
+NUMBERED_TABLE = "create table numbered (id bigserial primary key, name text)"
 IMPORTS_TABLE = "create table imports (id bigint, name text)"
 JDBC = "/usr/share/java/postgresql.jar"
 GO = {"GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOFLAGS": "", "GOCACHE": str(BUILD / "go-cache")}
@@ -133,7 +134,7 @@ def make_database(servers):
     for server in servers:
         server.run("create role app login password 'app'")
         server.run("create database drivers owner app")
-        server.run(f"set role app; {ITEMS_TABLE}", "drivers")
+        server.run(f"set role app; {ITEMS_TABLE}; {NUMBERED_TABLE}", "drivers")
     servers[min(1, len(servers) - 1)].run(f"set role app; {IMPORTS_TABLE}", "drivers")
 
 
@@ -144,7 +145,7 @@ def config(servers, ca):
         "databases": {"drivers": database_config(
             servers, "drivers",
             rules={"by_id": {"type": "hash", "function": "postgres", "buckets": 1024, "shards": [f"s{i}" for i in range(len(servers))]}},
-            tables={"items": {"rule": "by_id", "key": "id", "key_type": "bigint"}, "imports": {"shard": "s1"},
+            tables={"items": {"rule": "by_id", "key": "id", "key_type": "bigint"}, "numbered": {"rule": "by_id", "key": "id"}, "imports": {"shard": "s1"},
                     **{f"pgbench_{name}": {"shard": "s0"} for name in ("accounts", "branches", "history", "tellers")}})},
     }
 

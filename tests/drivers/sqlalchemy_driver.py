@@ -28,6 +28,12 @@ class Item(Base):
     data = Column(JSONB)
 
 
+class Numbered(Base):
+    __tablename__ = "numbered"
+    id = Column(BigInteger, primary_key=True)
+    name = Column(Text)
+
+
 engine = create_engine(url, connect_args={"sslmode": "disable", "connect_timeout": 10}, pool_pre_ping=True, future=True)
 
 with check("connect plain"):
@@ -50,6 +56,16 @@ with check("crud by key"):
             item.qty += 1
         with Session(engine, future=True) as session, session.begin():
             equal(session.execute(select(Item.qty).where(Item.id == key)).scalar(), 6)
+
+with check("generated keys"):
+    with Session(engine, future=True) as session, session.begin():
+        made = [Numbered(name=f"n {i}") for i in range(30)]
+        session.add_all(made)
+        session.flush()
+        keys = [one.id for one in made]
+    equal(len(set(keys)), 30)
+    with Session(engine, future=True) as session:
+        equal([session.get(Numbered, key).name for key in keys], [f"n {i}" for i in range(30)])
 
 with check("values"):
     long = "é漢" * 200_000

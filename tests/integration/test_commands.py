@@ -86,7 +86,6 @@ def test_what_is_wrong_with_each_table_is_told(config):
 @pytest.mark.parametrize("old, new, words", [
     ("postgres: 127.0.0.1:6432", "postgres: 127.0.0.1:6432, mysql: 127.0.0.1:6033", '"mysql" is not in this version'),
     ("default_shard: b0", "engine: mysql", 'engine "mysql" is not in this version'),
-    ("key_type: bigint", "key_type: bigint, id: snowflake", '"id" is not in this version'),
     ("key_type: bigint", "key_type: bigint, unique: [email]", '"unique" is not in this version'),
     ("default_shard: b0\n    users: [{name: app, password: app}]", "backend: {user: shared}\n    users: [{name: a, trust: true, backend_user: b}]", '"backend_user" has no effect where all clients share'),
 ])
